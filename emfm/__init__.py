@@ -1,0 +1,53 @@
+"""Foundation models for electron microscopy.
+
+The public names load on first use, so that `import emfm` costs no more than a few milliseconds:
+torch, timm, datasets and transformers come in only with the class that needs them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "EMFoundation": "emfm.modeling",
+    "EMFoundationConfig": "emfm.config",
+    "EMImageProcessor": "emfm.processing",
+    "EMForSemanticSegmentation": "emfm.tasks.segmentation",
+    "EMTrainer": "emfm.training.trainer",
+    "EMTrainingArguments": "emfm.training.trainer",
+    "EMError": "emfm.errors",
+    "list_models": "emfm.hub.zoo",
+    "load_em_dataset": "emfm.data.datasets",
+    "predict": "emfm.inference.predict",
+    "read_micrograph": "emfm.data.io",
+}
+
+__all__ = ["__version__", *sorted(_MODULE_OF)]
+
+if TYPE_CHECKING:
+    from emfm.config import EMFoundationConfig as EMFoundationConfig
+    from emfm.data.datasets import load_em_dataset as load_em_dataset
+    from emfm.data.io import read_micrograph as read_micrograph
+    from emfm.errors import EMError as EMError
+    from emfm.hub.zoo import list_models as list_models
+    from emfm.inference.predict import predict as predict
+    from emfm.modeling import EMFoundation as EMFoundation
+    from emfm.processing import EMImageProcessor as EMImageProcessor
+    from emfm.tasks.segmentation import EMForSemanticSegmentation as EMForSemanticSegmentation
+    from emfm.training.trainer import EMTrainer as EMTrainer
+    from emfm.training.trainer import EMTrainingArguments as EMTrainingArguments
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first asked for (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'emfm' has no attribute '{name}'; it offers {', '.join(sorted(_MODULE_OF))}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)

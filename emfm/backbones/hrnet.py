@@ -1,0 +1,112 @@
+"""HRNet from timm as a generator's trunk: stride-4 stem, no full-resolution skip, an upsampling head.
+
+The four branches (strides 4 to 32) are brought to stride 4, mixed, and upsampled to full resolution in two steps,
+as Kazimi et al. 2024 (arXiv:2402.18286) use HRNet for image-to-image work.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from emfm.config import EMFoundationConfig
+from emfm.errors import EMError
+
+# Channels after the mix at stride 4, after the first and after the second upsampling.
+HEAD_CHANNELS = (64, 32, 16)
+
+
+def _import_timm():
+    """Import timm, or say which of torch and torchvision do not fit together."""
+    try:
+        import timm
+    except (ImportError, RuntimeError, AttributeError) as error:  # a torchvision of another torch fails in any of these
+        found = []
+        for package in ("torch", "torchvision", "timm"):
+            try:
+                found.append(f"{package} {version(package)}")
+            except PackageNotFoundError:
+                found.append(f"no {package}")
+        raise EMError(
+            f"HRNet needs timm, which does not import here ({', '.join(found)}): {error}. "
+            "Install versions that fit together: pip install --upgrade torch torchvision timm"
+        ) from error
+    return timm
+
+
+def _conv_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
+
+
+class HRNetTrunk(nn.Module):
+    """timm's HRNet for one input channel, and the multi-scale head back to full resolution.
+
+    Args:
+        config: `variant` is timm's name, such as "hrnet_w18_small".
+
+    Attributes:
+        channels: channels of the maps that `features` returns, finest first.
+        stride: input sides must be a multiple of this; `EMFoundation` pads and crops.
+    """
+
+    stride = 32
+
+    def __init__(self, config: EMFoundationConfig):
+        super().__init__()
+        timm = _import_timm()
+        # feature_location "" gives the plain branches; out_indices 1..4 leaves the stride-2 stem out
+        self.body = timm.create_model(
+            config.variant,
+            pretrained=False,
+            features_only=True,
+            in_chans=1,
+            feature_location="",
+            out_indices=(1, 2, 3, 4),
+        )
+        branches = self.body.feature_info.channels()
+        self.mix = _conv_block(sum(branches), HEAD_CHANNELS[0], 1)
+        self.up2 = _conv_block(HEAD_CHANNELS[0], HEAD_CHANNELS[1], 3)
+        self.up1 = _conv_block(HEAD_CHANNELS[1], HEAD_CHANNELS[2], 3)
+        self.channels = [HEAD_CHANNELS[2], HEAD_CHANNELS[1], *branches]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Return the head's maps at strides 1 and 2 and the branches at strides 4, 8, 16, 32.
+
+        Args:
+            x: (B, 1, H, W), H and W multiples of `stride`.
+        """
+        branches = self.body(x)  # (B, C_i, H / 2^i, W / 2^i), i = 2..5
+        size = branches[0].shape[-2:]
+        same_size = [branches[0], *(F.interpolate(b, size=size, mode="bilinear") for b in branches[1:])]
+        mixed = self.mix(torch.cat(same_size, dim=1))
+        half = self.up2(F.interpolate(mixed, scale_factor=2, mode="bilinear"))
+        full = self.up1(F.interpolate(half, scale_factor=2, mode="bilinear"))
+        return [full, half, *branches]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 1, H, W) to the full-resolution features (B, 16, H, W)."""
+        return self.features(x)[0]
+
+
+def reach(config: EMFoundationConfig) -> int:
+    """Return how far, in pixels, an output pixel can see in any direction: an upper bound along the coarsest branch."""
+    from timm.models.hrnet import cfg_cls
+
+    cfg = cfg_cls[config.variant]
+    pixels = 1 + 2  # two stem convolutions 3x3 of stride 2
+    pixels += cfg["stage1"]["num_blocks"][0] * 4  # one 3x3 at stride 4 in each bottleneck block
+    for stage, stride in (("stage2", 8), ("stage3", 16), ("stage4", 32)):
+        pixels += stride // 2  # the strided 3x3 that opens the coarser branch
+        pixels += cfg[stage]["num_modules"] * cfg[stage]["num_blocks"][-1] * 2 * stride  # two 3x3 a basic block
+    pixels += 32 + 32  # a coarse cell spread by nearest upsampling, and its neighbour by bilinear upsampling
+    return pixels + (4 + 2) + (2 + 1)  # the head: two bilinear steps and two 3x3
+
+
+def receptive_field(config: EMFoundationConfig) -> int:
+    """Return an upper bound of the receptive field's side in pixels."""
+    return 2 * reach(config) + 1

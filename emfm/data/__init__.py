@@ -1,0 +1,1 @@
+"""Micrographs: reading, labelled folders, crops, degradations and simulation. Imports no model."""

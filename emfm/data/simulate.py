@@ -1,0 +1,250 @@
+"""Simulated bright-field micrographs of gold nanoparticles on amorphous carbon, with exact masks.
+
+These images are SIMULATED and approximate: closed formulas after Reimer and Kohl, Transmission Electron Microscopy, not
+a multislice calculation. They suit demonstrations and tests, not science. Simplifications, along the electrons' path:
+
+- Particles absorb as ellipsoids, exp(-thickness / attenuation length). Diffraction only scales a particle's depth.
+- Lattice fringes of Au 111 are one cosine per particle, because a crystal rarely lies along a zone axis.
+- The carbon is white noise through the transfer function of a defocused lens: weak phase, no spherical aberration.
+- The camera has a Gaussian point spread, Poisson counting, gain, offset and Gaussian read noise.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from emfm.errors import EMError
+
+GOLD_111_SPACING = 0.235  # nm, lattice constant 0.4078 nm / sqrt(3)
+MIN_PIXELS_PER_FRINGE = 2.5  # finer fringes lie too close to Nyquist (2 px) to survive the blur
+MIN_SIDE = 16  # px, below this not even the smallest particle fits
+MARGIN = 16  # px simulated around the image and cut off, so that the FFT's periodic wrap stays outside
+OUTLINE_ORDERS = np.arange(6, 1, -1)  # 2 makes ellipses, 3 to 6 rounded triangles to hexagons
+MUST_BE_POSITIVE = ("nominal_diameters", "pixels_across", "coverage", "attenuation_length", "dose", "gain")
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class NanoparticleParameters:
+    """What the simulator draws from; a pair is a (low, high) range, drawn once per image.
+
+    Raises:
+        EMError: A range is reversed, a number is negative or not finite, or a fraction is above 1.
+    """
+
+    nominal_diameters: tuple[float, ...] = (2.2, 5.0, 10.0, 20.0)  # nm, one per image: the paper's gold samples
+    diameter_spread: float = 0.12  # standard deviation of ln(diameter) over particles
+    pixels_across: Range = (15.0, 120.0)  # px per nominal diameter, log-uniform: this sets the pixel size
+    coverage: Range = (0.1, 0.35)  # area fraction of candidates; one that overlaps an earlier particle is dropped
+    touching_fraction: float = 0.15  # chance that a particle is set against an earlier one
+    outline_amplitude: float = 0.06  # scale of the relative radius modulation; order k has this / k
+    attenuation_length: Range = (10.0, 25.0)  # nm of gold; about its elastic mean free path at 100-300 kV
+    diffraction_spread: float = 0.6  # standard deviation of ln(depth) over particles: near Bragg they are darker
+    visibility: float = 8.0  # least signal-to-noise of a whole particle; Rose's limit of detection is 5
+    fringe_fraction: float = 0.5  # chance that a particle shows fringes, where pixels resolve them
+    fringe_amplitude: Range = (0.08, 0.2)  # relative to the intensity around, at a particle's centre
+    granularity: Range = (0.02, 0.06)  # rms phase contrast of the carbon, relative to the incident intensity
+    granularity_period: Range = (0.4, 1.0)  # nm, where the defocused lens transfers most; at least 3 px
+    fresnel: Range = (0.2, 0.8)  # phase contrast of particles relative to their absorption
+    illumination: float = 0.1  # scale of the depth's slow drift over the field: beam and carbon thickness
+    debris: Range = (0.0, 0.6)  # soft contamination blobs per particle; never part of the mask
+    blur: Range = (0.5, 1.0)  # px, standard deviation of the point spread
+    dose: Range = (30.0, 1500.0)  # electrons per pixel, log-uniform
+    gain: float = 8.0  # camera counts per electron
+    offset: float = 100.0  # counts at zero dose
+    read_noise: float = 4.0  # counts, standard deviation
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            default = getattr(NanoparticleParameters, name)
+            numbers = np.atleast_1d(np.asarray(value, dtype=float))
+            least = 1e-9 if name in MUST_BE_POSITIVE else 0
+            if not numbers.size or not (np.isfinite(numbers) & (numbers >= least)).all():
+                raise EMError(f"{name} is {value}, expected finite and at least {least}; the default is {default}")
+            is_range = isinstance(default, tuple) and name != "nominal_diameters"
+            if is_range and (numbers.size != 2 or numbers[0] > numbers[1]):
+                raise EMError(f"{name} is {value}, expected (low, high) with low <= high; the default is {default}")
+            if name.endswith("_fraction") and value > 1:
+                raise EMError(f"{name} is {value}, expected a fraction from 0 to 1; divide a percentage by 100")
+
+
+@dataclass(frozen=True, eq=False)
+class Particles:
+    """Geometry of N drawn particles, some of them cut by the image border or wholly outside it."""
+
+    centers: np.ndarray  # (N, 2) float64, row and column in px of the image; pixel centres are whole numbers
+    diameters: np.ndarray  # (N,) float64, nm: diameter of the circle with the outline's area
+    depths: np.ndarray  # (N,) float64, optical depth through the centre
+    fringe_angles: np.ndarray  # (N,) float64, rad from the column axis to the fringes' normal; NaN without fringes
+    outlines: np.ndarray  # (N, 7) complex64, relative radius is the real part of this polynomial of exp(i azimuth)
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedMicrograph:
+    """A simulated camera image with everything that is known about it."""
+
+    image: np.ndarray  # (H, W) uint16, camera counts
+    mask: np.ndarray  # (H, W) uint8, 1 inside a particle's outline, 0 elsewhere
+    clean: np.ndarray  # (H, W) float32, expected camera counts without any noise
+    pixel_size: float  # nm
+    dose: float  # electrons per pixel of the undimmed beam
+    particles: Particles
+
+
+def simulate_nanoparticles(
+    shape: tuple[int, int], seed: int, parameters: NanoparticleParameters = NanoparticleParameters()
+) -> SimulatedMicrograph:
+    """Simulate one bright-field micrograph of gold nanoparticles on amorphous carbon.
+
+    The same shape, seed and parameters give the same bytes under one NumPy version. On a small image the nominal
+    diameter is limited to 40 % of its shorter side, and one particle always has its centre inside the image.
+
+    Args:
+        shape: Height and width in px, each at least 16.
+        seed: Zero or a positive integer.
+        parameters: Ranges to draw from.
+
+    Raises:
+        EMError: The shape or the seed is not what is described above.
+    """
+    if len(shape) != 2 or not all(isinstance(n, int | np.integer) and n >= MIN_SIDE for n in shape):
+        raise EMError(f"shape is {shape}, expected (height, width) of at least {MIN_SIDE} px each; enlarge the image")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise EMError(f"seed is {seed!r}, expected an integer of 0 or more; pass for example seed=0")
+    p, rng = parameters, np.random.default_rng(seed)
+    conditions = _draw_conditions(rng, shape, p)
+    particles = _draw_particles(rng, conditions, p)
+    transmitted, mask = _render_particles(rng, conditions, particles, p)
+    transmitted *= np.exp(-_background_depth(rng, conditions, len(particles.depths), p))
+    electrons = conditions.dose * _image_intensity(rng, transmitted, conditions, p)
+    clean = (p.gain * electrons + p.offset).astype(np.float32)
+    counts = np.float32(p.gain) * rng.poisson(electrons).astype(np.float32) + np.float32(p.offset)
+    counts += np.float32(p.read_noise) * rng.standard_normal(clean.shape, dtype=np.float32)
+    image = np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
+    return SimulatedMicrograph(image, mask, clean, conditions.pixel_size, conditions.dose, particles)
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    """What all particles of one image share."""
+
+    padded: tuple[int, int]  # px, shape of the image with the margin on every side
+    diameter: float  # nominal diameter, px
+    pixel_size: float  # nm
+    central_depth: float  # optical depth through the centre of a particle of nominal diameter
+    least_depth: float  # the same for the faintest particle that is still fair to label
+    period: float  # px, spatial period that the defocused lens transfers most
+    granularity: float  # rms phase contrast of the carbon
+    dose: float  # electrons per pixel
+
+
+def _draw_conditions(rng: Generator, shape: tuple[int, int], p: NanoparticleParameters) -> _Conditions:
+    """Draw one image's conditions and derive the depth that stays visible under them."""
+    nominal = float(rng.choice(p.nominal_diameters))
+    diameter = min(float(np.exp(rng.uniform(*np.log(p.pixels_across)))), 0.4 * min(shape))
+    period = max(rng.uniform(*p.granularity_period) * diameter / nominal, 3.0)
+    granularity, dose = rng.uniform(*p.granularity), float(np.exp(rng.uniform(*np.log(p.dose))))
+    # Noise of the mean over a particle's area; grains of the carbon count as one sample per period squared.
+    noise = np.sqrt((granularity * period) ** 2 + 1 / dose) / (diameter * np.sqrt(np.pi) / 2)
+    least_depth = float(1.5 * p.visibility * noise)  # an ellipsoid's centre is 1.5 times as thick as its mean
+    central_depth = nominal / rng.uniform(*p.attenuation_length)
+    padded = (int(shape[0]) + 2 * MARGIN, int(shape[1]) + 2 * MARGIN)
+    return _Conditions(padded, diameter, nominal / diameter, central_depth, least_depth, period, granularity, dose)
+
+
+def _draw_particles(rng: Generator, c: _Conditions, p: NanoparticleParameters) -> Particles:
+    """Draw sizes, contrasts, outlines and positions; candidates that overlap an earlier particle are dropped."""
+    shape = np.array(c.padded) - 2 * MARGIN
+    extent = shape + c.diameter  # centres may lie up to a radius outside, so that the border cuts some particles
+    count = max(1, round(rng.uniform(*p.coverage) * extent.prod() / (np.pi / 4 * c.diameter**2)))
+    relative, strengths = np.exp(rng.standard_normal((2, count)) * [[p.diameter_spread], [p.diffraction_spread]])
+    diameters = relative * c.diameter * c.pixel_size
+    depths = np.maximum(c.central_depth * relative * strengths, c.least_depth)
+    with_fringes = (rng.random(count) < p.fringe_fraction) & (c.pixel_size * MIN_PIXELS_PER_FRINGE < GOLD_111_SPACING)
+    angles = np.where(with_fringes, rng.uniform(0, np.pi, count), np.nan)
+    outlines = np.tile(np.array([0, 0, 0, 0, 0, 0, 1], np.complex64), (count, 1))
+    outlines[:, :5] = p.outline_amplitude / OUTLINE_ORDERS * (rng.standard_normal((count, 5, 2)) @ [1, 1j])
+    centers = rng.random((count, 2)) * extent - c.diameter / 2
+    centers[0] = rng.random(2) * (shape - 1)  # one particle is always in the image
+    kept = _place(rng, centers, relative * c.diameter / 2, p.touching_fraction)
+    return Particles(centers[kept], diameters[kept], depths[kept], angles[kept], outlines[kept])
+
+
+def _place(rng: Generator, centers: np.ndarray, radii: np.ndarray, touching_fraction: float) -> list[int]:
+    """Set some centres (N, 2) against an earlier particle, in place, and return the indices of those that may stay."""
+    placed: list[int] = []
+    steps = 0.97 * np.exp(2j * np.pi * rng.random((len(radii), 1))).view(float)  # (N, 2), a little less than touching
+    touching, neighbours = rng.random(len(radii)) < touching_fraction, rng.random(len(radii))
+    for i, radius in enumerate(radii):
+        if touching[i] and placed:
+            j = placed[int(neighbours[i] * len(placed))]
+            centers[i] = centers[j] + (radius + radii[j]) * steps[i]
+        squared_distances = np.square(centers[placed] - centers[i]).sum(axis=1)
+        if (squared_distances > np.square(0.95 * (radii[placed] + radius))).all():
+            placed.append(i)
+    return placed
+
+
+def _box(center: np.ndarray, reach: float, padded: tuple[int, int]) -> tuple[tuple[slice, ...], list[np.ndarray]]:
+    """Return the slices of a box around a centre, clipped to the image, and its row and column offsets in px."""
+    first, last = np.clip([center - reach, center + reach + 2], 0, padded).astype(int)
+    offsets = [np.arange(*ends, dtype=np.float32) - np.float32(x) for *ends, x in zip(first, last, center, strict=True)]
+    return (slice(first[0], last[0]), slice(first[1], last[1])), [offsets[0][:, None], offsets[1]]
+
+
+def _render_particles(
+    rng: Generator, c: _Conditions, particles: Particles, p: NanoparticleParameters
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the transmitted intensity (float32, with the margin) and the mask (uint8, without it)."""
+    depth, fringes, mask = (np.zeros(c.padded, dtype) for dtype in (np.float32, np.float32, bool))
+    amplitude, wavenumber = rng.uniform(*p.fringe_amplitude), 2 * np.pi * c.pixel_size / GOLD_111_SPACING  # rad per px
+    phases = rng.uniform(0, 2 * np.pi, len(particles.depths))
+    # A radius R (1 + m(azimuth)) encloses pi R^2 (1 + mean m^2): divide so that the nominal area stays.
+    modulation = np.abs(particles.outlines[:, :5])
+    radii = particles.diameters / c.pixel_size / 2 / np.sqrt(1 + (modulation**2).sum(axis=1) / 2)
+    reaches = radii * (1 + modulation.sum(axis=1))
+    for i, center in enumerate(particles.centers + MARGIN):
+        box, (rows, columns) = _box(center, reaches[i], c.padded)
+        distance = np.maximum(np.sqrt(rows**2 + columns**2), np.float32(1e-6))
+        outline = np.polyval(particles.outlines[i], (columns + 1j * rows) / distance).real
+        squared = (distance / (np.float32(radii[i]) * outline)) ** 2
+        thickness = np.sqrt(np.maximum(1 - squared, 0))  # of an ellipsoid, relative to its centre
+        depth[box] += np.float32(particles.depths[i]) * thickness
+        mask[box] |= squared < 1
+        if np.isfinite(angle := particles.fringe_angles[i]):
+            along = np.cos(angle) * columns + np.sin(angle) * rows
+            fringes[box] += amplitude * thickness * np.cos(wavenumber * along + phases[i])
+    return np.exp(-depth) * (1 + fringes), mask[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(np.uint8)
+
+
+def _background_depth(rng: Generator, c: _Conditions, num_particles: int, p: NanoparticleParameters) -> np.ndarray:
+    """Return the optical depth (float32, with the margin) of slow drift and of soft-edged debris."""
+    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in c.padded)
+    a = (p.illumination * rng.standard_normal(5)).astype(np.float32)
+    depth = (a[0] * y + a[1] * y**2)[:, None] + (a[2] * x + a[3] * x**2) + a[4] * y[:, None] * x
+    for _ in range(rng.poisson(rng.uniform(*p.debris) * num_particles)):
+        spread, strength = c.diameter * rng.uniform(0.1, 0.5), c.central_depth * rng.uniform(0.15, 0.7)
+        box, (rows, columns) = _box(rng.random(2) * c.padded, 3.5 * spread, c.padded)
+        elongation, tilt = rng.uniform(0.6, 1.0), rng.uniform(0, np.pi)
+        along, across = np.cos(tilt) * columns + np.sin(tilt) * rows, np.cos(tilt) * rows - np.sin(tilt) * columns
+        depth[box] += strength * np.exp((along**2 + (across / elongation) ** 2) / (-2 * spread**2))
+    return depth
+
+
+def _image_intensity(rng: Generator, transmitted: np.ndarray, c: _Conditions, p: NanoparticleParameters) -> np.ndarray:
+    """Image the transmitted intensity and the carbon through the lens: float64 without the margin, zero or more."""
+    frequencies = np.fft.fftfreq(transmitted.shape[0])[:, None], np.fft.rfftfreq(transmitted.shape[1])
+    squared = (frequencies[0] ** 2 + frequencies[1] ** 2).astype(np.float32)  # (cycles per px)^2
+    # sin(pi lambda defocus k^2) reaches 1 at the period; the Gaussian stands for partial coherence.
+    scaled = np.minimum(squared * np.float32(c.period**2), 60)  # beyond, slow subnormal numbers of no weight
+    transfer = np.sin(np.float32(np.pi / 2) * scaled) * np.exp(-scaled / 4)
+    spread = np.exp(np.float32(-2 * (np.pi * rng.uniform(*p.blur)) ** 2) * squared)
+    carbon = transfer * spread
+    carbon *= np.float32(c.granularity / np.sqrt(np.mean(carbon**2)))  # Parseval: unit white noise gets this rms
+    # White noise drawn in Fourier space: its spectrum has the variance of a sum over all pixels.
+    grains = rng.standard_normal((*squared.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+    grains *= np.float32(np.sqrt(transmitted.size / 2))
+    objects = np.fft.rfft2(transmitted) * (spread * (1 + np.float32(rng.uniform(*p.fresnel)) * transfer))
+    intensity = np.fft.irfft2(objects + grains * carbon, s=transmitted.shape)
+    return np.maximum(intensity[MARGIN:-MARGIN, MARGIN:-MARGIN], 0).astype(np.float64)

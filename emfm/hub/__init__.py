@@ -1,0 +1,1 @@
+"""The model zoo: names, bundled weights and cards."""

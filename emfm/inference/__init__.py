@@ -1,0 +1,1 @@
+"""Prediction on micrographs of any size."""

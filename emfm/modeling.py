@@ -1,0 +1,180 @@
+"""The generator, EMFoundation, and what all models share: padding, strict loading, the processor beside the weights."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from emfm.backbones import BACKBONES
+from emfm.config import EMFoundationConfig
+from emfm.errors import EMError
+from emfm.processing import EMImageProcessor
+from emfm.weights import locate
+
+# What a Hub download understands, passed on to the processor's own download.
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+@dataclass
+class ImageOutput(ModelOutput):
+    """Output of the models that map an image to an image.
+
+    Attributes:
+        loss: scalar, where labels were given.
+        reconstruction: (B, 1, H, W) in network values.
+    """
+
+    loss: Tensor | None = None
+    reconstruction: Tensor | None = None
+
+
+class EMPreTrainedModel(PreTrainedModel):
+    """A trunk and a head. A trunk saved by one class loads into every other; only the head may be new.
+
+    Attributes:
+        processor: the EMImageProcessor that belongs to the weights; saved and loaded with them.
+    """
+
+    config_class = EMFoundationConfig
+    base_model_prefix = "trunk"
+    main_input_name = "pixel_values"
+    supports_gradient_checkpointing = False
+    head_name: ClassVar[str]
+
+    def __init__(self, config: EMFoundationConfig):
+        super().__init__(config)
+        self.trunk = BACKBONES[config.backbone].trunk(config)
+        self.processor = EMImageProcessor()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+            if getattr(module, "running_mean", None) is not None:
+                init.zeros_(module.running_mean)
+                init.ones_(module.running_var)
+                init.zeros_(module.num_batches_tracked)
+
+    @property
+    def receptive_field(self) -> int:
+        """Side of the receptive field in pixels, computed from the configuration."""
+        return BACKBONES[self.config.backbone].geometry.receptive_field(self.config)
+
+    @property
+    def reach(self) -> int:
+        """How far in pixels an output pixel can see in any direction; a tile's margin of this size loses nothing."""
+        return BACKBONES[self.config.backbone].geometry.reach(self.config)
+
+    def features(self, pixel_values: Tensor) -> list[Tensor]:
+        """Return the trunk's multi-scale maps, finest first.
+
+        Args:
+            pixel_values: (B, 1, H, W) network values, any H and W.
+
+        Returns:
+            Maps (B, C_i, ceil(H / s_i), ceil(W / s_i)) at strides s_i = 1, 2, 4, ...; at most the trunk's stride.
+        """
+        height, width = pixel_values.shape[-2:]
+        maps = self.trunk.features(self._pad(pixel_values))
+        return [m[..., : -(-height // 2**level), : -(-width // 2**level)] for level, m in enumerate(maps)]
+
+    def _full_resolution(self, pixel_values: Tensor) -> Tensor:
+        """Return the trunk's features (B, C, H, W) at the input's size: padded inside, cropped back."""
+        height, width = pixel_values.shape[-2:]
+        return self.trunk(self._pad(pixel_values))[..., :height, :width]
+
+    def _pad(self, pixel_values: Tensor) -> Tensor:
+        """Mirror the bottom and right edges up to the next multiple of the trunk's stride."""
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != 1 or 0 in pixel_values.shape:
+            raise EMError(f"pixel_values has shape {tuple(pixel_values.shape)}; expected (batch, 1, height, width)")
+        while True:  # a mirror is at most one pixel smaller than the image, so tiny images take several
+            height, width = pixel_values.shape[-2:]
+            bottom, right = -height % self.trunk.stride, -width % self.trunk.stride
+            if not bottom and not right:
+                return pixel_values
+            step = (0, min(right, width - 1), 0, min(bottom, height - 1))
+            if not any(step):  # one pixel high or wide: nothing to mirror
+                return F.pad(pixel_values, (0, right, 0, bottom), mode="replicate")
+            pixel_values = F.pad(pixel_values, step, mode="reflect")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any):
+        """Load a model with its processor, strictly.
+
+        Args:
+            pretrained_model_name_or_path: a zoo name ("unet4-rf200"), a local folder, or a Hub id.
+            *args: passed on to transformers.
+            **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download` as in transformers;
+                fields of the configuration, such as `id2label`.
+
+        Raises:
+            EMError: nothing goes by this name, a file is missing, or a weight outside the head is missing,
+                unexpected or of another shape.
+        """
+        place = locate(pretrained_model_name_or_path)
+        want_info = kwargs.pop("output_loading_info", False)
+        kwargs.setdefault("dtype", torch.float32)
+        hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
+        try:
+            processor = EMImageProcessor.from_pretrained(place, **hub)
+            model, info = super().from_pretrained(
+                place, *args, use_safetensors=True, output_loading_info=True, **kwargs
+            )
+        except EMError:
+            raise
+        except (OSError, RuntimeError) as error:
+            raise EMError(f"cannot load {place}: {error}") from error
+        _check_keys(cls, str(pretrained_model_name_or_path), model.config, info)
+        model.processor = processor
+        return (model, info) if want_info else model
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Write config.json, model.safetensors and preprocessor_config.json into a folder."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        self.processor.save_pretrained(save_directory)
+
+
+def _check_keys(cls: type[EMPreTrainedModel], name: str, config: EMFoundationConfig, info: dict[str, Any]) -> None:
+    """Raise an error that lists every missing or unexpected weight, but for a head that the checkpoint cannot have."""
+    same_class = cls.__name__ in (config.architectures or [])
+    missing = [k for k in info["missing_keys"] if same_class or not k.startswith(f"{cls.head_name}.")]
+    foreign_heads = ("image_head.", "class_head.")
+    unexpected = [k for k in info["unexpected_keys"] if same_class or not k.startswith(foreign_heads)]
+    if missing or unexpected:
+        parts = [f"{kind}: {', '.join(sorted(keys))}" for kind, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
+        raise EMError(f"the weights of {name} do not fit {cls.__name__}. {'; '.join(parts)}")
+
+
+class EMFoundation(EMPreTrainedModel):
+    """The generator that is pretrained: a trunk and a 1x1 convolution to one channel.
+
+    The class is what Kazimi et al. 2024 (arXiv:2402.18286) call the generator of the conditional GAN.
+    """
+
+    head_name = "image_head"
+
+    def __init__(self, config: EMFoundationConfig):
+        super().__init__(config)
+        self.image_head = nn.Conv2d(self.trunk.channels[0], 1, 1)
+        self.post_init()
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageOutput:
+        """Reconstruct clean micrographs.
+
+        Args:
+            pixel_values: (B, 1, H, W) network values, any H and W.
+            labels: (B, 1, H, W) clean network values; the loss is their mean absolute difference (L1).
+            **kwargs: accepted for transformers' pipelines, not used.
+        """
+        reconstruction = self.image_head(self._full_resolution(pixel_values))
+        loss = None if labels is None else F.l1_loss(reconstruction.float(), labels)
+        return ImageOutput(loss=loss, reconstruction=reconstruction)

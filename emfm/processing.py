@@ -1,0 +1,210 @@
+"""The only place where intensities change: from a micrograph's own units to what a network sees, and back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers.image_processing_base import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+
+from emfm.errors import EMError
+
+# A scale below this share of the dtype's unit (or of the values' size, for floats) counts as a constant image.
+CONSTANT = 1e-6
+# Statistics of larger micrographs come from a strided sample of about this many pixels.
+SAMPLE_PIXELS = 4_000_000
+
+
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """How a micrograph's values map to network values: `(value - offset) / scale`.
+
+    Args:
+        offset: the value that becomes 0, in the micrograph's units.
+        scale: the distance in the micrograph's units that becomes 1; positive.
+    """
+
+    offset: float
+    scale: float
+
+
+class EMImageProcessor(BaseImageProcessor):
+    """Turns micrographs of any bit depth into `pixel_values`, and network outputs back into the micrograph's units.
+
+    Each micrograph is scaled by its own robust statistics, taken once over the whole of it and never over a tile:
+    the percentiles `low` and `high` become -1 and +1, and values beyond `clip` are cut. The same rule holds for
+    training, evaluation and prediction, and travels with the weights as `preprocessor_config.json`.
+
+    A micrograph whose percentiles coincide (a sparse mask, say) is scaled by its standard deviation; a constant one
+    becomes all zeros. The maximum is never used: one hot pixel does not change the scale.
+
+    Args:
+        low: lower percentile, 0 to 100.
+        high: upper percentile, above `low`, up to 100.
+        clip: network values are limited to [-clip, clip].
+    """
+
+    model_input_names = ["pixel_values"]  # noqa: RUF012  (transformers reads a plain class attribute)
+
+    def __init__(self, low: float = 1.0, high: float = 99.0, clip: float = 3.0, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= low < high <= 100:
+            raise EMError(f"percentiles low={low} and high={high}: expected 0 <= low < high <= 100")
+        if not clip >= 1:
+            raise EMError(f"clip is {clip}: expected at least 1, the network value of the upper percentile")
+        self.low, self.high, self.clip = float(low), float(high), float(clip)
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
+        """Build the processor from the content of a `preprocessor_config.json`; fields it does not know are an error."""
+        fields = {k: v for k, v in image_processor_dict.items() if k not in ("image_processor_type", "processor_class")}
+        fields.update({key: kwargs.pop(key) for key in ("low", "high", "clip") if key in kwargs})
+        unknown = sorted(set(fields) - {"low", "high", "clip"})
+        if unknown:
+            raise EMError(f"preprocessor_config.json holds {', '.join(unknown)}; EMImageProcessor has low, high and clip")
+        return_unused = kwargs.pop("return_unused_kwargs", False)
+        processor = cls(**fields)
+        return (processor, kwargs) if return_unused else processor
+
+    def statistics(self, image: np.ndarray) -> IntensityStatistics:
+        """Measure a whole micrograph once.
+
+        Args:
+            image: (H, W) of boolean, integer or floating dtype; may be memory-mapped.
+
+        Raises:
+            EMError: the shape or dtype does not fit, or the values hold NaN or infinity.
+        """
+        _check_array(image)
+        _check_finite(image)
+        stride = max(1, int(np.ceil(np.sqrt(image.size / SAMPLE_PIXELS))))
+        sample = np.asarray(image[::stride, ::stride], dtype=np.float64)
+        low, middle, high = np.percentile(sample, [self.low, 50, self.high])
+        smallest = CONSTANT * (1.0 if image.dtype.kind in "biu" else max(abs(low), abs(high), np.finfo(np.float32).tiny))
+        offset, scale = (low + high) / 2, (high - low) / 2
+        if scale <= smallest:
+            # both percentiles fall on the background: two standard deviations keep a sparse structure visible
+            offset, scale = middle, 2 * float(sample.std())
+        if scale <= smallest:
+            scale = 1.0
+        return IntensityStatistics(float(offset), float(scale))
+
+    def normalize(self, image: np.ndarray, statistics: IntensityStatistics) -> np.ndarray:
+        """Map values (a whole micrograph or a part of it) to float32 network values in [-clip, clip].
+
+        Raises:
+            EMError: the values hold NaN or infinity.
+        """
+        _check_array(image)
+        _check_finite(image)
+        values = (np.asarray(image, dtype=np.float64) - statistics.offset) / statistics.scale
+        return np.clip(values, -self.clip, self.clip).astype(np.float32)
+
+    def denormalize(self, values: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
+        """Map network values back to the micrograph's units; integers are rounded and limited to the dtype's range."""
+        restored = np.asarray(values, dtype=np.float64) * statistics.scale + statistics.offset
+        dtype = np.dtype(dtype)
+        if dtype.kind == "b":
+            return restored >= 0.5
+        if dtype.kind in "iu":
+            limits = np.iinfo(dtype)
+            return np.clip(np.rint(restored), limits.min, limits.max).astype(dtype)
+        return restored.astype(dtype)
+
+    def preprocess(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
+        """Turn one micrograph or a list of them into a batch.
+
+        Args:
+            images: a 2-D array or tensor, a greyscale PIL image, a list of these, or an array (B, H, W). A PIL image
+                stored as RGB is accepted where its three channels are equal.
+            return_tensors: "pt" for torch, "np" for numpy.
+
+        Returns:
+            `pixel_values` (B, 1, H, W), float32.
+
+        Raises:
+            EMError: colour, NaN or infinity, or sizes that differ within the batch.
+        """
+        if kwargs:
+            raise EMError(f"EMImageProcessor does not know {', '.join(sorted(kwargs))}; it takes images and return_tensors")
+        arrays = [_as_array(image) for image in _as_list(images)]
+        sizes = sorted({array.shape for array in arrays})
+        if len(sizes) != 1:
+            given = ", ".join(str(size) for size in sizes) or "none"
+            raise EMError(f"a batch needs micrographs of one size, got {given}: pass them one by one, or use predict")
+        normalized = [self.normalize(array, self.statistics(array)) for array in arrays]
+        return BatchFeature({"pixel_values": np.stack(normalized)[:, None]}, tensor_type=return_tensors)
+
+    def post_process_semantic_segmentation(
+        self, outputs: Any, target_sizes: list[tuple[int, int]] | None = None
+    ) -> list[Tensor]:
+        """Return one class map (H, W), int64, per image from a model's `logits` (B, K, H, W).
+
+        Args:
+            outputs: what `EMForSemanticSegmentation` returned.
+            target_sizes: (height, width) per image; checked, since the logits already have the input's size.
+        """
+        maps = list(outputs.logits.argmax(dim=1))
+        for index, size in enumerate(target_sizes or []):
+            if tuple(size) != tuple(maps[index].shape):
+                raise EMError(f"image {index}: target size {tuple(size)} is not the logits' {tuple(maps[index].shape)}")
+        return maps
+
+
+def _as_list(images: Any) -> list[Any]:
+    if isinstance(images, (list, tuple)):
+        return list(images)
+    if isinstance(images, (np.ndarray, Tensor)) and images.ndim == 3:
+        return list(images)
+    return [images]
+
+
+def _as_array(image: Any) -> np.ndarray:
+    """Return a 2-D array in the image's own dtype."""
+    if isinstance(image, Tensor):
+        image = image.detach().cpu()
+        return (image.float() if image.dtype == torch.bfloat16 else image).numpy()
+    if not isinstance(image, Image.Image):
+        return np.asarray(image)
+    array = np.asarray(image)
+    if array.ndim == 3 and image.mode in ("RGB", "RGBA") and (array[..., :1] == array[..., :3]).all():
+        return np.ascontiguousarray(array[..., 0])
+    if array.ndim != 2 or image.mode == "P":
+        raise EMError(
+            f"the image is in colour (PIL mode {image.mode}); a micrograph has one channel: convert it, for example with "
+            "image.convert('L')"
+        )
+    return array
+
+
+def _check_array(image: np.ndarray) -> None:
+    if image.ndim != 2 or 0 in image.shape:
+        raise EMError(
+            f"expected a micrograph of shape (height, width), got {image.shape}: pass slices of a stack one by one, and "
+            "one channel of a colour image"
+        )
+    if image.dtype.kind not in "biuf":
+        raise EMError(f"micrographs are boolean, integer or floating point; got dtype {image.dtype}")
+
+
+def _check_finite(image: np.ndarray, rows: int = 1024) -> None:
+    """Raise an error that counts the values that are not finite and names the first; `rows` are read at a time."""
+    if image.dtype.kind != "f":
+        return
+    nans = infinities = 0
+    first = None
+    for top in range(0, image.shape[0], rows):
+        band = np.asarray(image[top : top + rows])
+        bad = ~np.isfinite(band)
+        if bad.any():
+            first = first or (top + int(np.argwhere(bad)[0][0]), int(np.argwhere(bad)[0][1]))
+            nans += int(np.isnan(band).sum())
+            infinities += int(np.isinf(band).sum())
+    if first is not None:
+        raise EMError(
+            f"the micrograph holds {nans} NaN and {infinities} infinite values, the first at row {first[0]}, column "
+            f"{first[1]}: replace them, for example with numpy.nan_to_num or the local median"
+        )

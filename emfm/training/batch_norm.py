@@ -1,0 +1,33 @@
+"""Running statistics of batch norm that fit the weights they stand beside."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace every batch norm's running statistics by the plain average over some batches.
+
+    While weights move, and after weights were averaged, the running statistics lag behind, and a network evaluates far
+    worse than it trains (Wu and Johnson 2021, arXiv:2105.07576, section 3). A model without batch norm is left alone.
+
+    Args:
+        model: called with each batch; its training mode is restored.
+        batches: inputs as in training (B, 1, H, W).
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    was_training = model.training
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over all batches since the reset
+    model.train()
+    for batch in batches:
+        model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(was_training)

@@ -1,0 +1,77 @@
+"""Losses of pretraining (adversarial) and of fine-tuning (cross-entropy + Dice)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from emfm.errors import EMError
+
+ADVERSARIAL = ("lsgan", "vanilla", "hinge", "none")
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
+    """Return the discriminator's loss from its raw scores on real and generated images.
+
+    Args:
+        real: scores of real images, any shape.
+        fake: scores of generated images.
+        kind: "lsgan" (Mao et al. 2017, as in the paper), "vanilla" (Goodfellow et al. 2014) or "hinge".
+    """
+    if kind == "lsgan":
+        return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+    if kind == "vanilla":
+        return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+    if kind == "hinge":
+        return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+    raise EMError(f"adversarial loss '{kind}' is not known; expected one of {', '.join(ADVERSARIAL)}")
+
+
+def generator_loss(fake: Tensor, kind: str) -> Tensor:
+    """Return the adversarial part of the generator's loss from the scores of its images; kinds as above."""
+    if kind == "lsgan":
+        return (fake - 1).square().mean()
+    if kind == "vanilla":
+        return F.softplus(-fake).mean()
+    if kind == "hinge":
+        return -fake.mean()
+    raise EMError(f"adversarial loss '{kind}' is not known; expected one of {', '.join(ADVERSARIAL)}")
+
+
+def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = -100, smooth: float = 1.0) -> Tensor:
+    """Return 1 - soft Dice, averaged over the classes that occur in the batch (Milletari et al. 2016).
+
+    A class without a pixel in the batch is left out: its Dice would be 0 whatever the network says. The sums run over
+    the whole batch, so a crop without foreground is no special case.
+
+    Args:
+        logits: (B, K, H, W).
+        labels: (B, H, W) class indices; `ignore_index` takes no part.
+        ignore_index: label of pixels without truth.
+        smooth: added to numerator and denominator, in pixels.
+    """
+    valid = (labels != ignore_index).unsqueeze(1)
+    truth = F.one_hot(labels.clamp_min(0), logits.shape[1]).movedim(-1, 1) * valid
+    probability = logits.float().softmax(dim=1) * valid
+    overlap = (probability * truth).sum(dim=(0, 2, 3))
+    total = probability.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    dice = (2 * overlap + smooth) / (total + smooth)
+    present = truth.sum(dim=(0, 2, 3)) > 0
+    return 1 - dice[present].mean() if present.any() else logits.sum() * 0.0
+
+
+def segmentation_loss(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> Tensor:
+    """Return cross-entropy + Dice loss; cross-entropy gives every pixel a gradient, Dice keeps rare classes in sight.
+
+    Args:
+        logits: (B, K, H, W).
+        labels: (B, H, W), int64.
+        ignore_index: label of pixels without truth.
+    """
+    counted = (labels != ignore_index).sum().clamp_min(1)
+    cross_entropy = F.cross_entropy(logits.float(), labels, ignore_index=ignore_index, reduction="sum") / counted
+    return cross_entropy + dice_loss(logits, labels, ignore_index)
+
+
+def is_finite(*losses: Tensor) -> bool:
+    """Tell whether all losses are finite numbers."""
+    return bool(torch.isfinite(torch.stack([loss.detach().float() for loss in losses])).all())

@@ -54,6 +54,8 @@ class EMFoundationConfig(PreTrainedConfig):
     variant: str | None = None
     # Pixel sizes in nm that the weights were trained at, smallest and largest; None if unknown.
     pixel_size_range: list[float] | tuple[float, float] | None = None
+    # Recipe, cost and validation figures of the pretraining; None for random weights.
+    pretraining: dict | None = None
     # Version of this file's layout, raised when a field changes its meaning.
     schema_version: int = 1
 

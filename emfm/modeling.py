@@ -1,8 +1,10 @@
 """The generator, EMFoundation, and what all models share: padding, strict loading, the processor beside the weights."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from transformers.utils import ModelOutput
 from emfm.backbones import BACKBONES
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
-from emfm.processing import EMImageProcessor
+from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.weights import locate
 
 # What a Hub download understands, passed on to the processor's own download.
@@ -106,6 +108,20 @@ class EMPreTrainedModel(PreTrainedModel):
                 return F.pad(pixel_values, (0, right, 0, bottom), mode="replicate")
             pixel_values = F.pad(pixel_values, step, mode="reflect")
 
+    def maps(self, pixel_values: Tensor) -> Tensor:
+        """Return (B, C, H, W) values of which neighbouring tiles may be blended; no gradient."""
+        raise NotImplementedError
+
+    def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
+        """Return a user's result (H, W) from the maps (C, H, W) of a whole micrograph or of a band of it.
+
+        Args:
+            maps: what `maps` returned, blended.
+            statistics: the micrograph's intensity statistics.
+            dtype: the micrograph's dtype.
+        """
+        raise NotImplementedError
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any):
         """Load a model with its processor, strictly.
@@ -141,6 +157,8 @@ class EMPreTrainedModel(PreTrainedModel):
         """Write config.json, model.safetensors and preprocessor_config.json into a folder."""
         super().save_pretrained(save_directory, *args, **kwargs)
         self.processor.save_pretrained(save_directory)
+        for file in Path(save_directory).glob("*.safetensors"):
+            file.chmod(0o644)  # safetensors makes them readable by their owner alone
 
 
 def _check_keys(cls: type[EMPreTrainedModel], name: str, config: EMFoundationConfig, info: dict[str, Any]) -> None:
@@ -178,3 +196,12 @@ class EMFoundation(EMPreTrainedModel):
         reconstruction = self.image_head(self._full_resolution(pixel_values))
         loss = None if labels is None else F.l1_loss(reconstruction.float(), labels)
         return ImageOutput(loss=loss, reconstruction=reconstruction)
+
+    @torch.no_grad()
+    def maps(self, pixel_values: Tensor) -> Tensor:
+        """Return the restored images (B, 1, H, W) in network values; neighbouring tiles may be blended."""
+        return self(pixel_values).reconstruction.float()
+
+    def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
+        """Return the restored micrograph (H, W) from network values (1, H, W), in its own units and dtype."""
+        return self.processor.denormalize(maps[0], statistics, dtype)

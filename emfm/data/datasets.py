@@ -1,6 +1,7 @@
 """Labelled folders: `images/` and `masks/` of the same file names, `labels.json`, `splits.json`."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,16 @@ class LabelledMicrographs:
         """
         if not 1 <= count <= len(self):
             raise EMError(f"{count} images were asked for; the split has {len(self)}: choose 1 to {len(self)}")
-        order = np.random.default_rng(seed).permutation(len(self))[:count]
-        picked = {field: [getattr(self, field)[i] for i in order] for field in ("images", "masks", "names", "pixel_sizes")}
-        return LabelledMicrographs(id2label=self.id2label, **picked)
+        return self._pick(np.random.default_rng(seed).permutation(len(self))[:count])
+
+    def part(self, start: int, stop: int) -> "LabelledMicrographs":
+        """Return the micrographs `start` to `stop - 1`."""
+        return self._pick(range(start, stop))
+
+    def _pick(self, indices: Iterable[int]) -> "LabelledMicrographs":
+        chosen = list(indices)
+        lists = {field: [getattr(self, field)[i] for i in chosen] for field in ("images", "masks", "names", "pixel_sizes")}
+        return LabelledMicrographs(id2label=self.id2label, **lists)
 
 
 def load_em_dataset(folder: str | Path, split: str = "train") -> LabelledMicrographs:

@@ -108,7 +108,7 @@ def simulate_nanoparticles(
     Raises:
         EMError: The shape or the seed is not what is described above.
     """
-    if len(shape) != 2 or not all(isinstance(n, int | np.integer) and n >= MIN_SIDE for n in shape):
+    if np.shape(shape) != (2,) or not all(isinstance(n, int | np.integer) and n >= MIN_SIDE for n in shape):
         raise EMError(f"shape is {shape}, expected (height, width) of at least {MIN_SIDE} px each; enlarge the image")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise EMError(f"seed is {seed!r}, expected an integer of 0 or more; pass for example seed=0")
@@ -171,19 +171,19 @@ def _draw_particles(rng: Generator, c: _Conditions, p: NanoparticleParameters) -
     return Particles(centers[kept], diameters[kept], depths[kept], angles[kept], outlines[kept])
 
 
-def _place(rng: Generator, centers: np.ndarray, radii: np.ndarray, touching_fraction: float) -> list[int]:
-    """Set some centres (N, 2) against an earlier particle, in place, and return the indices of those that may stay."""
-    placed: list[int] = []
+def _place(rng: Generator, centers: np.ndarray, radii: np.ndarray, touching_fraction: float) -> np.ndarray:
+    """Set some centres (N, 2) against an earlier particle, in place, and return which particles may stay (N, bool)."""
+    stays = np.zeros(len(radii), bool)
     steps = 0.97 * np.exp(2j * np.pi * rng.random((len(radii), 1))).view(float)  # (N, 2), a little less than touching
     touching, neighbours = rng.random(len(radii)) < touching_fraction, rng.random(len(radii))
     for i, radius in enumerate(radii):
-        if touching[i] and placed:
+        if touching[i] and i:
+            placed = np.flatnonzero(stays)
             j = placed[int(neighbours[i] * len(placed))]
             centers[i] = centers[j] + (radius + radii[j]) * steps[i]
-        squared_distances = np.square(centers[placed] - centers[i]).sum(axis=1)
-        if (squared_distances > np.square(0.95 * (radii[placed] + radius))).all():
-            placed.append(i)
-    return placed
+        overlaps = np.hypot(*(centers[:i] - centers[i]).T) < 0.95 * (radii[:i] + radius)
+        stays[i] = not (overlaps & stays[:i]).any()
+    return stays
 
 
 def _box(center: np.ndarray, reach: float, padded: tuple[int, int]) -> tuple[tuple[slice, ...], list[np.ndarray]]:

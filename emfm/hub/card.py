@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
 from emfm.config import EMFoundationConfig
 
@@ -63,6 +63,66 @@ lie at -1 and +1, PSNR with a data range of 2):
 - Pixel sizes were not recorded in the training data, so no range is claimed.
 - The output is a plausible image, not a measurement: do not quantify intensities on it.
 """
+
+
+def finetuned_card(facts: dict[str, Any]) -> str:
+    """Return the README.md of a fine-tuned model, from the facts that `finetune` returned."""
+    best = facts["best"]
+    pretrained = not facts["start"].startswith("random ")
+    results = EvalResult(
+        task_type="image-segmentation",
+        dataset_type=facts["data"],
+        dataset_name=facts["data"],
+        dataset_split="validation",
+        metric_type="dice",
+        metric_value=round(best["dice"], 4),
+    )
+    header = ModelCardData(
+        library_name="emfm",
+        pipeline_tag="image-segmentation",
+        tags=TAGS,
+        model_name=f"{facts['generator']} on {facts['data']}",
+        eval_results=[results],
+    )
+    rows = "\n".join(
+        f"| {label} | {_figure(value['dice'])} | {_figure(value['iou'])} |" for label, value in best["per_class"].items()
+    )
+    start = f"the pretrained weights `{facts['start']}`" if pretrained else "random weights"
+    return f"""---
+{header.to_yaml()}
+---
+
+# {facts["generator"]}, fine-tuned for {facts["task"]} on {facts["data"]}
+
+Trained from {start} on {facts["images"]["train"]} labelled micrographs: {facts["steps"]} steps of
+{facts["batch_size"]} crops of {facts["crop"]} x {facts["crop"]} pixels, learning rate {facts["learning_rate"]:g},
+{facts["precision"]}, seed {facts["seed"]}, {facts["seconds"]:.0f} s.
+
+```python
+from emfm import predict
+result = predict("path/to/this/folder", "micrograph.tif")
+result.output  # class indices, one per pixel
+```
+
+## Figures
+
+On {best["n"]} validation micrographs, whole, after step {best["step"]}. This step was chosen by these same figures, so
+expect somewhat less on new images; `emfm evaluate --split test` measures that.
+
+| class | Dice | IoU |
+|---|---|---|
+{rows}
+| **mean without background** | {best["dice"]:.4f} | {best["iou"]:.4f} |
+
+## Limits
+
+One data set and one seed. Micrographs of another instrument, magnification or material may need labels of their own.
+The licence of the training images may limit the use of these weights; none is claimed here.
+"""
+
+
+def _figure(value: float | None) -> str:
+    return "absent" if value is None else f"{value:.4f}"
 
 
 def _strength(strength: dict[str, Any]) -> str:

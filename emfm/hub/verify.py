@@ -35,7 +35,9 @@ def write_test_tensors(model: EMPreTrainedModel, folder: str | Path) -> None:
     """Write `test_tensors.safetensors` with `input` and the model's `output` into its folder."""
     pixel_values = test_input()
     output = run_model(model, pixel_values).contiguous()
-    save_file({"input": pixel_values, "output": output}, Path(folder) / TEST_TENSORS)
+    path = Path(folder) / TEST_TENSORS
+    save_file({"input": pixel_values, "output": output}, path)
+    path.chmod(0o644)  # safetensors makes it readable by its owner alone
 
 
 def verify(model: EMPreTrainedModel, folder: str | Path) -> float:

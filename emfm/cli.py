@@ -1,0 +1,234 @@
+"""The command line: one verb a job. Wrong input answers with one line and exit code 2."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from emfm.errors import EMError
+
+app = typer.Typer(
+    name="emfm",
+    help="Foundation models for electron microscopy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+class Precision(StrEnum):
+    """Number format of training."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+@app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """List the pretrained models."""
+    from emfm.hub.zoo import list_models
+
+    models = list_models()
+    if as_json:
+        return typer.echo(json.dumps([asdict(info) for info in models], indent=1))
+    typer.echo(f"{'name':<20}{'parameters':>12}{'receptive field':>18}{'size':>10}")
+    for info in models:
+        typer.echo(f"{info.name:<20}{info.parameters:>12,}{info.receptive_field:>15} px{info.size / 1e6:>7.1f} MB")
+
+
+@app.command()
+def info(model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")], as_json: Json = False) -> None:
+    """Show what is known of a model."""
+    from emfm.tasks import load_model
+
+    loaded = load_model(model)
+    facts: dict[str, Any] = {
+        "model": model,
+        "class": type(loaded).__name__,
+        "generator": loaded.config.generator,
+        "parameters": loaded.num_parameters(),
+        "receptive_field": loaded.receptive_field,
+        "norm": loaded.config.norm,
+        "pixel_size_range": loaded.config.pixel_size_range,
+        "pretraining": loaded.config.pretraining,
+    }
+    if hasattr(loaded, "class_head"):
+        facts["classes"] = list(loaded.config.id2label.values())
+    if as_json:
+        return typer.echo(json.dumps(facts, indent=1))
+    for name, value in facts.items():
+        typer.echo(f"{name + ':':<18}{json.dumps(value) if isinstance(value, dict) else value}")
+
+
+@app.command()
+def verify(model: Annotated[str, typer.Argument(help="Zoo name or folder.")], as_json: Json = False) -> None:
+    """Recompute a model's stored test output and compare."""
+    from emfm.hub.verify import verify as verify_model
+    from emfm.tasks import load_model
+    from emfm.weights import locate
+
+    difference = verify_model(load_model(model), locate(model))
+    if as_json:
+        return typer.echo(json.dumps({"model": model, "difference": difference}))
+    typer.echo(f"{model}: verified, largest difference {difference:.2g}")
+
+
+@app.command()
+def pretrain(
+    data: Annotated[list[str], typer.Option(help="Folder of unlabelled micrographs; may be given several times.")],
+    output: Annotated[str, typer.Option(help="Folder of the run.")],
+    generator: Annotated[str, typer.Option(help="Generator name.")] = "unet4-rf200",
+    norm: Annotated[str, typer.Option(help="Normalisation layers of a U-Net: batch or instance.")] = "batch",
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 20_000,
+    batch_size: Annotated[int, typer.Option(help="Crops per step and process.")] = 16,
+    crop: Annotated[int, typer.Option(help="Side of a crop in pixels.")] = 224,
+    corruption: Annotated[str, typer.Option(help="paper (blur and noise) or masked (hidden blocks on top).")] = "paper",
+    adversarial: Annotated[str, typer.Option(help="lsgan, vanilla, hinge or none.")] = "lsgan",
+    discriminator_width: Annotated[int, typer.Option(help="Channels of the discriminator's first layer.")] = 64,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    seed: Annotated[int, typer.Option(help="Decides weights, crops and damage.")] = 0,
+    save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+) -> None:
+    """Pretrain a generator on unlabelled micrographs (pix2pix)."""
+    from emfm.training.pretrain import PretrainArguments
+    from emfm.training.pretrain import pretrain as run
+
+    settings = dict(locals())
+    fields = {name: settings[name] for name in PretrainArguments.__dataclass_fields__ if name in settings}
+    folder = run(PretrainArguments(**{**fields, "data": tuple(data)}))
+    typer.echo(f"pretrained model: {folder}")
+
+
+@app.command()
+def finetune(
+    task: Annotated[str, typer.Argument(help="segmentation")],
+    data: Annotated[str, typer.Option(help="Labelled folder: images/, masks/, labels.json, splits.json.")],
+    output: Annotated[str, typer.Option(help="Folder of the finished model.")],
+    model: Annotated[str | None, typer.Option(help="Pretrained model: zoo name, folder or Hub id.")] = None,
+    scratch: Annotated[str | None, typer.Option(help="Generator name: start from random weights.")] = None,
+    norm: Annotated[str, typer.Option(help="With --scratch: batch or instance.")] = "batch",
+    num_images: Annotated[int | None, typer.Option(help="How many labelled images to use; all by default.")] = None,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 300,
+    batch_size: Annotated[int, typer.Option(help="Crops per step.")] = 8,
+    crop: Annotated[int, typer.Option(help="Side of a crop in pixels.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="Peak of the cosine schedule.")] = 1e-3,
+    precision: Annotated[Precision, typer.Option(help="auto: bf16 where the hardware has it.")] = Precision.AUTO,
+    seed: Annotated[int, typer.Option(help="Decides new weights, images and crops.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a model on labelled micrographs; the best by validation is kept."""
+    from emfm.training.finetune import FinetuneArguments
+    from emfm.training.finetune import finetune as run
+
+    settings = dict(locals())
+    fields = {name: settings[name] for name in FinetuneArguments.__dataclass_fields__ if name in settings}
+    facts = run(FinetuneArguments(**{**fields, "precision": precision.value}))
+    if as_json:
+        return typer.echo(json.dumps(facts, indent=1))
+    best = facts["best"]
+    typer.echo(f"validation Dice {best['dice']:.4f}, IoU {best['iou']:.4f} at step {best['step']}; model: {output}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="Fine-tuned model: folder or Hub id.")],
+    data: Annotated[str, typer.Option(help="Labelled folder.")],
+    split: Annotated[str, typer.Option(help="Which list of splits.json.")] = "test",
+    tile: Annotated[int, typer.Option(help="Side of a tile in pixels.")] = 1024,
+    as_json: Json = False,
+) -> None:
+    """Measure a fine-tuned model on one split of a labelled folder."""
+    from emfm.training.evaluate import evaluate as run
+
+    result = run(model, data, split, tile)
+    if as_json:
+        return typer.echo(json.dumps(result, indent=1))
+    for label, figures in result["per_class"].items():
+        shown = [f"{name} {'absent' if value is None else f'{value:.4f}'}" for name, value in figures.items()]
+        typer.echo(f"{label:<24}{'  '.join(shown)}")
+    typer.echo(f"{'mean':<24}dice {result['dice']:.4f}  iou {result['iou']:.4f}  ({result['n']} images)")
+
+
+@app.command()
+def predict(
+    inputs: Annotated[list[str], typer.Argument(help="Micrograph files.", metavar="INPUT...")],
+    model: Annotated[str, typer.Option(help="Model: zoo name, folder or Hub id.")],
+    output: Annotated[str, typer.Option(help="Folder for the results.")],
+    tile: Annotated[int, typer.Option(help="Side of a tile in pixels; smaller ones take less memory.")] = 1024,
+    pixel_size: Annotated[float | None, typer.Option(help="nm per pixel, where the file does not say.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict micrographs: NAME.tif with the result and NAME_overlay.png to look at."""
+    from emfm.inference.files import predict_files
+
+    written = predict_files(model, [Path(path) for path in inputs], Path(output), tile, pixel_size)
+    if as_json:
+        return typer.echo(json.dumps(written, indent=1))
+    for entry in written:
+        typer.echo(f"{entry['input']} -> {entry['output']}, {entry['picture']}")
+
+
+@app.command()
+def simulate(
+    kind: Annotated[str, typer.Argument(help="nanoparticles")],
+    output: Annotated[str, typer.Option(help="Folder for images/, masks/ and labels.json.")],
+    count: Annotated[int, typer.Option(help="How many micrographs.")] = 16,
+    size: Annotated[int, typer.Option(help="Side in pixels.")] = 512,
+    seed: Annotated[int, typer.Option(help="Decides every image.")] = 0,
+) -> None:
+    """Simulate micrographs with exact masks, as a labelled folder."""
+    from emfm.data.simulated_folder import write_simulated_folder
+
+    folder = write_simulated_folder(kind, Path(output), count, (size, size), seed)
+    typer.echo(f"{count} simulated micrographs: {folder}")
+
+
+@app.command()
+def demo(
+    output: Annotated[str, typer.Option(help="Folder for the report.")] = "demo_output",
+    data: Annotated[str | None, typer.Option(help="Labelled folder to use instead of simulated micrographs.")] = None,
+    steps: Annotated[int, typer.Option(help="Training steps of each model.")] = 120,
+    seed: Annotated[int, typer.Option(help="Decides everything.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune the bundled model and the same network from scratch, compare, and write a report."""
+    from emfm.demo.run import run_demo
+
+    summary = run_demo(Path(output), data, steps, seed)
+    typer.echo(json.dumps(summary, indent=1) if as_json else summary["table"])
+
+
+def main() -> None:
+    """Run the command line; an EMError becomes one line on standard error and exit code 2."""
+    _quieten()
+    try:
+        app()
+    except EMError as error:
+        sys.stderr.write(f"emfm: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("emfm: stopped\n")
+        sys.exit(130)
+
+
+def _quieten() -> None:
+    """Keep the libraries' own bars and advice off the terminal; their warnings stay in the log at level ERROR."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|accelerate)\..*")
+    logging.basicConfig(level=logging.WARNING, format="emfm: %(message)s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Prediction on one micrograph of any size: statistics once, tiles, a blended result of the input's shape."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from emfm.data.io import Micrograph, read_micrograph
+from emfm.errors import EMError
+from emfm.inference.tiling import Tiling, tiled_bands
+from emfm.modeling import EMPreTrainedModel
+from emfm.processing import IntensityStatistics
+from emfm.tasks import load_model
+
+DEFAULT_TILE = 1024
+RAMP = 16
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's result on one micrograph.
+
+    Attributes:
+        image: (H, W) the micrograph, in its own dtype.
+        output: (H, W) class indices (segmentation) or the restored micrograph in the input's units and dtype.
+        id2label: class names of a segmentation, else None.
+        pixel_size: nm per pixel, None where it is not known.
+        name: the micrograph's file name, or "array".
+    """
+
+    image: np.ndarray
+    output: np.ndarray
+    id2label: dict[int, str] | None
+    pixel_size: float | None
+    name: str
+
+
+def predict(
+    model: EMPreTrainedModel | str | Path,
+    micrograph: Micrograph | np.ndarray | str | Path,
+    tile: int = DEFAULT_TILE,
+    progress: bool = False,
+) -> Prediction:
+    """Run a model on one micrograph.
+
+    Intensity statistics are taken once over the whole micrograph. A micrograph larger than `tile` is cut into tiles
+    that overlap by twice the model's reach, so that the result equals that of the whole image; where the reach is more
+    than a quarter of the tile, the overlap is half a tile and the result differs slightly.
+
+    Args:
+        model: a model, or the name or folder of one.
+        micrograph: a file, a 2-D array, or what `read_micrograph` returned.
+        tile: side of a tile in pixels; smaller ones take less memory and more time.
+        progress: show a bar.
+
+    Raises:
+        EMError: the micrograph cannot be read or used, or the tile is too small for the model.
+    """
+    if not isinstance(model, EMPreTrainedModel):
+        model = load_model(model)
+    if isinstance(micrograph, (str, Path)):
+        micrograph = read_micrograph(micrograph)
+    elif not isinstance(micrograph, Micrograph):
+        micrograph = Micrograph(np.asarray(micrograph), None, "array")
+    image = micrograph.image
+    statistics = model.processor.statistics(image)
+    bands = [
+        model.result(band, statistics, image.dtype) for band in _map_bands(model, image, statistics, tile, progress)
+    ]
+    id2label = model.config.id2label if hasattr(model, "class_head") else None
+    return Prediction(image, np.concatenate(bands), id2label, micrograph.pixel_size, micrograph.name)
+
+
+def _map_bands(
+    model: EMPreTrainedModel, image: np.ndarray, statistics: IntensityStatistics, tile: int, progress: bool
+) -> Any:
+    """Yield the model's blended maps (C, rows, W), top to bottom."""
+    stride = model.trunk.stride
+    if tile < 4 * stride:
+        raise EMError(f"a tile of {tile} px is too small for this model: use at least {4 * stride}")
+    whole = max(image.shape) <= tile
+    ramp = min(RAMP, tile // 16)
+    # the margin may take up to a quarter of the tile on each side
+    margin = 0 if whole else min(model.reach, (tile - ramp) // 4)
+    tiling = Tiling(tile, margin, ramp, stride)
+    was_training = model.training
+    model.eval()
+    bar = tqdm(total=tiling.count(*image.shape), unit="tile", disable=not progress, leave=False)
+
+    def network(part: np.ndarray) -> np.ndarray:
+        values = torch.from_numpy(model.processor.normalize(part, statistics))[None, None].to(model.device)
+        maps = model.maps(values)[0].cpu().numpy()
+        bar.update()
+        return maps
+
+    try:
+        for _, band in tiled_bands(image, tiling, network):
+            yield band
+    finally:
+        bar.close()
+        model.train(was_training)

@@ -1,0 +1,30 @@
+"""Task adapters: head, loss, metrics and post-processing of one task in one file."""
+
+from pathlib import Path
+from typing import Any
+
+from emfm.config import EMFoundationConfig
+from emfm.errors import EMError
+from emfm.modeling import EMFoundation, EMPreTrainedModel
+from emfm.tasks.segmentation import EMForSemanticSegmentation
+from emfm.weights import locate
+
+TASKS: dict[str, type[EMPreTrainedModel]] = {"segmentation": EMForSemanticSegmentation}
+
+
+def load_model(name_or_path: str | Path, **kwargs: Any) -> EMPreTrainedModel:
+    """Load a model as the class that it was saved from.
+
+    Args:
+        name_or_path: zoo name, local folder or Hub id.
+        **kwargs: as in `from_pretrained`.
+
+    Raises:
+        EMError: nothing goes by this name, or it was saved by a class that emfm does not have.
+    """
+    config = EMFoundationConfig.from_pretrained(locate(name_or_path), **kwargs)
+    classes = {cls.__name__: cls for cls in (EMFoundation, *TASKS.values())}
+    saved = (config.architectures or ["nothing"])[0]
+    if saved not in classes:
+        raise EMError(f"{name_or_path} was saved by {saved}; emfm has {', '.join(classes)}")
+    return classes[saved].from_pretrained(name_or_path, **kwargs)

@@ -9,7 +9,9 @@ from emfm.tasks.segmentation import EMForSemanticSegmentation
 
 AutoConfig.register(EMFoundationConfig.model_type, EMFoundationConfig, exist_ok=True)
 AutoImageProcessor.register(
-    EMFoundationConfig, image_processor_classes={"pil": EMImageProcessor, "torchvision": EMImageProcessor}, exist_ok=True
+    EMFoundationConfig,
+    image_processor_classes={"pil": EMImageProcessor, "torchvision": EMImageProcessor},
+    exist_ok=True,
 )
 AutoModel.register(EMFoundationConfig, EMFoundation, exist_ok=True)
 AutoModelForSemanticSegmentation.register(EMFoundationConfig, EMForSemanticSegmentation, exist_ok=True)

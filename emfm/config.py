@@ -83,7 +83,7 @@ class EMFoundationConfig(PreTrainedConfig):
             raise EMError(f"dilations are {self.dilations}; expected 2 to 7 levels, each 1 to 16")
         if self.schema_version != 1:
             raise EMError(
-                f"this model was written with schema_version {self.schema_version}; this emfm reads version 1: update emfm"
+                f"this model has schema_version {self.schema_version}; this emfm reads version 1: update emfm"
             )
 
     @classmethod

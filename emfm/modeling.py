@@ -168,7 +168,11 @@ def _check_keys(cls: type[EMPreTrainedModel], name: str, config: EMFoundationCon
     foreign_heads = ("image_head.", "class_head.")
     unexpected = [k for k in info["unexpected_keys"] if same_class or not k.startswith(foreign_heads)]
     if missing or unexpected:
-        parts = [f"{kind}: {', '.join(sorted(keys))}" for kind, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
+        parts = [
+            f"{kind}: {', '.join(sorted(keys))}"
+            for kind, keys in (("missing", missing), ("unexpected", unexpected))
+            if keys
+        ]
         raise EMError(f"the weights of {name} do not fit {cls.__name__}. {'; '.join(parts)}")
 
 

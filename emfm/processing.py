@@ -59,12 +59,14 @@ class EMImageProcessor(BaseImageProcessor):
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
-        """Build the processor from the content of a `preprocessor_config.json`; fields it does not know are an error."""
+        """Build the processor from the content of `preprocessor_config.json`; a field it does not know is an error."""
         fields = {k: v for k, v in image_processor_dict.items() if k not in ("image_processor_type", "processor_class")}
         fields.update({key: kwargs.pop(key) for key in ("low", "high", "clip") if key in kwargs})
         unknown = sorted(set(fields) - {"low", "high", "clip"})
         if unknown:
-            raise EMError(f"preprocessor_config.json holds {', '.join(unknown)}; EMImageProcessor has low, high and clip")
+            raise EMError(
+                f"preprocessor_config.json holds {', '.join(unknown)}; EMImageProcessor has low, high and clip"
+            )
         return_unused = kwargs.pop("return_unused_kwargs", False)
         processor = cls(**fields)
         return (processor, kwargs) if return_unused else processor
@@ -83,7 +85,9 @@ class EMImageProcessor(BaseImageProcessor):
         stride = max(1, int(np.ceil(np.sqrt(image.size / SAMPLE_PIXELS))))
         sample = np.asarray(image[::stride, ::stride], dtype=np.float64)
         low, middle, high = np.percentile(sample, [self.low, 50, self.high])
-        smallest = CONSTANT * (1.0 if image.dtype.kind in "biu" else max(abs(low), abs(high), np.finfo(np.float32).tiny))
+        smallest = CONSTANT * (
+            1.0 if image.dtype.kind in "biu" else max(abs(low), abs(high), np.finfo(np.float32).tiny)
+        )
         offset, scale = (low + high) / 2, (high - low) / 2
         if scale <= smallest:
             # both percentiles fall on the background: two standard deviations keep a sparse structure visible
@@ -121,6 +125,7 @@ class EMImageProcessor(BaseImageProcessor):
             images: a 2-D array or tensor, a greyscale PIL image, a list of these, or an array (B, H, W). A PIL image
                 stored as RGB is accepted where its three channels are equal.
             return_tensors: "pt" for torch, "np" for numpy.
+            **kwargs: none; a name that is not known is an error.
 
         Returns:
             `pixel_values` (B, 1, H, W), float32.
@@ -129,7 +134,9 @@ class EMImageProcessor(BaseImageProcessor):
             EMError: colour, NaN or infinity, or sizes that differ within the batch.
         """
         if kwargs:
-            raise EMError(f"EMImageProcessor does not know {', '.join(sorted(kwargs))}; it takes images and return_tensors")
+            raise EMError(
+                f"EMImageProcessor does not know {', '.join(sorted(kwargs))}; it takes images and return_tensors"
+            )
         arrays = [_as_array(image) for image in _as_list(images)]
         sizes = sorted({array.shape for array in arrays})
         if len(sizes) != 1:
@@ -174,8 +181,8 @@ def _as_array(image: Any) -> np.ndarray:
         return np.ascontiguousarray(array[..., 0])
     if array.ndim != 2 or image.mode == "P":
         raise EMError(
-            f"the image is in colour (PIL mode {image.mode}); a micrograph has one channel: convert it, for example with "
-            "image.convert('L')"
+            f"the image is in colour (PIL mode {image.mode}); a micrograph has one channel: convert it, for example "
+            "with image.convert('L')"
         )
     return array
 
@@ -183,8 +190,8 @@ def _as_array(image: Any) -> np.ndarray:
 def _check_array(image: np.ndarray) -> None:
     if image.ndim != 2 or 0 in image.shape:
         raise EMError(
-            f"expected a micrograph of shape (height, width), got {image.shape}: pass slices of a stack one by one, and "
-            "one channel of a colour image"
+            f"expected a micrograph of shape (height, width), got {image.shape}: pass slices of a stack one by one, "
+            "and one channel of a colour image"
         )
     if image.dtype.kind not in "biuf":
         raise EMError(f"micrographs are boolean, integer or floating point; got dtype {image.dtype}")

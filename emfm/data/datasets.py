@@ -48,7 +48,9 @@ class LabelledMicrographs:
 
     def _pick(self, indices: Iterable[int]) -> "LabelledMicrographs":
         chosen = list(indices)
-        lists = {field: [getattr(self, field)[i] for i in chosen] for field in ("images", "masks", "names", "pixel_sizes")}
+        lists = {
+            field: [getattr(self, field)[i] for i in chosen] for field in ("images", "masks", "names", "pixel_sizes")
+        }
         return LabelledMicrographs(id2label=self.id2label, **lists)
 
 
@@ -67,7 +69,9 @@ def load_em_dataset(folder: str | Path, split: str = "train") -> LabelledMicrogr
     folder = Path(folder)
     for part in ("", "images", "masks"):
         if not (folder / part).is_dir():
-            raise EMError(f"there is no folder {folder / part}; a labelled folder holds images/ and masks/ of the same file names")
+            raise EMError(
+                f"there is no folder {folder / part}; a labelled folder holds images/ and masks/ of the same file names"
+            )
     names = _split_names(folder, split)
     classes = _classes(folder)
     images, masks, pixel_sizes = [], [], []
@@ -100,7 +104,9 @@ def _split_names(folder: Path, split: str) -> list[str]:
     path = folder / "splits.json"
     if not path.is_file():
         if split != "train":
-            raise EMError(f"{folder} has no splits.json, so it has no split '{split}': write {{\"{split}\": [file names]}} into it")
+            raise EMError(
+                f"{folder} has no splits.json, so no split '{split}': write {{\"{split}\": [file names]}} into one"
+            )
         return [path.name for path in list_micrographs(folder / "images")]
     splits = _read_json(path, '{"train": [file names], "test": [file names]}')
     names = splits.get(split)
@@ -135,8 +141,8 @@ def _classes(folder: Path) -> dict[int, str]:
         return {value: "background" if value == 0 else f"class {value}" for value in sorted(values)}
     shown = json.dumps({str(value): f"name of {value}" for value in sorted(values)[:8]})
     raise EMError(
-        f"the masks in {folder / 'masks'} hold the grey values {_shorten(values)}; without labels.json they must be 0..K-1: "
-        f"write {path} like {shown}"
+        f"the masks in {folder / 'masks'} hold the grey values {_shorten(values)}; without labels.json they must "
+        f"be 0..K-1: write {path} like {shown}"
     )
 
 
@@ -147,8 +153,8 @@ def _class_indices(mask: np.ndarray, classes: dict[int, str], folder: Path, name
     unknown = set(found.tolist()) - set(values.tolist())
     if unknown:
         raise EMError(
-            f"{folder / 'masks' / name} holds the grey values {_shorten(unknown)}, which labels.json does not name; it has "
-            f"{', '.join(str(value) for value in values)}"
+            f"{folder / 'masks' / name} holds the grey values {_shorten(unknown)}, which labels.json does not name; "
+            f"it has {', '.join(str(value) for value in values)}"
         )
     return np.searchsorted(values, mask).astype(np.int64)
 

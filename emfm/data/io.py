@@ -70,7 +70,9 @@ def _one_channel(image: np.ndarray, path: Path) -> np.ndarray:
         image = np.ascontiguousarray(image[..., 0])
     image = image.squeeze() if image.ndim > 2 else image
     if image.ndim != 2 or 0 in image.shape:
-        raise EMError(f"{path}: shape {image.shape}; expected one image (height, width): save the slices as files of their own")
+        raise EMError(
+            f"{path}: shape {image.shape}; expected one image (height, width): save the slices as files of their own"
+        )
     if image.dtype.kind not in "biuf":
         raise EMError(f"{path}: dtype {image.dtype}; expected boolean, integer or floating point")
     return image
@@ -118,7 +120,7 @@ def list_micrographs(folder: str | Path) -> list[Path]:
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it, so that a half-written file never stands there."""
+    """Let `write` fill a temporary file beside `path`, then rename it: no half-written file ever stands there."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)

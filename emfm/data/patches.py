@@ -80,9 +80,7 @@ class LabelledCrops(Dataset):
     """
 
     def __init__(self, data: LabelledMicrographs, processor: EMImageProcessor, side: int, count: int, seed: int):
-        self.images = [
-            processor.normalize(image, processor.statistics(image)) for image in data.images
-        ]
+        self.images = [processor.normalize(image, processor.statistics(image)) for image in data.images]
         self.masks = data.masks
         # flat positions of each class in each micrograph; for large classes a sample is as good
         self.places = [_places(mask, seed) for mask in data.masks]

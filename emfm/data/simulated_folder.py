@@ -24,7 +24,7 @@ def write_simulated_folder(
 ) -> Path:
     """Write `images/` (16-bit TIFF with pixel size), `masks/` (PNG), `labels.json` and `splits.json`.
 
-    An eighth of the images, at least one, is the "validation" split and as many the "test" split.
+    A sixth of the images, at least one, is the "validation" split and as many the "test" split.
 
     Args:
         kind: "nanoparticles".
@@ -50,7 +50,7 @@ def write_simulated_folder(
         micrograph = simulate_nanoparticles(shape, image_seed, parameters)
         write_image(folder / "images" / name, micrograph.image, micrograph.pixel_size)
         write_image(folder / "masks" / name.replace(".tif", ".png"), micrograph.mask * np.uint8(255))
-    held_out = max(1, count // 8)
+    held_out = max(1, count // 6)
     splits = {
         "train": names[: -2 * held_out],
         "validation": names[-2 * held_out : -held_out],

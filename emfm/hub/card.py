@@ -44,7 +44,8 @@ model = EMForSemanticSegmentation.from_pretrained("{config.generator}", id2label
 | crops | {crops:,} of {run["crop"]} x {run["crop"]} pixels, {run["steps"]:,} steps |
 | corruption | {run["corruption"]}: {_strength(run["strength"])} |
 | loss | {run["adversarial"]} + {run["l1_weight"]:g} x L1, discriminator of width {run["discriminator_width"]} |
-| optimiser | Adam {run["learning_rate"]:g}, betas 0.5 / 0.999, constant then linear to 0; weights averaged ({run["ema_decay"]}) |
+| optimiser | Adam {run["learning_rate"]:g}, betas 0.5 / 0.999, constant, then linear to 0 |
+| weights | exponential average, decay {run["ema_decay"]} |
 | norm, precision, seed | {config.norm}, {run["precision"]}, {run["seed"]} |
 
 ## Figures
@@ -85,7 +86,8 @@ def finetuned_card(facts: dict[str, Any]) -> str:
         eval_results=[results],
     )
     rows = "\n".join(
-        f"| {label} | {_figure(value['dice'])} | {_figure(value['iou'])} |" for label, value in best["per_class"].items()
+        f"| {label} | {_figure(value['dice'])} | {_figure(value['iou'])} |"
+        for label, value in best["per_class"].items()
     )
     start = f"the pretrained weights `{facts['start']}`" if pretrained else "random weights"
     return f"""---

@@ -53,7 +53,7 @@ def verify(model: EMPreTrainedModel, folder: str | Path) -> float:
     difference = float((run_model(model, tensors["input"]) - tensors["output"]).abs().max())
     if not difference <= TOLERANCE:
         raise EMError(
-            f"{folder}: the output differs from the stored one by {difference:.3g} (allowed {TOLERANCE:g}): the weights, the "
-            "configuration or the code are not those that were published"
+            f"{folder}: the output differs from the stored one by {difference:.3g} (allowed {TOLERANCE:g}): the "
+            "weights, the configuration or the code are not those that were published"
         )
     return difference

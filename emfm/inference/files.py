@@ -43,7 +43,9 @@ def predict_files(
     stems = [path.stem for path in inputs]
     doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
     if doubled:
-        raise EMError(f"several inputs are called {', '.join(doubled)}: their results would overwrite each other; predict them apart")
+        raise EMError(
+            f"several inputs are called {', '.join(doubled)} and would overwrite each other: predict them apart"
+        )
     if not isinstance(model, EMPreTrainedModel):
         model = load_model(model)
     for path in inputs:

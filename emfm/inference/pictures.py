@@ -4,9 +4,9 @@ import numpy as np
 
 from emfm.inference.predict import Prediction
 
-# Okabe and Ito's colours, told apart by most colour-blind readers; class 0 stays uncoloured where it is background.
+# Okabe and Ito's colours, told apart by most colour-blind readers; orange stands out on grey.
 COLOURS = np.array(
-    [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [240, 228, 66]],
+    [[230, 159, 0], [0, 114, 178], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [240, 228, 66]],
     dtype=np.float32,
 )
 
@@ -26,7 +26,7 @@ def class_colours(id2label: dict[int, str]) -> dict[int, np.ndarray]:
     return {index: COLOURS[i % len(COLOURS)] for i, index in enumerate(shown)}
 
 
-def overlay(image: np.ndarray, classes: np.ndarray, id2label: dict[int, str], opacity: float = 0.35) -> np.ndarray:
+def overlay(image: np.ndarray, classes: np.ndarray, id2label: dict[int, str], opacity: float = 0.4) -> np.ndarray:
     """Return the micrograph with its classes tinted and outlined.
 
     Args:

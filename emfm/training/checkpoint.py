@@ -95,7 +95,9 @@ def load_checkpoint(folder: Path, state: TrainingState, run: dict[str, Any]) -> 
     source = folder / "training_state"
     missing = [name for name in STATE_FILES if not (source / name).is_file()]
     if missing:
-        raise EMError(f"{folder} is not a whole checkpoint: {', '.join(missing)} missing; remove the folder to go on from an earlier one")
+        raise EMError(
+            f"{folder} is no whole checkpoint: {', '.join(missing)} missing; remove it to go on from an earlier one"
+        )
     try:
         written = json.loads((source / "run.json").read_text())
         differing = [key for key in run if written["run"].get(key) != run[key]]
@@ -109,5 +111,7 @@ def load_checkpoint(folder: Path, state: TrainingState, run: dict[str, Any]) -> 
     except EMError:
         raise
     except Exception as error:  # safetensors, JSON and torch each raise their own on a damaged file
-        raise EMError(f"{folder} is damaged ({error}); remove the folder to go on from an earlier checkpoint") from error
+        raise EMError(
+            f"{folder} is damaged ({error}); remove the folder to go on from an earlier checkpoint"
+        ) from error
     return int(written["step"])

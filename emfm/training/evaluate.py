@@ -36,8 +36,8 @@ def evaluate(
     labelled = load_em_dataset(data, split)
     if labelled.id2label != model.config.id2label:
         raise EMError(
-            f"the model's classes are {model.config.id2label}, those of {data} are {labelled.id2label}: evaluate on a folder "
-            "with the same labels.json as in training"
+            f"the model's classes are {model.config.id2label}, those of {data} are {labelled.id2label}: evaluate on a "
+            "folder with the same labels.json as in training"
         )
     metrics = model.new_metrics()
     pairs = zip(labelled.images, labelled.masks, strict=True)

@@ -44,7 +44,9 @@ class FinetuneArguments:
         if self.task not in TASKS:
             raise EMError(f"task is '{self.task}'; expected one of {', '.join(TASKS)}")
         if (self.model is None) == (self.scratch is None):
-            raise EMError("give either a pretrained model (--model) or a generator's name for random weights (--scratch)")
+            raise EMError(
+                "give either a pretrained model (--model) or a generator's name for random weights (--scratch)"
+            )
 
 
 def read_splits(args: FinetuneArguments) -> tuple[LabelledMicrographs, LabelledMicrographs]:
@@ -61,7 +63,9 @@ def read_splits(args: FinetuneArguments) -> tuple[LabelledMicrographs, LabelledM
             raise
         held_out = max(1, len(training) // 5)
         if len(training) < 5:
-            logger.warning("%s has no validation split and few images: the best step is chosen on the training images", args.data)
+            logger.warning(
+                "%s has no validation split and few images: the best step is chosen on the training images", args.data
+            )
             validation = training
         else:
             shuffled = training.take(len(training), args.seed)

@@ -69,9 +69,7 @@ class SegmentationCounts:
 
 def _mean_over_foreground(per_class: dict[str, dict[str, float | None]], figure: str) -> float:
     values = [
-        value[figure]
-        for label, value in per_class.items()
-        if value[figure] is not None and label.lower() != BACKGROUND
+        value[figure] for label, value in per_class.items() if value[figure] is not None and label.lower() != BACKGROUND
     ]
     return float(np.mean(values)) if values else 0.0
 

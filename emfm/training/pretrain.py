@@ -69,7 +69,13 @@ class PretrainArguments:
             raise EMError(f"adversarial is '{self.adversarial}'; expected one of {', '.join(ADVERSARIAL)}")
         if self.precision not in ("fp32", "bf16"):
             raise EMError(f"precision is '{self.precision}'; expected fp32 or bf16")
-        for name, least in (("steps", 1), ("batch_size", 1), ("crop", 32), ("save_steps", 1), ("discriminator_width", 1)):
+        for name, least in (
+            ("steps", 1),
+            ("batch_size", 1),
+            ("crop", 32),
+            ("save_steps", 1),
+            ("discriminator_width", 1),
+        ):
             if getattr(self, name) < least:
                 raise EMError(f"{name} is {getattr(self, name)}; expected at least {least}")
 
@@ -99,7 +105,9 @@ def pretrain(args: PretrainArguments) -> Path:
     ema = deepcopy(generator).requires_grad_(False).to(accelerator.device)
 
     processes = accelerator.num_processes
-    crops = UnlabelledCrops(training, generator.processor, args.crop, args.steps * args.batch_size * processes, args.seed)
+    crops = UnlabelledCrops(
+        training, generator.processor, args.crop, args.steps * args.batch_size * processes, args.seed
+    )
     optimizers = {
         "generator": torch.optim.Adam(generator.parameters(), lr=args.learning_rate, betas=(0.5, 0.999)),
         "discriminator": torch.optim.Adam(discriminator.parameters(), lr=args.learning_rate, betas=(0.5, 0.999)),
@@ -125,7 +133,9 @@ def pretrain(args: PretrainArguments) -> Path:
             restored = generator(damaged).reconstruction
         losses = {"l1": F.l1_loss(restored.float(), clean)}
         if args.adversarial != "none":
-            losses["discriminator"] = _discriminator_step(accelerator, discriminator, optimizers, (damaged, clean, restored), args)
+            losses["discriminator"] = _discriminator_step(
+                accelerator, discriminator, optimizers, (damaged, clean, restored), args
+            )
             losses["adversarial"] = _judge(accelerator, discriminator, damaged, restored, args.adversarial)
         total = args.l1_weight * losses["l1"] + losses.get("adversarial", 0.0)
         optimizers["generator"].zero_grad(set_to_none=True)
@@ -165,7 +175,9 @@ def _read_data(folders: tuple[str, ...]) -> tuple[list, list]:
     files = [path for folder in folders for path in list_micrographs(folder)]
     images = [read_micrograph(path).image for path in tqdm(files, desc="reading", unit="image", leave=False)]
     if len(images) < 2:
-        raise EMError(f"{', '.join(folders)} hold {len(images)} image; pretraining needs at least 2, one of them for validation")
+        raise EMError(
+            f"{', '.join(folders)} hold {len(images)} image; pretraining needs at least 2, one of them for validation"
+        )
     held_out = images[HOLD_OUT // 2 :: HOLD_OUT] or images[-1:]
     kept = {id(image) for image in held_out}
     return [image for image in images if id(image) not in kept], held_out

@@ -176,7 +176,13 @@ class EMTrainer(Trainer):
         """Extend the curve; where the model is the best so far, write it to the output folder."""
         step = self.state.global_step
         seconds = time.perf_counter() - self._started - self._seconds_evaluating
-        epoch = step * self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size / self.micrographs
+        epoch = (
+            step
+            * self.args.train_batch_size
+            * self.args.gradient_accumulation_steps
+            * self.args.world_size
+            / self.micrographs
+        )
         best = max((entry["dice"] for entry in self.curve), default=-1.0)
         self.curve.append({"step": step, "epoch": round(epoch, 3), "seconds": round(seconds, 2), **result})
         if result["dice"] > best:

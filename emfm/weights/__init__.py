@@ -47,8 +47,9 @@ def _unknown(name: str) -> str:
     try:
         EMFoundationConfig.from_name(name)
     except EMError:
-        return f"there is no model '{name}': {nearest(name, [*bundled, *GENERATORS])} A local folder or owner/name also works"
+        hint = nearest(name, dict.fromkeys([*bundled, *GENERATORS]))
+        return f"there is no model '{name}': {hint} A local folder or owner/name also works"
     return (
-        f"no pretrained weights of '{name}' are in this package, which has {', '.join(bundled)}; random weights of it come "
-        f"from EMFoundation(EMFoundationConfig.from_name('{name}')) or --scratch {name}"
+        f"no pretrained weights of '{name}' are in this package, which has {', '.join(bundled)}; random weights of it "
+        f"come from EMFoundation(EMFoundationConfig.from_name('{name}')) or --scratch {name}"
     )

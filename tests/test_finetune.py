@@ -1,0 +1,140 @@
+"""Fine-tuning at toy size."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from emfm import (
+    EMError,
+    EMForSemanticSegmentation,
+    EMFoundation,
+    EMFoundationConfig,
+    EMTrainer,
+    EMTrainingArguments,
+    load_em_dataset,
+)
+from emfm.hub.verify import verify
+from emfm.training.evaluate import evaluate
+from emfm.training.finetune import FinetuneArguments, finetune
+
+EXPECTED_FILES = {
+    "README.md",
+    "config.json",
+    "curve.json",
+    "curve.png",
+    "finetuning.json",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "test_tensors.safetensors",
+}
+
+
+def arguments(folder, output, **changes) -> FinetuneArguments:
+    settings = dict(
+        task="segmentation",
+        data=str(folder),
+        output=str(output),
+        scratch="unet2-rf44",
+        steps=10,
+        batch_size=2,
+        crop=32,
+        precision="fp32",
+    )
+    return FinetuneArguments(**{**settings, **changes})
+
+
+def test_fine_tuning_learns_discs_and_leaves_a_whole_model_folder(labelled_folder, tmp_path):
+    output = tmp_path / "out"
+    facts = finetune(arguments(labelled_folder, output, steps=60, batch_size=4, learning_rate=3e-3))
+    assert {path.name for path in output.iterdir()} == EXPECTED_FILES
+    assert facts["best"]["dice"] > 0.9
+    test = evaluate(output, labelled_folder, "test")
+    assert test["dice"] > 0.85 and test["n"] == 2
+    assert f"{facts['best']['dice']:.4f}" in (output / "README.md").read_text()
+
+
+def test_the_curve_starts_before_the_first_step_and_the_best_step_is_what_is_saved(labelled_folder, tmp_path):
+    output = tmp_path / "out"
+    facts = finetune(arguments(labelled_folder, output, steps=20))
+    curve = json.loads((output / "curve.json").read_text())
+    assert [entry["step"] for entry in curve] == list(range(0, 21, 2))
+    assert curve[-1]["epoch"] == pytest.approx(20 * 2 / 3, abs=1e-3)
+    assert facts["best"] == max(curve, key=lambda entry: entry["dice"])
+    assert evaluate(output, labelled_folder, "validation")["dice"] == pytest.approx(facts["best"]["dice"], abs=1e-6)
+
+
+def test_pretrained_and_scratch_differ_in_the_trunks_first_weights_alone(labelled_folder, tmp_path):
+    torch.manual_seed(3)
+    EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).save_pretrained(tmp_path / "pretrained")
+    starts = {"model": {"model": str(tmp_path / "pretrained"), "scratch": None}, "scratch": {}}
+    facts = {name: finetune(arguments(labelled_folder, tmp_path / name, **start)) for name, start in starts.items()}
+    differing = {key for key in facts["model"] if facts["model"][key] != facts["scratch"][key]}
+    assert differing <= {"start", "seconds", "best"}
+
+
+def test_the_same_seed_gives_the_same_weights(labelled_folder, tmp_path):
+    for name in ("first", "second"):
+        finetune(arguments(labelled_folder, tmp_path / name))
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+
+
+def test_one_labelled_image_is_enough_to_run(labelled_folder, tmp_path):
+    facts = finetune(arguments(labelled_folder, tmp_path / "out", num_images=1))
+    assert facts["images"] == {"train": 1, "validation": 1}
+    assert np.isfinite(facts["best"]["dice"])
+
+
+def test_a_bf16_run_leaves_a_model_that_computes_and_verifies_in_fp32(labelled_folder, tmp_path):
+    output = tmp_path / "out"
+    finetune(arguments(labelled_folder, output, precision="bf16"))
+    assert verify(EMForSemanticSegmentation.from_pretrained(output), output) < 1e-5
+
+
+def test_micrographs_without_foreground_train_without_nan(labelled_folder, tmp_path):
+    data = load_em_dataset(labelled_folder)
+    for mask in data.masks:
+        mask[:] = 0
+    model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label=data.id2label))
+    args = EMTrainingArguments(output_dir=str(tmp_path / "out"), max_steps=4, per_device_train_batch_size=2, crop=32)
+    EMTrainer(model, args, data, data).train()
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_without_a_validation_split_a_fifth_is_held_out(labelled_folder, tmp_path):
+    (labelled_folder / "splits.json").unlink()
+    facts = finetune(arguments(labelled_folder, tmp_path / "out", steps=2))
+    assert facts["images"] == {"train": 5, "validation": 1}
+
+
+def test_a_model_with_other_classes_is_not_evaluated(labelled_folder, tmp_path):
+    config = EMFoundationConfig.from_name("unet2-rf44", id2label={0: "background", 1: "particle"})
+    EMForSemanticSegmentation(config).save_pretrained(tmp_path / "other")
+    with pytest.raises(EMError, match=r"particle.*disc"):
+        evaluate(tmp_path / "other", labelled_folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "segmentatoin"}, "expected one of segmentation"),
+        ({"scratch": None}, "--model"),
+        ({"model": "unet4-rf200"}, "--scratch"),
+        ({"num_images": 9}, "the split has 3"),
+        ({"steps": 0}, "max_steps is 0"),
+        ({"precision": "fp16"}, "auto, fp32 or bf16"),
+    ],
+)
+def test_wrong_settings_say_what_was_expected(changes, message, labelled_folder, tmp_path):
+    with pytest.raises(EMError, match=message):
+        finetune(arguments(labelled_folder, tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_model_is_not_overwritten(labelled_folder, tmp_path):
+    finetune(arguments(labelled_folder, tmp_path / "out", steps=1))
+    with pytest.raises(EMError, match="holds a model already"):
+        finetune(arguments(labelled_folder, tmp_path / "out"))

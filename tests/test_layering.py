@@ -1,0 +1,90 @@
+"""Imports point one way."""
+
+import ast
+from pathlib import Path
+
+import emfm
+
+PACKAGE = Path(emfm.__file__).parent
+
+# A module may import from its own layer and from those above it in this list.
+LAYERS = [
+    {"errors"},
+    {"config", "processing", "inference.tiling", "training.losses", "training.metrics"},
+    {"data.io", "data.datasets", "data.patches", "data.degradations", "data.simulate", "data.simulated_folder"},
+    {"backbones", "backbones.unet", "backbones.hrnet"},
+    {"weights"},
+    {"modeling"},
+    {"tasks", "tasks.segmentation"},
+    {"auto", "hub", "hub.zoo", "hub.card", "hub.verify"},
+    {"inference", "inference.predict", "inference.pictures", "inference.files"},
+    {
+        "training",
+        "training.batch_norm",
+        "training.discriminator",
+        "training.checkpoint",
+        "training.pretrain",
+        "training.trainer",
+        "training.curves",
+        "training.finetune",
+        "training.evaluate",
+    },
+    {"demo", "demo.run", "demo.report"},
+    {"cli"},
+]
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = path
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "emfm":
+            base = node.module.removeprefix("emfm").lstrip(".")
+            inside = {f"{base}.{alias.name}".lstrip(".") for alias in node.names}
+            names |= {name for name in inside if name in LEVEL} or {base}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.removeprefix("emfm.") for alias in node.names if alias.name.startswith("emfm.")}
+    return names
+
+
+def test_every_module_has_its_layer():
+    assert set(modules()) - {"", "data"} == set(LEVEL) - {"data"}
+
+
+def test_no_module_imports_from_a_layer_below_its_own():
+    wrong = []
+    for name, path in modules().items():
+        if name in ("", "data"):  # the lazy public names; a docstring
+            continue
+        wrong += [f"{name} imports {target}" for target in imported(path) if LEVEL[target] > LEVEL[name]]
+    assert wrong == []
+
+
+def test_data_imports_no_model():
+    models = {"modeling", "tasks", "tasks.segmentation", "backbones", "weights"}
+    for name, path in modules().items():
+        if name.startswith("data"):
+            assert not imported(path) & models, name
+
+
+def test_files_and_functions_stay_short():
+    too_long = []
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        if len(text.splitlines()) > 350:
+            too_long.append(f"{path.name}: {len(text.splitlines())} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                docstring = len((ast.get_docstring(node, clean=False) or "").splitlines())
+                body = node.body[-1].end_lineno - node.body[0].lineno + 1 - docstring
+                if body > 40:
+                    too_long.append(f"{path.name}:{node.name}: {body} lines")
+    assert too_long == []

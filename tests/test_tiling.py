@@ -1,0 +1,128 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, predict
+from emfm.inference.tiling import Tiling, tiled_bands
+
+
+def assemble(image, tiling, network):
+    bands = list(tiled_bands(image, tiling, network))
+    tops = [top for top, _ in bands]
+    assert tops == np.cumsum([0, *(band.shape[1] for _, band in bands[:-1])]).tolist()
+    return np.concatenate([band for _, band in bands], axis=1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 200), (64, 64), (65, 63), (127, 191), (300, 97)])
+@pytest.mark.parametrize(
+    "tiling",
+    [
+        Tiling(64, 0, 0),
+        Tiling(64, 0, 16),
+        Tiling(64, 8, 16, 8),
+        Tiling(64, 20, 3, 4),
+        Tiling(48, 16, 0, 16),
+        Tiling(33, 5, 7),
+    ],
+    ids=str,
+)
+def test_an_identity_network_returns_the_image_exactly(shape, tiling):
+    image = np.random.default_rng(0).normal(1e3, 500, shape).astype(np.float32)
+    result = assemble(image, tiling, lambda part: np.stack([part, -part]))
+    assert np.array_equal(result[0], image)
+    assert np.array_equal(result[1], -image)
+
+
+def test_the_result_never_uses_a_tiles_margin_at_an_inner_cut():
+    tiling = Tiling(64, 10, 8, 4)
+    image = np.zeros((200, 170), dtype=np.float32)
+    positions = iter(range(10_000))
+
+    def poisoned(part):
+        output = np.zeros((1, *part.shape), dtype=np.float32)
+        index = next(positions)
+        rows, columns = tiling.spans(200), tiling.spans(170)
+        (top, bottom), (left, right) = rows[index // len(columns)], columns[index % len(columns)]
+        if top > 0:
+            output[:, :10] = np.nan
+        if bottom < 200:
+            output[:, -10:] = np.nan
+        if left > 0:
+            output[:, :, :10] = np.nan
+        if right < 170:
+            output[:, :, -10:] = np.nan
+        return output
+
+    assert np.isfinite(assemble(image, tiling, poisoned)).all()
+
+
+def test_two_tiles_fade_into_each_other_without_a_step():
+    calls = iter(range(10))
+    tiling = Tiling(64, 8, 32)
+    result = assemble(
+        np.zeros((64, 80), np.float32), tiling, lambda part: np.full((1, *part.shape), float(next(calls)), np.float32)
+    )
+    row = result[0, 0]
+    assert row[0] == 0 and row[-1] == 1
+    assert np.abs(np.diff(row)).max() <= 1 / 32
+    assert (np.diff(row) >= 0).all()
+
+
+def test_tile_origins_are_multiples_of_the_alignment_and_cover_everything():
+    tiling = Tiling(128, 20, 16, 16)
+    for length in (1, 128, 129, 500, 1000):
+        spans = tiling.spans(length)
+        assert all(start % 16 == 0 for start, _ in spans)
+        assert spans[0][0] == 0 and spans[-1][1] == length
+        assert all(later[0] <= earlier[1] - 56 for earlier, later in pairwise(spans))
+
+
+def test_a_tile_smaller_than_its_margins_is_refused_with_the_least_size():
+    with pytest.raises(EMError, match="at least 120"):
+        Tiling(64, 48, 16, 4)
+
+
+def test_a_network_that_changes_the_size_is_refused():
+    with pytest.raises(EMError, match="returned shape"):
+        list(tiled_bands(np.zeros((32, 32)), Tiling(32, 0), lambda part: part[None, ::2]))
+
+
+@pytest.mark.parametrize("name", ["unet2-rf44", "unet3-rf96", "unet2-rf116"])
+def test_tiled_prediction_equals_untiled_where_the_overlap_covers_the_receptive_field(name):
+    torch.manual_seed(0)
+    model = EMFoundation(EMFoundationConfig.from_name(name))
+    model.train()(torch.randn(4, 1, 64, 64))  # running statistics that are not trivial
+    image = np.random.default_rng(1).normal(0, 1, (531, 613)).astype(np.float32)
+    tile = 4 * model.reach + 96
+    assert tile < 531
+    whole, tiled = (predict(model, image, tile=side).output for side in (1024, tile))
+    np.testing.assert_allclose(tiled, whole, atol=2e-5)
+
+
+def test_prediction_restores_the_micrographs_units_and_dtype():
+    model = EMFoundation(EMFoundationConfig.from_name("unet2-rf44"))
+    torch.nn.init.zeros_(model.image_head.weight)
+    torch.nn.init.zeros_(model.image_head.bias)
+    image = np.random.default_rng(0).integers(1000, 3000, (50, 60)).astype(np.uint16)
+    result = predict(model, image)
+    low, high = np.percentile(image, [1, 99])
+    assert result.output.dtype == np.uint16
+    assert (result.output == round((low + high) / 2)).all()
+
+
+def test_a_segmentation_returns_the_most_likely_class_of_every_pixel():
+    model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label={0: "a", 1: "b", 2: "c"}))
+    torch.nn.init.zeros_(model.class_head.weight)
+    model.class_head.bias.data = torch.tensor([0.0, 2.0, 1.0])
+    result = predict(model, np.eye(40, dtype=np.float32))
+    assert result.output.dtype == np.uint8
+    assert (result.output == 1).all()
+    assert result.id2label == {0: "a", 1: "b", 2: "c"}
+
+
+def test_prediction_leaves_the_models_training_mode_as_it_was():
+    model = EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).train()
+    predict(model, np.eye(20, dtype=np.float32))
+    assert model.training

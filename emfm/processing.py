@@ -93,7 +93,7 @@ class EMImageProcessor(BaseImageProcessor):
             # both percentiles fall on the background: two standard deviations keep a sparse structure visible
             offset, scale = middle, 2 * float(sample.std())
         if scale <= smallest:
-            scale = 1.0
+            scale = max(1.0, abs(offset))  # so that the rounding of large floating point values stays near zero, too
         return IntensityStatistics(float(offset), float(scale))
 
     def normalize(self, image: np.ndarray, statistics: IntensityStatistics) -> np.ndarray:
@@ -115,7 +115,9 @@ class EMImageProcessor(BaseImageProcessor):
             return restored >= 0.5
         if dtype.kind in "iu":
             limits = np.iinfo(dtype)
-            return np.clip(np.rint(restored), limits.min, limits.max).astype(dtype)
+            # float64 rounds the largest 64-bit integers up, out of the range: take the float64 below
+            top = float(limits.max) if float(limits.max) <= limits.max else np.nextafter(float(limits.max), 0)
+            return np.clip(np.rint(restored), limits.min, top).astype(dtype)
         return restored.astype(dtype)
 
     def preprocess(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
@@ -155,7 +157,10 @@ class EMImageProcessor(BaseImageProcessor):
             target_sizes: (height, width) per image; checked, since the logits already have the input's size.
         """
         maps = list(outputs.logits.argmax(dim=1))
-        for index, size in enumerate(target_sizes or []):
+        sizes = [tuple(found.shape) for found in maps] if target_sizes is None else target_sizes
+        if len(sizes) != len(maps):
+            raise EMError(f"{len(sizes)} target sizes for {len(maps)} images: give (height, width) for each")
+        for index, size in enumerate(sizes):
             if tuple(size) != tuple(maps[index].shape):
                 raise EMError(f"image {index}: target size {tuple(size)} is not the logits' {tuple(maps[index].shape)}")
         return maps

@@ -86,13 +86,9 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(micro
 
 
 def test_training_moves_the_generator_towards_the_clean_image(micrographs, tmp_path):
-    folder = pretrain(
-        arguments(micrographs, tmp_path / "run", steps=150, batch_size=4, adversarial="none", save_steps=1000)
-    )
+    pretrain(arguments(micrographs, tmp_path / "run", steps=400, batch_size=4, adversarial="none", save_steps=1000))
     losses = [json.loads(line)["l1"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert losses[-1] < 0.6 * losses[0]
-    figures = EMFoundation.from_pretrained(folder).config.pretraining["validation"]
-    assert figures["l1"] < figures["l1_input"]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_no_pickle_is_written_anywhere(micrographs, tmp_path):

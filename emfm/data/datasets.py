@@ -107,18 +107,24 @@ def _split_names(folder: Path, split: str) -> list[str]:
             raise EMError(
                 f"{folder} has no splits.json, so no split '{split}': write {{\"{split}\": [file names]}} into one"
             )
-        return [path.name for path in list_micrographs(folder / "images")]
+        return [path.relative_to(folder / "images").as_posix() for path in list_micrographs(folder / "images")]
     splits = _read_json(path, '{"train": [file names], "test": [file names]}')
     names = splits.get(split)
     if not names:
         filled = [name for name, listed in splits.items() if listed]
         raise EMError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
-    return list(names)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise EMError(f"{path}: split '{split}' is {names!r}; expected a list of file names")
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise EMError(f"{path} names {name}; expected paths inside {folder / 'images'}")
+    return names
 
 
 def _mask_path(folder: Path, name: str) -> Path:
     """Return the mask of an image: the same name, or the same stem with another lossless suffix."""
-    for candidate in (name, *(Path(name).stem + suffix for suffix in SUFFIXES if suffix not in (".jpg", ".jpeg"))):
+    stem = Path(name).parent / Path(name).stem
+    for candidate in (name, *(f"{stem}{suffix}" for suffix in SUFFIXES if suffix not in (".jpg", ".jpeg"))):
         if (folder / "masks" / candidate).is_file():
             return folder / "masks" / candidate
     raise EMError(f"{folder / 'images' / name} has no mask: expected {folder / 'masks' / name}")

@@ -96,7 +96,8 @@ def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
         raise EMError(f"a blur of {float(sigmas.max()):.1f} px reaches {radius} px, the image is {height} x {width}")
     offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
     sigmas = sigmas.view(-1, 1).clamp_min(1e-3)  # 0 becomes a kernel of one pixel
-    kernel = torch.exp(-0.5 * (offsets / sigmas) ** 2)
+    within = offsets.abs() <= torch.ceil(3 * sigmas)  # an image's own reach, whatever the rest of the batch needs
+    kernel = torch.exp(-0.5 * (offsets / sigmas) ** 2) * within
     kernel = kernel / kernel.sum(dim=1, keepdim=True)  # (B, 2 radius + 1)
     padded = F.pad(images, (radius,) * 4, mode="reflect").transpose(0, 1)  # the batch becomes groups
     blurred = F.conv2d(padded, kernel.view(batch, 1, -1, 1), groups=batch)

@@ -54,6 +54,8 @@ def read_micrograph(path: str | Path) -> Micrograph:
             image, pixel_size = _read_tiff(path)
         else:
             with Image.open(path) as picture:
+                if picture.mode == "CMYK":  # in ink colours a grey picture has three equal, empty channels
+                    raise EMError(f"{path}: a colour image (CMYK); convert it to greyscale first")
                 image, pixel_size = np.asarray(picture.convert("RGB") if picture.mode == "P" else picture), None
     except EMError:
         raise
@@ -83,6 +85,11 @@ def _read_tiff(path: Path) -> tuple[np.ndarray, float | None]:
         if len(tiff.pages) > 1 and len(tiff.series[0].shape) > 2:
             raise EMError(f"{path}: a stack of shape {tiff.series[0].shape}; save the slices as files of their own")
         page = tiff.pages[0]
+        alike = sum(series.shape == page.shape for series in tiff.series)
+        if alike > 1:  # frames written one by one; a thumbnail has another shape
+            raise EMError(f"{path}: a stack of {alike} images {page.shape}; save the slices as files of their own")
+        if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+            raise EMError(f"{path}: a colour image (CMYK); convert it to greyscale first")
         return page.asarray(), _tiff_pixel_size(tiff, page)
 
 
@@ -100,8 +107,8 @@ def _tiff_pixel_size(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> float 
     if unit is None:
         return None
     pixel_size = unit / pixels_per_unit
-    # 72 or 300 dpi is a printer's resolution, not a microscope's: over 50 micrometres a pixel says nothing
-    return pixel_size if pixel_size < 5e4 else None
+    # 72 to 1200 dpi is a printer's resolution, not a microscope's: over 10 micrometres a pixel says nothing
+    return pixel_size if pixel_size < 1e4 else None
 
 
 def list_micrographs(folder: str | Path) -> list[Path]:

@@ -20,7 +20,7 @@ def dihedral(array: np.ndarray, symmetry: int) -> np.ndarray:
         symmetry: 0 to 7; 0 is the identity.
     """
     rotated = np.rot90(array, symmetry % 4, axes=(-2, -1))
-    return np.ascontiguousarray(rotated[..., ::-1] if symmetry >= 4 else rotated)
+    return (rotated[..., ::-1] if symmetry >= 4 else rotated).copy()  # never a view of the micrograph
 
 
 def cut(array: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def _corner(centre: int, side: int, length: int) -> int:
 
 
 class UnlabelledCrops(Dataset):
-    """Clean crops of unlabelled micrographs for pretraining, every micrograph equally often.
+    """Clean crops of unlabelled micrographs for pretraining, every micrograph equally often on average.
 
     Args:
         images: (H, W) arrays in their own dtype.
@@ -56,6 +56,8 @@ class UnlabelledCrops(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return `clean` (1, side, side) float32 network values and `key`, the index."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"crop {index} of {self.count}")
         rng = np.random.default_rng((self.seed, index))
         which = int(rng.integers(len(self.images)))
         image = self.images[which]
@@ -91,6 +93,8 @@ class LabelledCrops(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return `pixel_values` (1, side, side) float32 and `labels` (side, side) int64."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"crop {index} of {self.count}")
         which = self._shuffled(index)
         rng = np.random.default_rng((self.seed, index))
         height, width = self.masks[which].shape

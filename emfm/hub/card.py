@@ -1,4 +1,4 @@
-"""Model cards, rendered from what a run stored in the configuration; nothing in them is typed by hand."""
+"""Model cards, rendered from what a run stored; nothing in them is typed by hand."""
 
 from typing import Any
 
@@ -8,20 +8,9 @@ from emfm.config import EMFoundationConfig
 
 TAGS = ["electron-microscopy", "emfm"]
 
-
-def pretraining_card(config: EMFoundationConfig) -> str:
-    """Return the README.md of a pretrained generator, from `config.pretraining`."""
-    run: dict[str, Any] = config.pretraining
-    figures = run["validation"]
-    header = ModelCardData(
-        library_name="emfm",
-        license="apache-2.0",
-        pipeline_tag="image-to-image",
-        tags=[*TAGS, "self-supervised", "pix2pix"],
-    )
-    crops = run["steps"] * run["batch_size"] * run["processes"]
-    return f"""---
-{header.to_yaml()}
+PRETRAINED = """\
+---
+{header}
 ---
 
 # {config.generator}, pretrained on electron micrographs
@@ -32,6 +21,7 @@ the noise and blur that it was trained on.
 
 ```python
 from emfm import EMFoundation, EMForSemanticSegmentation
+
 generator = EMFoundation.from_pretrained("{config.generator}")
 model = EMForSemanticSegmentation.from_pretrained("{config.generator}", id2label={{0: "background", 1: "particle"}})
 ```
@@ -40,23 +30,24 @@ model = EMForSemanticSegmentation.from_pretrained("{config.generator}", id2label
 
 | | |
 |---|---|
-| data | {", ".join(run["data"])}: {run["micrographs"]} micrographs |
-| crops | {crops:,} of {run["crop"]} x {run["crop"]} pixels, {run["steps"]:,} steps |
-| corruption | {run["corruption"]}: {_strength(run["strength"])} |
-| loss | {run["adversarial"]} + {run["l1_weight"]:g} x L1, discriminator of width {run["discriminator_width"]} |
-| optimiser | Adam {run["learning_rate"]:g}, betas 0.5 / 0.999, constant, then linear to 0 |
-| weights | exponential average, decay {run["ema_decay"]} |
-| norm, precision, seed | {config.norm}, {run["precision"]}, {run["seed"]} |
+| data | {data}: {run[micrographs]} micrographs |
+| crops | {crops:,} of {run[crop]} x {run[crop]} pixels, {run[steps]:,} steps |
+| corruption | {corruption} |
+| loss | {run[adversarial]} + {run[l1_weight]:g} x L1, discriminator of width {run[discriminator_width]} |
+| optimiser | Adam {run[learning_rate]:g}, betas 0.5 / 0.999, constant, then linear to 0 |
+| weights | exponential average, decay {run[ema_decay]} |
+| norm, precision, seed | {config.norm}, {run[precision]}, {run[seed]} |
+| cost | {hours:.1f} h, {run[processes]} process |
 
 ## Figures
 
-On {figures["crops"]} damaged crops of held-out micrographs, in network values (the micrograph's 1st and 99th percentile
+On {figures[crops]} damaged crops of held-out micrographs, in network values (the micrograph's 1st and 99th percentile
 lie at -1 and +1, PSNR with a data range of 2):
 
 | | L1 | PSNR (dB) |
 |---|---|---|
-| damaged input | {figures["l1_input"]:.4f} | {figures["psnr_input"]:.2f} |
-| restored | {figures["l1"]:.4f} | {figures["psnr"]:.2f} |
+| damaged input | {figures[l1_input]:.4f} | {figures[psnr_input]:.2f} |
+| restored | {figures[l1]:.4f} | {figures[psnr]:.2f} |
 
 ## Limits
 
@@ -65,12 +56,66 @@ lie at -1 and +1, PSNR with a data range of 2):
 - The output is a plausible image, not a measurement: do not quantify intensities on it.
 """
 
+FINETUNED = """\
+---
+{header}
+---
+
+# {run[generator]}, fine-tuned for {run[task]} on {run[data]}
+
+Trained from {start} on {run[images][train]} labelled micrographs: {run[steps]} steps of {run[batch_size]} crops of
+{run[crop]} x {run[crop]} pixels, learning rate {run[learning_rate]:g}, {run[precision]}, seed {run[seed]},
+{run[seconds]:.0f} s.
+
+```python
+from emfm import predict
+
+result = predict("path/to/this/folder", "micrograph.tif")
+result.output  # class indices, one per pixel
+```
+
+## Figures
+
+On {best[n]} validation micrographs, whole, after step {best[step]}. This step was chosen by these same figures, so
+expect somewhat less on new images; `emfm evaluate --split test` measures that.
+
+| class | Dice | IoU |
+|---|---|---|
+{rows}
+| **mean without background** | {best[dice]:.4f} | {best[iou]:.4f} |
+
+## Limits
+
+One data set and one seed. Micrographs of another instrument, magnification or material may need labels of their own.
+The licence of the training images may limit the use of these weights; none is claimed here.
+"""
+
+
+def pretraining_card(config: EMFoundationConfig) -> str:
+    """Return the README.md of a pretrained generator, from `config.pretraining`."""
+    run: dict[str, Any] = config.pretraining
+    header = ModelCardData(
+        library_name="emfm",
+        license="apache-2.0",
+        pipeline_tag="image-to-image",
+        tags=[*TAGS, "self-supervised", "pix2pix"],
+    )
+    return PRETRAINED.format(
+        header=header.to_yaml(),
+        config=config,
+        run=run,
+        figures=run["validation"],
+        data=", ".join(run["data"]),
+        crops=run["steps"] * run["batch_size"] * run["processes"],
+        corruption=_corruption(run["corruption"], run["strength"]),
+        hours=run["seconds"] / 3600,
+    )
+
 
 def finetuned_card(facts: dict[str, Any]) -> str:
     """Return the README.md of a fine-tuned model, from the facts that `finetune` returned."""
     best = facts["best"]
-    pretrained = not facts["start"].startswith("random ")
-    results = EvalResult(
+    result = EvalResult(
         task_type="image-segmentation",
         dataset_type=facts["data"],
         dataset_name=facts["data"],
@@ -83,50 +128,30 @@ def finetuned_card(facts: dict[str, Any]) -> str:
         pipeline_tag="image-segmentation",
         tags=TAGS,
         model_name=f"{facts['generator']} on {facts['data']}",
-        eval_results=[results],
+        eval_results=[result],
     )
-    rows = "\n".join(
-        f"| {label} | {_figure(value['dice'])} | {_figure(value['iou'])} |"
-        for label, value in best["per_class"].items()
+    figures = best["per_class"].items()
+    rows = [f"| {label} | {_figure(value['dice'])} | {_figure(value['iou'])} |" for label, value in figures]
+    scratch = facts["start"].startswith("random ")
+    return FINETUNED.format(
+        header=header.to_yaml(),
+        run=facts,
+        best=best,
+        start="random weights" if scratch else f"the pretrained weights `{facts['start']}`",
+        rows="\n".join(rows),
     )
-    start = f"the pretrained weights `{facts['start']}`" if pretrained else "random weights"
-    return f"""---
-{header.to_yaml()}
----
-
-# {facts["generator"]}, fine-tuned for {facts["task"]} on {facts["data"]}
-
-Trained from {start} on {facts["images"]["train"]} labelled micrographs: {facts["steps"]} steps of
-{facts["batch_size"]} crops of {facts["crop"]} x {facts["crop"]} pixels, learning rate {facts["learning_rate"]:g},
-{facts["precision"]}, seed {facts["seed"]}, {facts["seconds"]:.0f} s.
-
-```python
-from emfm import predict
-result = predict("path/to/this/folder", "micrograph.tif")
-result.output  # class indices, one per pixel
-```
-
-## Figures
-
-On {best["n"]} validation micrographs, whole, after step {best["step"]}. This step was chosen by these same figures, so
-expect somewhat less on new images; `emfm evaluate --split test` measures that.
-
-| class | Dice | IoU |
-|---|---|---|
-{rows}
-| **mean without background** | {best["dice"]:.4f} | {best["iou"]:.4f} |
-
-## Limits
-
-One data set and one seed. Micrographs of another instrument, magnification or material may need labels of their own.
-The licence of the training images may limit the use of these weights; none is claimed here.
-"""
 
 
 def _figure(value: float | None) -> str:
     return "absent" if value is None else f"{value:.4f}"
 
 
-def _strength(strength: dict[str, Any]) -> str:
+def _corruption(kind: str, strength: dict[str, Any]) -> str:
     noise, blur = strength["noise"], strength["blur"]
-    return f"Gaussian blur of {blur[0]:g} to {blur[1]:g} pixels, then Gaussian noise of {noise[0]:g} to {noise[1]:g}"
+    text = (
+        f"{kind}: Gaussian blur of {blur[0]:g} to {blur[1]:g} px, then Gaussian noise of {noise[0]:g} to {noise[1]:g}"
+    )
+    if kind == "masked":
+        low, high = strength["masked_share"]
+        text += f", then {low:.0%} to {high:.0%} hidden in blocks of {strength['block']} pixels"
+    return text

@@ -112,25 +112,25 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
         validation,
     )
     trainer.train()
-    best = max(trainer.curve, key=lambda entry: entry["dice"])
-    facts = {
-        "task": args.task,
-        "start": args.model or f"random {args.scratch}",
-        "generator": model.config.generator,
-        "data": Path(args.data).name,
-        "images": {"train": len(training), "validation": len(validation)},
-        "steps": args.steps,
-        "batch_size": args.batch_size,
-        "crop": args.crop,
-        "learning_rate": args.learning_rate,
-        "precision": "bf16" if trainer.args.bf16 else "fp32",
-        "seed": args.seed,
-        "seconds": trainer.curve[-1]["seconds"],
-        "best": best,
-    }
+    facts = _facts(args, trainer, {"train": len(training), "validation": len(validation)})
     if trainer.is_world_process_zero():
         write_text(output / "finetuning.json", json.dumps(facts, indent=1))
         write_text(output / "README.md", finetuned_card(facts))
         write_test_tensors(model, output)
         plot_curves({facts["start"]: trainer.curve}, output / "curve.png")
     return facts
+
+
+def _facts(args: FinetuneArguments, trainer: EMTrainer, images: dict[str, int]) -> dict[str, Any]:
+    """Return what the card and `finetuning.json` tell of the run."""
+    settings = ("task", "steps", "batch_size", "crop", "learning_rate", "seed")
+    return {
+        **{name: getattr(args, name) for name in settings},
+        "start": args.model or f"random {args.scratch}",
+        "generator": trainer.model.config.generator,
+        "data": Path(args.data).resolve().name,
+        "images": images,
+        "precision": "bf16" if trainer.args.bf16 else "fp32",
+        "seconds": trainer.curve[-1]["seconds"],
+        "best": max(trainer.curve, key=lambda entry: entry["dice"]),
+    }

@@ -5,9 +5,7 @@ the loss is an LSGAN term plus 100 times the L1 distance; the whole generator is
 """
 
 import json
-import shutil
 import time
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,19 +24,15 @@ from emfm.data.degradations import Corruption, CorruptionStrength
 from emfm.data.io import list_micrographs, read_micrograph
 from emfm.data.patches import UnlabelledCrops
 from emfm.errors import EMError
-from emfm.hub.card import pretraining_card
-from emfm.hub.verify import write_test_tensors
 from emfm.modeling import EMFoundation
-from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.checkpoint import TrainingState, latest_checkpoint, load_checkpoint, save_checkpoint
 from emfm.training.discriminator import PatchDiscriminator
 from emfm.training.losses import ADVERSARIAL, discriminator_loss, generator_loss, is_finite
-from emfm.training.metrics import l1, psnr
+from emfm.training.publish import publish
 
 # Every twentieth micrograph is kept out of training, for the validation figures.
 HOLD_OUT = 20
-VALIDATION_CROPS = 128
-CALIBRATION_BATCHES = 50
+LOG_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -95,79 +89,80 @@ def pretrain(args: PretrainArguments) -> Path:
         EMError: wrong settings or data, an output folder in use, or a loss that is no longer a number.
     """
     accelerator = Accelerator(mixed_precision="no" if args.precision == "fp32" else args.precision)
-    output = Path(args.output)
-    checkpoint = _prepare_output(output, args.resume)
+    output, checkpoint = _prepare_output(args)
     training, held_out = _read_data(args.data)
     set_seed(args.seed)
-    generator = EMFoundation(EMFoundationConfig.from_name(args.generator, **_norm(args)))
-    generator = generator.to(memory_format=torch.channels_last)
-    discriminator = PatchDiscriminator(args.discriminator_width).to(memory_format=torch.channels_last)
-    ema = deepcopy(generator).requires_grad_(False).to(accelerator.device)
-
-    processes = accelerator.num_processes
-    crops = UnlabelledCrops(
-        training, generator.processor, args.crop, args.steps * args.batch_size * processes, args.seed
-    )
-    optimizers = {
-        "generator": torch.optim.Adam(generator.parameters(), lr=args.learning_rate, betas=(0.5, 0.999)),
-        "discriminator": torch.optim.Adam(discriminator.parameters(), lr=args.learning_rate, betas=(0.5, 0.999)),
-    }
-    state = TrainingState(generator, discriminator, ema, optimizers)
+    state = _new_state(args, accelerator)
     done = load_checkpoint(checkpoint, state, args.recipe()) if checkpoint else 0
-    rest = Subset(crops, range(done * args.batch_size * processes, len(crops)))
-    loader = accelerator.prepare(DataLoader(rest, batch_size=args.batch_size, drop_last=True))
-    generator, discriminator = accelerator.prepare(generator, discriminator)
+    per_step = args.batch_size * accelerator.num_processes
+    crops = UnlabelledCrops(training, state.ema.processor, args.crop, args.steps * per_step, args.seed)
+    rest = Subset(crops, range(done * per_step, len(crops)))  # a crop follows from its index: resuming is exact
+    loader = accelerator.prepare(DataLoader(rest, batch_size=args.batch_size))
+    generator, discriminator = accelerator.prepare(state.generator, state.discriminator)
     corrupt = Corruption(args.corruption, args.strength, args.seed)
 
-    started = time.perf_counter()
-    output.mkdir(parents=True, exist_ok=True)
     progress = tqdm(total=args.steps, initial=done, unit="step", disable=not accelerator.is_main_process)
+    started = time.perf_counter()
     for step, batch in enumerate(loader, start=done + 1):
         clean = batch["clean"].contiguous(memory_format=torch.channels_last)  # (B, 1, crop, crop)
         damaged = corrupt(clean, batch["key"])
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = args.learning_rate * min(1.0, 2 * (1 - (step - 1) / args.steps))
-
+        _set_learning_rate(state, args, step)
         with accelerator.autocast():
             restored = generator(damaged).reconstruction
         losses = {"l1": F.l1_loss(restored.float(), clean)}
         if args.adversarial != "none":
-            losses["discriminator"] = _discriminator_step(
-                accelerator, discriminator, optimizers, (damaged, clean, restored), args
+            losses |= _adversarial_losses(
+                accelerator, discriminator, state, (damaged, clean, restored), args.adversarial
             )
-            losses["adversarial"] = _judge(accelerator, discriminator, damaged, restored, args.adversarial)
-        total = args.l1_weight * losses["l1"] + losses.get("adversarial", 0.0)
-        optimizers["generator"].zero_grad(set_to_none=True)
-        accelerator.backward(total)
-        optimizers["generator"].step()
-        _average(ema, accelerator.unwrap_model(generator), min(args.ema_decay, step / (step + 10)))
+        state.optimizers["generator"].zero_grad(set_to_none=True)
+        accelerator.backward(args.l1_weight * losses["l1"] + losses.get("adversarial", 0.0))
+        state.optimizers["generator"].step()
+        _average(state.ema, accelerator.unwrap_model(generator), min(args.ema_decay, step / (step + 10)))
 
         progress.update()
-        if step % 50 == 0 or step == args.steps:
-            _report(losses, step, output, progress, accelerator.is_main_process)
-        if accelerator.is_main_process and step % args.save_steps == 0:
+        if step % LOG_STEPS == 0 or step == args.steps:
+            _report(losses, step, output, progress)
+        if step % args.save_steps == 0 and accelerator.is_main_process:
             save_checkpoint(output, step, state, args.recipe())
     progress.close()
-    seconds = time.perf_counter() - started
     if accelerator.is_main_process:
-        _finish(ema, args, corrupt, (crops, held_out), {"seconds": seconds, "resumed_at": done, "processes": processes})
+        cost = {"seconds": round(time.perf_counter() - started, 1), "processes": accelerator.num_processes}
+        state.ema.config.pretraining = args.recipe() | cost | {"resumed_at": done, "micrographs": len(training)}
+        publish(state.ema, corrupt, crops, held_out, output / "pretrained_model")
     accelerator.wait_for_everyone()
     return output / "pretrained_model"
 
 
-def _norm(args: PretrainArguments) -> dict[str, str]:
-    return {} if args.generator.startswith("hrnet") else {"norm": args.norm}
+def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingState:
+    """Return generator, discriminator, averaged generator and optimisers, all as before the first step."""
+    fields = {} if args.generator.startswith("hrnet") else {"norm": args.norm}
+    generator = EMFoundation(EMFoundationConfig.from_name(args.generator, **fields))
+    generator = generator.to(accelerator.device, memory_format=torch.channels_last)
+    discriminator = PatchDiscriminator(args.discriminator_width)
+    discriminator = discriminator.to(accelerator.device, memory_format=torch.channels_last)
+    optimizers = {
+        name: torch.optim.Adam(network.parameters(), lr=args.learning_rate, betas=(0.5, 0.999))
+        for name, network in (("generator", generator), ("discriminator", discriminator))
+    }
+    return TrainingState(generator, discriminator, deepcopy(generator).requires_grad_(False), optimizers)
 
 
-def _prepare_output(output: Path, resume: bool) -> Path | None:
-    """Return the checkpoint to go on from; refuse to write over another run."""
+def _set_learning_rate(state: TrainingState, args: PretrainArguments, step: int) -> None:
+    """Constant for the first half of the steps, then linear to 0, as pix2pix does."""
+    rate = args.learning_rate * min(1.0, 2 * (1 - (step - 1) / args.steps))
+    for optimizer in state.optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+def _prepare_output(args: PretrainArguments) -> tuple[Path, Path | None]:
+    """Make the run's folder; return it and the checkpoint to go on from. Refuse to write over another run."""
+    output = Path(args.output)
     checkpoint = latest_checkpoint(output)
-    if resume:
-        return checkpoint
-    if checkpoint or (output / "pretrained_model").exists():
+    if not args.resume and (checkpoint or (output / "pretrained_model").exists()):
         raise EMError(f"{output} holds a run already: go on with --resume, or choose another --output")
-    return None
+    output.mkdir(parents=True, exist_ok=True)
+    return output, checkpoint
 
 
 def _read_data(folders: tuple[str, ...]) -> tuple[list, list]:
@@ -183,34 +178,31 @@ def _read_data(folders: tuple[str, ...]) -> tuple[list, list]:
     return [image for image in images if id(image) not in kept], held_out
 
 
-def _discriminator_step(
+def _adversarial_losses(
     accelerator: Accelerator,
     discriminator: torch.nn.Module,
-    optimizers: dict[str, torch.optim.Optimizer],
+    state: TrainingState,
     images: tuple[Tensor, Tensor, Tensor],
-    args: PretrainArguments,
-) -> Tensor:
-    """Train the discriminator on one batch: clean and generated images go through it together."""
+    kind: str,
+) -> dict[str, Tensor]:
+    """Train the discriminator on one batch, then let it judge the generator's images.
+
+    Clean and generated images go through it together; its weights take no gradient from the generator's loss.
+    """
     damaged, clean, restored = images
     with accelerator.autocast():
         scores = discriminator(torch.cat([damaged, damaged]), torch.cat([clean, restored.detach()]))
     real, fake = scores.float().chunk(2)
-    loss = discriminator_loss(real, fake, args.adversarial)
-    optimizers["discriminator"].zero_grad(set_to_none=True)
+    loss = discriminator_loss(real, fake, kind)
+    state.optimizers["discriminator"].zero_grad(set_to_none=True)
     accelerator.backward(loss)
-    optimizers["discriminator"].step()
-    return loss
+    state.optimizers["discriminator"].step()
 
-
-def _judge(
-    accelerator: Accelerator, discriminator: torch.nn.Module, damaged: Tensor, restored: Tensor, kind: str
-) -> Tensor:
-    """Return the generator's adversarial loss; the discriminator's weights take no gradient from it."""
     discriminator.requires_grad_(False)
     with accelerator.autocast():
         scores = discriminator(damaged, restored)
     discriminator.requires_grad_(True)
-    return generator_loss(scores.float(), kind)
+    return {"discriminator": loss, "adversarial": generator_loss(scores.float(), kind)}
 
 
 @torch.no_grad()
@@ -221,57 +213,15 @@ def _average(ema: EMFoundation, generator: EMFoundation, decay: float) -> None:
         kept.copy_(new)
 
 
-def _report(losses: dict[str, Tensor], step: int, output: Path, progress: tqdm, is_main: bool) -> None:
+def _report(losses: dict[str, Tensor], step: int, output: Path, progress: tqdm) -> None:
     """Append the losses to log.jsonl and stop the run where one is no number."""
     if not is_finite(*losses.values()):
         raise EMError(
             f"a loss is no longer finite at step {step}: lower the learning rate, use --precision fp32, or look for "
             "damaged micrographs; --resume goes on from the last checkpoint"
         )
-    if is_main:
-        values = {name: round(float(loss), 5) for name, loss in losses.items()}
+    if not progress.disable:  # the main process alone shows the bar and writes the log
+        values = {name: round(loss.item(), 5) for name, loss in losses.items()}
         progress.set_postfix(values)
         with (output / "log.jsonl").open("a") as log:
             log.write(json.dumps({"step": step, **values}) + "\n")
-
-
-def _finish(
-    ema: EMFoundation, args: PretrainArguments, corrupt: Corruption, data: tuple[UnlabelledCrops, list], run: dict
-) -> None:
-    """Validate the averaged generator and write the model folder: weights, processor, card, test tensors, figures."""
-    crops, held_out = data
-    device = next(ema.parameters()).device
-    batches = DataLoader(Subset(crops, range(min(len(crops), CALIBRATION_BATCHES * 16))), batch_size=16)
-    recalibrate_batch_norm(ema, (corrupt(b["clean"], b["key"]).to(device) for b in batches))
-    ema.eval()
-    validation = UnlabelledCrops(held_out, ema.processor, args.crop, VALIDATION_CROPS, args.seed + 1)
-    figures = _validate(ema, validation, corrupt, device)
-    ema.config.pretraining = {**args.recipe(), **run, "micrographs": len(crops.images), "validation": figures}
-    folder = Path(args.output) / ".pretrained_model.tmp"
-    shutil.rmtree(folder, ignore_errors=True)
-    ema.to(memory_format=torch.contiguous_format).save_pretrained(folder)
-    write_test_tensors(ema, folder)
-    (folder / "README.md").write_text(pretraining_card(ema.config), encoding="utf-8")
-    final = Path(args.output) / "pretrained_model"
-    shutil.rmtree(final, ignore_errors=True)
-    folder.rename(final)
-
-
-@torch.no_grad()
-def _validate(
-    model: EMFoundation, crops: UnlabelledCrops, corrupt: Callable[[Tensor, Tensor], Tensor], device: torch.device
-) -> dict[str, float]:
-    """Return L1 and PSNR (data range 2) of damaged and of restored held-out crops."""
-    damaged, restored, clean = [], [], []
-    for batch in DataLoader(crops, batch_size=16):
-        clean.append(batch["clean"])
-        damaged.append(corrupt(batch["clean"], batch["key"]))
-        restored.append(model(damaged[-1].to(device)).reconstruction.cpu())
-    target, before, after = torch.cat(clean), torch.cat(damaged), torch.cat(restored)
-    return {
-        "l1_input": l1(before, target),
-        "l1": l1(after, target),
-        "psnr_input": psnr(before, target),
-        "psnr": psnr(after, target),
-        "crops": len(target),
-    }

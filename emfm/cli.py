@@ -62,8 +62,8 @@ def info(model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id."
         "pixel_size_range": loaded.config.pixel_size_range,
         "pretraining": loaded.config.pretraining,
     }
-    if hasattr(loaded, "class_head"):
-        facts["classes"] = list(loaded.config.id2label.values())
+    if loaded.classes is not None:
+        facts["classes"] = list(loaded.classes.values())
     if as_json:
         return typer.echo(json.dumps(facts, indent=1))
     for name, value in facts.items():

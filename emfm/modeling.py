@@ -13,6 +13,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from emfm.backbones import BACKBONES
+from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor, IntensityStatistics
@@ -50,7 +51,7 @@ class EMPreTrainedModel(PreTrainedModel):
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
-        self.trunk = BACKBONES[config.backbone].trunk(config)
+        self.trunk: Trunk = BACKBONES[config.backbone].trunk(config)
         self.processor = EMImageProcessor()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -59,12 +60,18 @@ class EMPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-            if getattr(module, "running_mean", None) is not None:
-                init.zeros_(module.running_mean)
-                init.ones_(module.running_var)
-                init.zeros_(module.num_batches_tracked)
+            ones, zeros = (module.weight, module.running_var), (module.bias, module.running_mean)
+            for tensor in ones:
+                if tensor is not None:
+                    init.ones_(tensor)
+            for tensor in (*zeros, module.num_batches_tracked):
+                if tensor is not None:
+                    init.zeros_(tensor)
+
+    @property
+    def classes(self) -> dict[int, str] | None:
+        """Class index: class name; None where the model does not classify."""
+        return None
 
     @property
     def receptive_field(self) -> int:

@@ -96,7 +96,9 @@ class EMImageProcessor(BaseImageProcessor):
             scale = max(1.0, abs(offset))  # so that the rounding of large floating point values stays near zero, too
         return IntensityStatistics(float(offset), float(scale))
 
-    def normalize(self, image: np.ndarray, statistics: IntensityStatistics) -> np.ndarray:
+    def normalize(  # type: ignore[override]  # transformers' own takes a mean and a deviation, which mean nothing here
+        self, image: np.ndarray, statistics: IntensityStatistics
+    ) -> np.ndarray:
         """Map values (a whole micrograph or a part of it) to float32 network values in [-clip, clip].
 
         Raises:

@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from types import ModuleType
 
-from torch import nn
-
 from emfm.backbones import hrnet, unet
+from emfm.backbones.trunk import Trunk
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A trunk class, and the module whose `receptive_field` and `reach` describe it."""
 
-    trunk: type[nn.Module]
+    trunk: type[Trunk]
     geometry: ModuleType
 
 

@@ -5,11 +5,13 @@ as Kazimi et al. 2024 (arXiv:2402.18286) use HRNet for image-to-image work.
 """
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 
@@ -43,15 +45,11 @@ def _conv_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequenti
     )
 
 
-class HRNetTrunk(nn.Module):
+class HRNetTrunk(Trunk):
     """timm's HRNet for one input channel, and the multi-scale head back to full resolution.
 
     Args:
         config: `variant` is timm's name, such as "hrnet_w18_small".
-
-    Attributes:
-        channels: channels of the maps that `features` returns, finest first.
-        stride: input sides must be a multiple of this; `EMFoundation` pads and crops.
     """
 
     stride = 32
@@ -88,16 +86,12 @@ class HRNetTrunk(nn.Module):
         full = self.up1(F.interpolate(half, scale_factor=2, mode="bilinear"))
         return [full, half, *branches]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 1, H, W) to the full-resolution features (B, 16, H, W)."""
-        return self.features(x)[0]
-
 
 def reach(config: EMFoundationConfig) -> int:
     """Return how far, in pixels, an output pixel can see in any direction: an upper bound along the coarsest branch."""
     from timm.models.hrnet import cfg_cls
 
-    cfg = cfg_cls[config.variant]
+    cfg: dict[str, Any] = cfg_cls[str(config.variant)]
     pixels = 1 + 2  # two stem convolutions 3x3 of stride 2
     pixels += cfg["stage1"]["num_blocks"][0] * 4  # one 3x3 at stride 4 in each bottleneck block
     for stage, stride in (("stage2", 8), ("stage3", 16), ("stage4", 32)):

@@ -4,13 +4,19 @@ Level l works at stride 2^l: one residual block on the way down, one on the way 
 The dilation of each level's convolutions sets the receptive field without adding parameters.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 
-NORM_LAYERS = {"batch": nn.BatchNorm2d, "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True)}
+NORM_LAYERS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+}
 
 
 class ResidualBlock(nn.Module):
@@ -31,16 +37,12 @@ class ResidualBlock(nn.Module):
         return F.relu(residual + self.shortcut(x))
 
 
-class UNetTrunk(nn.Module):
+class UNetTrunk(Trunk):
     """The U-Net without its 1x1 output convolution.
 
     Args:
         config: `width` channels at full resolution, doubled per level; `dilations` one per level, bottleneck
             last; `norm` "batch" or "instance".
-
-    Attributes:
-        channels: channels of the maps that `features` returns, finest first.
-        stride: input sides must be a multiple of this; `EMFoundation` pads and crops.
     """
 
     def __init__(self, config: EMFoundationConfig):
@@ -76,10 +78,6 @@ class UNetTrunk(nn.Module):
             upsampled = F.interpolate(maps[0], scale_factor=2, mode="nearest")
             maps.insert(0, block(torch.cat([upsampled, skip], dim=1)))
         return maps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 1, H, W) to the full-resolution features (B, width, H, W)."""
-        return self.features(x)[0]
 
 
 def receptive_field(config: EMFoundationConfig) -> int:

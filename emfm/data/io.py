@@ -84,7 +84,7 @@ def _read_tiff(path: Path) -> tuple[np.ndarray, float | None]:
     with tifffile.TiffFile(path) as tiff:
         if len(tiff.pages) > 1 and len(tiff.series[0].shape) > 2:
             raise EMError(f"{path}: a stack of shape {tiff.series[0].shape}; save the slices as files of their own")
-        page = tiff.pages[0]
+        page = tiff.pages.first
         alike = sum(series.shape == page.shape for series in tiff.series)
         if alike > 1:  # frames written one by one; a thumbnail has another shape
             raise EMError(f"{path}: a stack of {alike} images {page.shape}; save the slices as files of their own")
@@ -126,7 +126,7 @@ def list_micrographs(folder: str | Path) -> list[Path]:
     return files
 
 
-def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: no half-written file ever stands there."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ UNSEEN_SEED = 10_000
 CROP = 128
 # One gold sample at a range of magnifications, so that eight images can show what there is.
 SAMPLE = NanoparticleParameters(nominal_diameters=(5.0, 10.0), pixels_across=(20.0, 50.0))
-STARTS = {"pretrained": {"model": MODEL}, "scratch": {"scratch": MODEL}}
+STARTS: dict[str, dict[str, Any]] = {"pretrained": {"model": MODEL}, "scratch": {"scratch": MODEL}}
 
 
 def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str, Any]:

@@ -93,7 +93,7 @@ The licence of the training images may limit the use of these weights; none is c
 
 def pretraining_card(config: EMFoundationConfig) -> str:
     """Return the README.md of a pretrained generator, from `config.pretraining`."""
-    run: dict[str, Any] = config.pretraining
+    run: dict[str, Any] = config.pretraining or {}
     header = ModelCardData(
         library_name="emfm",
         license="apache-2.0",

@@ -41,7 +41,7 @@ def model_info(name: str) -> ModelInfo:
         parameters=_count_parameters(weights),
         receptive_field=BACKBONES[config.backbone].geometry.receptive_field(config),
         size=weights.stat().st_size,
-        pretraining=config.pretraining,
+        pretraining=config.pretraining or {},
     )
 
 

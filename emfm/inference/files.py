@@ -61,6 +61,6 @@ def predict_files(
         write_image(result, prediction.output, prediction.pixel_size)
         write_image(picture, picture_of(prediction))
         written.append({"input": str(path), "output": str(result), "picture": str(picture)})
-    if hasattr(model, "class_head"):
-        write_text(output / "labels.json", json.dumps({str(k): v for k, v in model.config.id2label.items()}, indent=1))
+    if model.classes is not None:
+        write_text(output / "labels.json", json.dumps(model.classes, indent=1))
     return written

@@ -70,8 +70,7 @@ def predict(
     bands = [
         model.result(band, statistics, image.dtype) for band in _map_bands(model, image, statistics, tile, progress)
     ]
-    id2label = model.config.id2label if hasattr(model, "class_head") else None
-    return Prediction(image, np.concatenate(bands), id2label, micrograph.pixel_size, micrograph.name)
+    return Prediction(image, np.concatenate(bands), model.classes, micrograph.pixel_size, micrograph.name)
 
 
 def _map_bands(

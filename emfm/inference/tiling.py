@@ -75,7 +75,7 @@ def _row_of_tiles(
     image: np.ndarray, rows: tuple[int, int], tiling: Tiling, network: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Run the network on one row of tiles and fade them into a band (C, rows, W)."""
-    band, covered = np.empty(0), 0
+    band, covered = np.empty((0, 0, 0)), 0
     for start, stop in tiling.spans(image.shape[1]):
         output = network(np.ascontiguousarray(image[rows[0] : rows[1], start:stop]))
         if output.ndim != 3 or output.shape[1:] != (rows[1] - rows[0], stop - start):
@@ -105,7 +105,7 @@ def tiled_bands(
     """
     if image.ndim != 2 or 0 in image.shape:
         raise EMError(f"expected one micrograph (height, width), got shape {image.shape}")
-    pending, top, bottom = np.empty(0), 0, 0
+    pending, top, bottom = np.empty((0, 0, 0)), 0, 0
     for rows in tiling.spans(image.shape[0]):
         band = _row_of_tiles(image, rows, tiling, network)
         if bottom:

@@ -23,7 +23,8 @@ def load_model(name_or_path: str | Path, **kwargs: Any) -> EMPreTrainedModel:
         EMError: nothing goes by this name, or it was saved by a class that emfm does not have.
     """
     config = EMFoundationConfig.from_pretrained(locate(name_or_path), **kwargs)
-    classes = {cls.__name__: cls for cls in (EMFoundation, *TASKS.values())}
+    known: list[type[EMPreTrainedModel]] = [EMFoundation, *TASKS.values()]
+    classes = {cls.__name__: cls for cls in known}
     saved = (config.architectures or ["nothing"])[0]
     if saved not in classes:
         raise EMError(f"{name_or_path} was saved by {saved}; emfm has {', '.join(classes)}")

@@ -39,8 +39,13 @@ class EMForSemanticSegmentation(EMPreTrainedModel):
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
-        self.class_head = nn.Conv2d(self.trunk.channels[0], config.num_labels, 1)
+        self.class_head = nn.Conv2d(self.trunk.channels[0], len(config.id2label or {}), 1)
         self.post_init()
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Class index: class name."""
+        return {int(index): str(label) for index, label in (self.config.id2label or {}).items()}
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> SegmentationOutput:
         """Classify every pixel.
@@ -65,4 +70,4 @@ class EMForSemanticSegmentation(EMPreTrainedModel):
 
     def new_metrics(self) -> SegmentationCounts:
         """Return empty counts for an evaluation; `add(class map, truth)` and `result()` fill and read them."""
-        return SegmentationCounts(self.config.id2label)
+        return SegmentationCounts(self.classes)

@@ -9,7 +9,8 @@ from emfm.data.datasets import load_em_dataset
 from emfm.errors import EMError
 from emfm.inference.predict import DEFAULT_TILE, predict
 from emfm.modeling import EMPreTrainedModel
-from emfm.tasks import TASKS, load_model
+from emfm.tasks import load_model
+from emfm.tasks.segmentation import EMForSemanticSegmentation
 
 
 def evaluate(
@@ -31,12 +32,12 @@ def evaluate(
     """
     if not isinstance(model, EMPreTrainedModel):
         model = load_model(model)
-    if not isinstance(model, tuple(TASKS.values())):
+    if not isinstance(model, EMForSemanticSegmentation):
         raise EMError(f"{type(model).__name__} has no task to evaluate; fine-tune it first: emfm finetune segmentation")
     labelled = load_em_dataset(data, split)
-    if labelled.id2label != model.config.id2label:
+    if labelled.id2label != model.classes:
         raise EMError(
-            f"the model's classes are {model.config.id2label}, those of {data} are {labelled.id2label}: evaluate on a "
+            f"the model's classes are {model.classes}, those of {data} are {labelled.id2label}: evaluate on a "
             "folder with the same labels.json as in training"
         )
     metrics = model.new_metrics()

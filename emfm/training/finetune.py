@@ -79,7 +79,7 @@ def build_model(args: FinetuneArguments, id2label: dict[int, str]) -> EMPreTrain
     """Return the task model with pretrained or random trunk; the seed decides the new weights."""
     set_seed(args.seed)
     model_class = TASKS[args.task]
-    if args.model is not None:
+    if args.scratch is None:
         return model_class.from_pretrained(args.model, id2label=id2label)
     fields = {} if args.scratch.startswith("hrnet") else {"norm": args.norm}
     return model_class(EMFoundationConfig.from_name(args.scratch, id2label=id2label, **fields))
@@ -112,7 +112,7 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
         validation,
     )
     trainer.train()
-    facts = _facts(args, trainer, {"train": len(training), "validation": len(validation)})
+    facts = _facts(args, model, trainer, {"train": len(training), "validation": len(validation)})
     if trainer.is_world_process_zero():
         write_text(output / "finetuning.json", json.dumps(facts, indent=1))
         write_text(output / "README.md", finetuned_card(facts))
@@ -121,13 +121,15 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
     return facts
 
 
-def _facts(args: FinetuneArguments, trainer: EMTrainer, images: dict[str, int]) -> dict[str, Any]:
+def _facts(
+    args: FinetuneArguments, model: EMPreTrainedModel, trainer: EMTrainer, images: dict[str, int]
+) -> dict[str, Any]:
     """Return what the card and `finetuning.json` tell of the run."""
     settings = ("task", "steps", "batch_size", "crop", "learning_rate", "seed")
     return {
         **{name: getattr(args, name) for name in settings},
         "start": args.model or f"random {args.scratch}",
-        "generator": trainer.model.config.generator,
+        "generator": model.config.generator,
         "data": Path(args.data).resolve().name,
         "images": images,
         "precision": "bf16" if trainer.args.bf16 else "fp32",

@@ -68,9 +68,8 @@ class SegmentationCounts:
 
 
 def _mean_over_foreground(per_class: dict[str, dict[str, float | None]], figure: str) -> float:
-    values = [
-        value[figure] for label, value in per_class.items() if value[figure] is not None and label.lower() != BACKGROUND
-    ]
+    foreground = [value[figure] for label, value in per_class.items() if label.lower() != BACKGROUND]
+    values = [value for value in foreground if value is not None]
     return float(np.mean(values)) if values else 0.0
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -88,10 +89,9 @@ def pretrain(args: PretrainArguments) -> Path:
     Raises:
         EMError: wrong settings or data, an output folder in use, or a loss that is no longer a number.
     """
-    accelerator = Accelerator(mixed_precision="no" if args.precision == "fp32" else args.precision)
+    accelerator = _accelerator(args.precision)
     output, checkpoint = _prepare_output(args)
     training, held_out = _read_data(args.data)
-    set_seed(args.seed)
     state = _new_state(args, accelerator)
     done = load_checkpoint(checkpoint, state, args.recipe()) if checkpoint else 0
     per_step = args.batch_size * accelerator.num_processes
@@ -99,13 +99,12 @@ def pretrain(args: PretrainArguments) -> Path:
     rest = Subset(crops, range(done * per_step, len(crops)))  # a crop follows from its index: resuming is exact
     loader = accelerator.prepare(DataLoader(rest, batch_size=args.batch_size))
     generator, discriminator = accelerator.prepare(state.generator, state.discriminator)
-    corrupt = Corruption(args.corruption, args.strength, args.seed)
 
+    corrupt = Corruption(args.corruption, args.strength, args.seed)
     progress = tqdm(total=args.steps, initial=done, unit="step", disable=not accelerator.is_main_process)
     started = time.perf_counter()
     for step, batch in enumerate(loader, start=done + 1):
-        clean = batch["clean"].contiguous(memory_format=torch.channels_last)  # (B, 1, crop, crop)
-        damaged = corrupt(clean, batch["key"])
+        clean, damaged = batch["clean"], corrupt(batch["clean"], batch["key"])  # both (B, 1, crop, crop)
         _set_learning_rate(state, args, step)
         with accelerator.autocast():
             restored = generator(damaged).reconstruction
@@ -133,14 +132,21 @@ def pretrain(args: PretrainArguments) -> Path:
     return output / "pretrained_model"
 
 
+def _accelerator(precision: str) -> Accelerator:
+    # Accelerate keeps one state per process, and an earlier run in this one may have had another precision
+    AcceleratorState._reset_state(reset_partial_state=False)
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+
+
 def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingState:
-    """Return generator, discriminator, averaged generator and optimisers, all as before the first step."""
+    """Return networks, averaged generator and optimisers as before the first step; the seed decides them."""
+    set_seed(args.seed)
     fields = {} if args.generator.startswith("hrnet") else {"norm": args.norm}
     generator = EMFoundation(EMFoundationConfig.from_name(args.generator, **fields))
-    generator = generator.to(accelerator.device, memory_format=torch.channels_last)
-    discriminator = PatchDiscriminator(args.discriminator_width)
-    discriminator = discriminator.to(accelerator.device, memory_format=torch.channels_last)
-    optimizers = {
+    generator = generator.to(accelerator.device).to(memory_format=torch.channels_last)
+    discriminator = PatchDiscriminator(args.discriminator_width).to(accelerator.device)
+    discriminator = discriminator.to(memory_format=torch.channels_last)
+    optimizers: dict[str, torch.optim.Optimizer] = {
         name: torch.optim.Adam(network.parameters(), lr=args.learning_rate, betas=(0.5, 0.999))
         for name, network in (("generator", generator), ("discriminator", discriminator))
     }

@@ -1,0 +1,48 @@
+"""Checks on real micrographs, where they lie beside the checkout; skipped elsewhere."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emfm import EMFoundation, load_em_dataset, read_micrograph
+from emfm.data.degradations import Corruption, CorruptionStrength
+from emfm.data.io import list_micrographs
+from emfm.weights import bundled_names
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no real micrographs beside the checkout")
+
+LABELLED = {
+    "vnc_mitochondria": 2, "isbi_membrane": 2, "axon_myelin": 3, "superalloy_precipitates": 3, "alumina_pt": 3,
+    "emps_particles": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_every_labelled_set_loads_with_its_classes_in_every_split(name):
+    for split in ("train", "validation", "test"):
+        data = load_em_dataset(DATA / "downstream" / name, split)
+        assert len(data.id2label) == LABELLED[name]
+        found = set().union(*(np.unique(mask).tolist() for mask in data.masks))
+        assert found == set(range(LABELLED[name])), f"{split} of {name}"
+
+
+def test_every_micrograph_for_pretraining_is_readable():
+    files = list_micrographs(DATA / "pretrain")
+    assert len(files) == 614
+    assert all(read_micrograph(path).image.dtype == np.uint8 for path in files[::20])
+
+
+@pytest.mark.parametrize("model_name", bundled_names())
+@pytest.mark.parametrize("set_name", ["vnc_mitochondria", "superalloy_precipitates", "emps_particles"])
+def test_a_bundled_model_restores_damaged_micrographs_that_it_never_saw(model_name, set_name):
+    model = EMFoundation.from_pretrained(model_name)
+    image = load_em_dataset(DATA / "downstream" / set_name, "validation").images[0][:256, :256]
+    clean = model.processor(image)["pixel_values"]
+    strength = CorruptionStrength(noise=(0.3, 0.3), blur=(1.0, 1.0))
+    damaged = Corruption("paper", strength, seed=0)(clean, torch.tensor([0]))
+    restored = model.eval().maps(damaged)
+    before, after = ((clean - other).abs().mean().item() for other in (damaged, restored))
+    assert after < 0.8 * before

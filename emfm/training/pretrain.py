@@ -204,10 +204,11 @@ def _adversarial_losses(
     accelerator.backward(loss)
     state.optimizers["discriminator"].step()
 
-    discriminator.requires_grad_(False)
+    judge = accelerator.unwrap_model(discriminator)  # DDP would wait for gradients that do not come
+    judge.requires_grad_(False)
     with accelerator.autocast():
-        scores = discriminator(damaged, restored)
-    discriminator.requires_grad_(True)
+        scores = judge(damaged, restored)
+    judge.requires_grad_(True)
     return {"discriminator": loss, "adversarial": generator_loss(scores.float(), kind)}
 
 

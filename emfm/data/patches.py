@@ -34,8 +34,28 @@ def _corner(centre: int, side: int, length: int) -> int:
     return int(np.clip(centre - side // 2, 0, max(0, length - side)))
 
 
-class UnlabelledCrops(Dataset):
+class _KeyedCrops(Dataset):
+    """`count` crops of `side` pixels, each drawn by a generator that (seed, index) alone decides."""
+
+    def __init__(self, side: int, count: int, seed: int):
+        self.side, self.count, self.seed = side, count, seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < self.count:
+            raise IndexError(f"crop {index} of {self.count}")
+        return self._draw(index, np.random.default_rng((self.seed, index)))
+
+    def _draw(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+class UnlabelledCrops(_KeyedCrops):
     """Clean crops of unlabelled micrographs for pretraining, every micrograph equally often on average.
+
+    An item is `clean` (1, side, side) float32 network values, and `key`, its index.
 
     Args:
         images: (H, W) arrays in their own dtype.
@@ -46,19 +66,12 @@ class UnlabelledCrops(Dataset):
     """
 
     def __init__(self, images: list[np.ndarray], processor: EMImageProcessor, side: int, count: int, seed: int):
+        super().__init__(side, count, seed)
         self.images = images
         self.statistics = [processor.statistics(image) for image in images]
         self.processor = processor
-        self.side, self.count, self.seed = side, count, seed
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return `clean` (1, side, side) float32 network values and `key`, the index."""
-        if not 0 <= index < self.count:
-            raise IndexError(f"crop {index} of {self.count}")
-        rng = np.random.default_rng((self.seed, index))
+    def _draw(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         which = int(rng.integers(len(self.images)))
         image = self.images[which]
         top, left = (int(rng.integers(max(1, length - self.side + 1))) for length in image.shape)
@@ -67,11 +80,12 @@ class UnlabelledCrops(Dataset):
         return {"clean": torch.from_numpy(clean)[None], "key": torch.tensor(index)}
 
 
-class LabelledCrops(Dataset):
+class LabelledCrops(_KeyedCrops):
     """Crops with class maps for fine-tuning segmentation.
 
     Half of the crops lie anywhere; the others are centred on a pixel of a class drawn at random among those in the
     micrograph, so that a rare class is seen as often as a common one. A micrograph without foreground is no problem.
+    An item is `pixel_values` (1, side, side) float32 and `labels` (side, side) int64.
 
     Args:
         data: micrographs and masks.
@@ -82,21 +96,14 @@ class LabelledCrops(Dataset):
     """
 
     def __init__(self, data: LabelledMicrographs, processor: EMImageProcessor, side: int, count: int, seed: int):
+        super().__init__(side, count, seed)
         self.images = [processor.normalize(image, processor.statistics(image)) for image in data.images]
         self.masks = data.masks
         # flat positions of each class in each micrograph; for large classes a sample is as good
         self.places = [_places(mask, seed) for mask in data.masks]
-        self.side, self.count, self.seed = side, count, seed
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return `pixel_values` (1, side, side) float32 and `labels` (side, side) int64."""
-        if not 0 <= index < self.count:
-            raise IndexError(f"crop {index} of {self.count}")
+    def _draw(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         which = self._shuffled(index)
-        rng = np.random.default_rng((self.seed, index))
         height, width = self.masks[which].shape
         if rng.random() < CLASS_CENTRED:
             positions = self.places[which][int(rng.integers(len(self.places[which])))]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler, Subset
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -109,8 +109,7 @@ class EMTrainer(Trainer):
     ):
         crops = train_dataset
         if isinstance(train_dataset, LabelledMicrographs):
-            per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-            count = args.max_steps * per_step
+            count = args.max_steps * self._crops_per_step(args)
             crops = LabelledCrops(train_dataset, model.processor, args.crop, count, args.seed)
         model.to(memory_format=torch.channels_last)  # 1.7 x (width 4) and 2.3 x (width 16) faster in bf16 on a CPU
         super().__init__(model=model, args=args, train_dataset=crops, eval_dataset=eval_dataset, **kwargs)
@@ -124,9 +123,15 @@ class EMTrainer(Trainer):
         if not args.disable_tqdm:
             self.add_callback(_Progress)
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
-        # crops are random by their index already
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+    @staticmethod
+    def _crops_per_step(args: EMTrainingArguments) -> int:
+        return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        if isinstance(dataset, LabelledCrops):
+            return SequentialSampler(dataset)  # these crops are random by their index already
+        return super()._get_train_sampler(train_dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, then load the best weights by validation back into the model; returns transformers' TrainOutput."""
@@ -177,13 +182,7 @@ class EMTrainer(Trainer):
         """Extend the curve; where the model is the best so far, write it to the output folder."""
         step = self.state.global_step
         seconds = time.perf_counter() - self._started - self._seconds_evaluating
-        epoch = (
-            step
-            * self.args.train_batch_size
-            * self.args.gradient_accumulation_steps
-            * self.args.world_size
-            / self.micrographs
-        )
+        epoch = step * self._crops_per_step(self.args) / self.micrographs
         best = max((entry["dice"] for entry in self.curve), default=-1.0)
         self.curve.append({"step": step, "epoch": round(epoch, 3), "seconds": round(seconds, 2), **result})
         if result["dice"] > best:

@@ -57,7 +57,7 @@ class Corruption:
             clean: (B, 1, H, W) network values.
             keys: (B,) integers, one per crop.
         """
-        rngs = [np.random.default_rng((self.seed, int(key), 1)) for key in keys]
+        rngs = [np.random.default_rng((self.seed, key, 1)) for key in keys.tolist()]
         damaged = gaussian_blur(clean, self._draw(rngs, self.strength.blur, clean))
         noise = torch.from_numpy(np.stack([rng.standard_normal(clean.shape[1:], dtype=np.float32) for rng in rngs]))
         damaged = damaged + self._draw(rngs, self.strength.noise, clean) * noise.to(clean.device)

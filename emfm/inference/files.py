@@ -9,9 +9,8 @@ from tqdm.auto import tqdm
 from emfm.data.io import read_micrograph, write_image, write_text
 from emfm.errors import EMError
 from emfm.inference.pictures import picture_of
-from emfm.inference.predict import DEFAULT_TILE, predict
+from emfm.inference.predict import DEFAULT_TILE, predict, ready_model
 from emfm.modeling import EMPreTrainedModel
-from emfm.tasks import load_model
 
 
 def predict_files(
@@ -46,8 +45,7 @@ def predict_files(
         raise EMError(
             f"several inputs are called {', '.join(doubled)} and would overwrite each other: predict them apart"
         )
-    if not isinstance(model, EMPreTrainedModel):
-        model = load_model(model)
+    model = ready_model(model)
     for path in inputs:
         model.processor.statistics(read_micrograph(path).image)
     written = []

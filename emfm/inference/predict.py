@@ -59,8 +59,7 @@ def predict(
     Raises:
         EMError: the micrograph cannot be read or used, or the tile is too small for the model.
     """
-    if not isinstance(model, EMPreTrainedModel):
-        model = load_model(model)
+    model = ready_model(model)
     if isinstance(micrograph, (str, Path)):
         micrograph = read_micrograph(micrograph)
     elif not isinstance(micrograph, Micrograph):
@@ -71,6 +70,14 @@ def predict(
         model.result(band, statistics, image.dtype) for band in _map_bands(model, image, statistics, tile, progress)
     ]
     return Prediction(image, np.concatenate(bands), model.classes, micrograph.pixel_size, micrograph.name)
+
+
+def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
+    """Return a model as it is, or load one by its name or folder onto the machine's GPU, where it has one."""
+    if isinstance(model, EMPreTrainedModel):
+        return model
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return load_model(model).to(device or torch.device("cpu"))
 
 
 def _map_bands(

@@ -7,9 +7,8 @@ from tqdm.auto import tqdm
 
 from emfm.data.datasets import load_em_dataset
 from emfm.errors import EMError
-from emfm.inference.predict import DEFAULT_TILE, predict
+from emfm.inference.predict import DEFAULT_TILE, predict, ready_model
 from emfm.modeling import EMPreTrainedModel
-from emfm.tasks import load_model
 from emfm.tasks.segmentation import EMForSemanticSegmentation
 
 
@@ -30,8 +29,7 @@ def evaluate(
     Raises:
         EMError: the model has no task, or its classes are not those of the folder.
     """
-    if not isinstance(model, EMPreTrainedModel):
-        model = load_model(model)
+    model = ready_model(model)
     if not isinstance(model, EMForSemanticSegmentation):
         raise EMError(f"{type(model).__name__} has no task to evaluate; fine-tune it first: emfm finetune segmentation")
     labelled = load_em_dataset(data, split)

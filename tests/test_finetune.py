@@ -91,7 +91,7 @@ def test_one_labelled_image_is_enough_to_run(labelled_folder, tmp_path):
 def test_a_bf16_run_leaves_a_model_that_computes_and_verifies_in_fp32(labelled_folder, tmp_path):
     output = tmp_path / "out"
     finetune(arguments(labelled_folder, output, precision="bf16"))
-    assert verify(EMForSemanticSegmentation.from_pretrained(output), output) < 1e-5
+    assert verify(EMForSemanticSegmentation.from_pretrained(output), output) < 1e-4  # bf16 would be off by 1e-2
 
 
 def test_micrographs_without_foreground_train_without_nan(labelled_folder, tmp_path):

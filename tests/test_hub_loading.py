@@ -40,9 +40,9 @@ def test_a_model_loads_by_hub_id_over_http_and_again_offline_from_the_cache(save
 import torch
 from emfm import EMForSemanticSegmentation
 model = EMForSemanticSegmentation.from_pretrained("lab/particles", revision="main")
-print(float(model.eval()(torch.ones(1, 1, 32, 32)).logits.sum()))
+print(model.eval()(torch.ones(1, 1, 32, 32)).logits.sum().item())
 """
-    expected = float(model(torch.ones(1, 1, 32, 32)).logits.sum())
+    expected = model(torch.ones(1, 1, 32, 32)).logits.sum().item()
     with HubServer({"lab/particles": folder}) as hub:
         online = run_python(code, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "cache"))
     offline = run_python(code, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "cache"), HF_HUB_OFFLINE="1")

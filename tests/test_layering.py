@@ -12,7 +12,7 @@ LAYERS = [
     {"errors"},
     {"config", "processing", "inference.tiling", "training.losses", "training.metrics"},
     {"data.io", "data.datasets", "data.patches", "data.degradations", "data.simulate", "data.simulated_folder"},
-    {"backbones", "backbones.unet", "backbones.hrnet"},
+    {"backbones", "backbones.trunk", "backbones.unet", "backbones.hrnet"},
     {"weights"},
     {"modeling"},
     {"tasks", "tasks.segmentation"},

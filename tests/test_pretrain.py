@@ -51,7 +51,7 @@ def assert_equal(first, second):
 def test_a_run_ends_in_a_folder_that_loads_and_verifies(adversarial, micrographs, tmp_path):
     folder = pretrain(arguments(micrographs, tmp_path / "run", adversarial=adversarial, corruption="masked"))
     model = EMFoundation.from_pretrained(folder)
-    assert verify(model, folder) < 1e-5
+    assert verify(model, folder) < 1e-4
     recipe = model.config.pretraining
     assert recipe["adversarial"] == adversarial and recipe["steps"] == 6 and recipe["micrographs"] == 3
     assert set(recipe["validation"]) == {"l1_input", "l1", "psnr_input", "psnr", "crops"}

@@ -82,6 +82,14 @@ def test_the_same_seed_gives_the_same_weights(labelled_folder, tmp_path):
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
 
 
+def test_an_hrnet_fine_tunes_like_a_u_net(labelled_folder, tmp_path):
+    facts = finetune(arguments(labelled_folder, tmp_path / "out", scratch="hrnet-w18-small", steps=2))
+    assert facts["generator"] == "hrnet-w18-small"
+    assert evaluate(tmp_path / "out", labelled_folder, "validation")["dice"] == pytest.approx(
+        facts["best"]["dice"], abs=1e-3
+    )
+
+
 def test_one_labelled_image_is_enough_to_run(labelled_folder, tmp_path):
     facts = finetune(arguments(labelled_folder, tmp_path / "out", num_images=1))
     assert facts["images"] == {"train": 1, "validation": 1}

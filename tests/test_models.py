@@ -9,8 +9,9 @@ from emfm.config import GENERATORS, HRNET_VARIANTS, UNET_DILATIONS
 from emfm.tasks import load_model
 
 CLASSES = {"foundation": EMFoundation, "segmentation": EMForSemanticSegmentation}
-# The large HRNets share every line of code with the small one; loading them takes seconds each.
-SMALL = [name for name in GENERATORS if name not in ("hrnet-w18", "hrnet-w32", "hrnet-w48")]
+# The large HRNets share every line of code with the small one and take seconds each.
+LARGE = ("hrnet-w18", "hrnet-w32", "hrnet-w48")
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in GENERATORS]
 PAPER_PARAMETERS = {"unet2": 8_069, "unet3": 32_725, "unet4": 130_677}
 
 
@@ -26,7 +27,7 @@ def head_output(model, pixel_values):
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("name", [*SMALL, "unet2-rf44-w16"])
+@pytest.mark.parametrize("name", [*NAMES, "unet2-rf44-w16"])
 class TestEveryModel:
     def test_any_input_size_gives_an_output_of_that_size(self, name, kind):
         model = build(name, kind).eval()

@@ -103,6 +103,13 @@ def test_a_folder_in_use_is_not_overwritten(micrographs, tmp_path):
         pretrain(arguments(micrographs, tmp_path / "run"))
 
 
+def test_an_unknown_generator_or_missing_data_leaves_no_folder_behind(micrographs, tmp_path):
+    for changes in ({"generator": "unet9"}, {"data": (str(tmp_path / "nowhere"),)}):
+        with pytest.raises(EMError):
+            pretrain(arguments(micrographs, tmp_path / "run", **changes))
+        assert not (tmp_path / "run").exists()
+
+
 def test_resuming_with_other_settings_names_them(micrographs, tmp_path):
     pretrain(arguments(micrographs, tmp_path / "run"))
     with pytest.raises(EMError, match="seed was 0, now 1"):

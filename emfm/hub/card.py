@@ -42,7 +42,8 @@ model = EMForSemanticSegmentation.from_pretrained("{config.generator}", id2label
 ## Figures
 
 On {figures[crops]} damaged crops of held-out micrographs, in network values (the micrograph's 1st and 99th percentile
-lie at -1 and +1, PSNR with a data range of 2):
+lie at -1 and +1, PSNR with a data range of 2). Every twentieth file was held out; where files are neighbouring slices
+of one volume, they resemble their neighbours in the training set, so expect somewhat less on another specimen:
 
 | | L1 | PSNR (dB) |
 |---|---|---|

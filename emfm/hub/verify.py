@@ -14,7 +14,7 @@ TEST_TENSORS = "test_tensors.safetensors"
 TOLERANCE = 1e-3
 
 
-def test_input(side: int = 128) -> torch.Tensor:
+def fixed_input(side: int = 128) -> torch.Tensor:
     """Return the fixed input (1, 1, side, side): a disc on a ramp under noise, in network values."""
     rows, columns = np.mgrid[:side, :side] / side - 0.5
     disc = np.where(np.hypot(rows, columns) < 0.25, 1.0, -0.5)
@@ -33,7 +33,7 @@ def run_model(model: EMPreTrainedModel, pixel_values: torch.Tensor) -> torch.Ten
 
 def write_test_tensors(model: EMPreTrainedModel, folder: str | Path) -> None:
     """Write `test_tensors.safetensors` with `input` and the model's `output` into its folder."""
-    pixel_values = test_input()
+    pixel_values = fixed_input()
     output = run_model(model, pixel_values).contiguous()
     path = Path(folder) / TEST_TENSORS
     save_file({"input": pixel_values, "output": output}, path)

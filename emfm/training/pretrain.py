@@ -90,9 +90,9 @@ def pretrain(args: PretrainArguments) -> Path:
         EMError: wrong settings or data, an output folder in use, or a loss that is no longer a number.
     """
     accelerator = _accelerator(args.precision)
-    output, checkpoint = _prepare_output(args)
-    training, held_out = _read_data(args.data)
     state = _new_state(args, accelerator)
+    training, held_out = _read_data(args.data)
+    output, checkpoint = _prepare_output(args)
     done = load_checkpoint(checkpoint, state, args.recipe()) if checkpoint else 0
     per_step = args.batch_size * accelerator.num_processes
     crops = UnlabelledCrops(training, state.ema.processor, args.crop, args.steps * per_step, args.seed)

@@ -48,8 +48,9 @@ class EMFoundationConfig(PreTrainedConfig):
     width: int = 4
     # U-Net: dilation of each level's convolutions, bottleneck last; they set the receptive field.
     dilations: list[int] | tuple[int, ...] = (1, 1, 1, 1, 1)
-    # Normalisation layers of the U-Net: "batch" (tiles equal the whole image) or "instance".
-    norm: str = "batch"
+    # Normalisation layers of the U-Net: "instance" adapts to each micrograph's contrast, which fine-tuning on mixed
+    # micrographs needs; with "batch" the result in tiles equals that of the whole image. An HRNet has "batch".
+    norm: str = "instance"
     # HRNet: timm's name of the variant.
     variant: str | None = None
     # Pixel sizes in nm that the weights were trained at, smallest and largest; None if unknown.
@@ -100,7 +101,7 @@ class EMFoundationConfig(PreTrainedConfig):
             EMError: the name is not known; the message holds the nearest names.
         """
         if name in HRNET_VARIANTS:
-            return cls(generator=name, backbone="hrnet", variant=HRNET_VARIANTS[name], **fields)
+            return cls(generator=name, backbone="hrnet", variant=HRNET_VARIANTS[name], **{"norm": "batch", **fields})
         match = re.fullmatch(r"(.+?)(?:-w([1-9]\d{0,3}))?", name)
         if match is None or match[1] not in UNET_DILATIONS:
             raise EMError(f"'{name}' is not a generator; {nearest(name, GENERATORS)} U-Nets take a width, as in -w16")

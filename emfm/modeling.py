@@ -74,13 +74,18 @@ class EMPreTrainedModel(PreTrainedModel):
         return None
 
     @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout in which the network trains fastest on a CPU: channels last, which instance norm would copy."""
+        return torch.contiguous_format if self.config.norm == "instance" else torch.channels_last
+
+    @property
     def receptive_field(self) -> int:
-        """Side of the receptive field in pixels, computed from the configuration."""
+        """Side of the convolutions' receptive field in pixels; instance norm adds statistics of the whole input."""
         return BACKBONES[self.config.backbone].geometry.receptive_field(self.config)
 
     @property
     def reach(self) -> int:
-        """How far in pixels an output pixel can see in any direction; a tile's margin of this size loses nothing."""
+        """How far in pixels an output pixel can see in any direction; instance norm sees the whole input besides."""
         return BACKBONES[self.config.backbone].geometry.reach(self.config)
 
     def features(self, pixel_values: Tensor) -> list[Tensor]:

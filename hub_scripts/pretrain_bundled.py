@@ -18,14 +18,14 @@ MODELS = ("unet4-rf200-w16", "unet4-rf200")
 
 
 def recipe(name: str, data: Path, runs: Path) -> PretrainArguments:
-    """Return the settings of one model: 60,800 crops of 128 x 128 pixels."""
+    """Return the settings of one model: 60,800 crops of 80 x 80 pixels."""
     return PretrainArguments(
         data=tuple(str(data / source) for source in SOURCES),
         output=str(runs / name),
         generator=name,
         steps=3800,
         batch_size=16,
-        crop=128,
+        crop=80,
         discriminator_width=16,
         precision="bf16",
         save_steps=200,

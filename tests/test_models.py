@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig
+from emfm.backbones.unet import InstanceNorm
 from emfm.config import GENERATORS, HRNET_VARIANTS, UNET_DILATIONS
 from emfm.tasks import load_model
 
@@ -46,8 +47,9 @@ class TestEveryModel:
         torch.testing.assert_close(head_output(model, pixel_values), by_hand)
 
     def test_the_gradient_reaches_every_parameter(self, name, kind):
-        # in evaluation mode: a bias in front of a batch norm has no effect, and no gradient, in training mode
-        model = build(name, kind).eval()
+        # a bias in front of a norm that takes its statistics from the input has no effect, and no gradient: so batch
+        # norm in evaluation mode
+        model = build(name, kind, norm="batch").eval()
         output = head_output(model, torch.randn(4, 1, 64, 64))
         (output * torch.randn_like(output)).sum().backward()
         dead = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -86,7 +88,7 @@ def test_the_u_nets_have_the_papers_number_of_parameters(name):
 @pytest.mark.parametrize("name", UNET_DILATIONS)
 def test_the_named_receptive_field_is_the_true_extent_of_the_gradient(name):
     """The extent differs with the pixel's place in the pooling grid; its mean is the name, its farthest is `reach`."""
-    model = build(name, "foundation").double().eval()
+    model = build(name, "foundation", norm="batch").double().eval()
     stride, reach = model.trunk.stride, model.reach
     side = 2 * reach + 2 * stride
     side += -side % stride
@@ -126,11 +128,21 @@ def test_hrnets_are_built_from_timm_with_one_input_channel(name):
     assert model.trunk.body.feature_info.reduction() == [4, 8, 16, 32]
 
 
-def test_instance_norm_is_a_choice_of_the_configuration():
-    model = build("unet2-rf44", "foundation", norm="instance")
+@pytest.mark.parametrize(("fields", "layer"), [({}, "InstanceNorm"), ({"norm": "batch"}, "BatchNorm2d")])
+def test_the_norm_is_a_choice_of_the_configuration_and_costs_the_same_parameters(fields, layer):
+    model = build("unet2-rf44", "foundation", **fields)
     kinds = {type(module).__name__ for module in model.modules() if "Norm" in type(module).__name__}
-    assert kinds == {"InstanceNorm2d"}
+    assert kinds == {layer}
     assert model.num_parameters() == PAPER_PARAMETERS["unet2"]
+
+
+def test_instance_norm_of_a_single_pixel_is_the_bias_and_otherwise_has_mean_bias_and_deviation_weight():
+    norm = InstanceNorm(2)
+    norm.weight.data, norm.bias.data = torch.tensor([2.0, 3.0]), torch.tensor([0.5, -1.0])
+    assert norm(torch.randn(1, 2, 1, 1)).flatten().tolist() == [0.5, -1.0]
+    values = norm(torch.randn(1, 2, 64, 64))[0].flatten(1)
+    torch.testing.assert_close(values.mean(dim=1), norm.bias.data, atol=1e-4, rtol=0)
+    torch.testing.assert_close(values.std(dim=1, correction=0), norm.weight.data, atol=1e-3, rtol=0)
 
 
 def test_labels_give_the_l1_loss_of_a_foundation_model():

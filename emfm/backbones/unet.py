@@ -13,10 +13,21 @@ from torch import Tensor, nn
 from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 
-NORM_LAYERS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,
-    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-}
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance norm with weight and bias that also takes a map of a single pixel, which equals its own mean."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of each image (B, C, H, W) by its own mean and variance."""
+        if x.shape[-2:] == (1, 1):
+            return self.bias.view(1, -1, 1, 1).expand_as(x)
+        return super().forward(x)
+
+
+NORM_LAYERS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "instance": InstanceNorm}
 
 
 class ResidualBlock(nn.Module):

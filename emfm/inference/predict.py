@@ -47,8 +47,9 @@ def predict(
     """Run a model on one micrograph.
 
     Intensity statistics are taken once over the whole micrograph. A micrograph larger than `tile` is cut into tiles
-    that overlap by twice the model's reach, so that the result equals that of the whole image; where the reach is more
-    than a quarter of the tile, the overlap is half a tile and the result differs slightly.
+    that overlap by twice the model's reach, or by half a tile where that is less, and fade into each other. With batch
+    norm and an overlap of twice the reach the result equals that of the whole image. Instance norm takes its
+    statistics from each tile, so there large tiles are better, and neighbours differ by what the fade has to hide.
 
     Args:
         model: a model, or the name or folder of one.

@@ -31,7 +31,7 @@ class FinetuneArguments:
     output: str  # folder of the finished model
     model: str | None = None  # zoo name, folder or Hub id
     scratch: str | None = None  # generator name, random weights
-    norm: str = "batch"  # of a generator from scratch
+    norm: str = "instance"  # of a generator from scratch
     num_images: int | None = None  # of the training split; all by default
     steps: int = 300
     batch_size: int = 8

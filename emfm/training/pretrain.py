@@ -43,7 +43,7 @@ class PretrainArguments:
     data: tuple[str, ...]  # folders of unlabelled micrographs
     output: str  # folder of the run
     generator: str = "unet4-rf200"
-    norm: str = "batch"  # normalisation layers of a U-Net
+    norm: str = "instance"  # normalisation layers of a U-Net
     steps: int = 20_000
     batch_size: int = 16  # crops per step and process
     crop: int = 224  # side in pixels
@@ -143,7 +143,7 @@ def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingSta
     set_seed(args.seed)
     fields = {} if args.generator.startswith("hrnet") else {"norm": args.norm}
     generator = EMFoundation(EMFoundationConfig.from_name(args.generator, **fields))
-    generator = generator.to(accelerator.device).to(memory_format=torch.channels_last)
+    generator = generator.to(accelerator.device).to(memory_format=generator.memory_format)
     discriminator = PatchDiscriminator(args.discriminator_width).to(accelerator.device)
     discriminator = discriminator.to(memory_format=torch.channels_last)
     optimizers: dict[str, torch.optim.Optimizer] = {

@@ -111,7 +111,7 @@ class EMTrainer(Trainer):
         if isinstance(train_dataset, LabelledMicrographs):
             count = args.max_steps * self._crops_per_step(args)
             crops = LabelledCrops(train_dataset, model.processor, args.crop, count, args.seed)
-        model.to(memory_format=torch.channels_last)  # 1.7 x (width 4) and 2.3 x (width 16) faster in bf16 on a CPU
+        model.to(memory_format=model.memory_format)
         super().__init__(model=model, args=args, train_dataset=crops, eval_dataset=eval_dataset, **kwargs)
         self.micrographs = len(train_dataset) if isinstance(train_dataset, Sized) else 1
         self.curve: list[dict[str, Any]] = []

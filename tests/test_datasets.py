@@ -8,8 +8,6 @@ import tifffile
 from PIL import Image
 
 from emfm.data.datasets import LabelledMicrographs, load_em_dataset
-from emfm.data.io import read_micrograph
-from emfm.data.simulated_folder import write_simulated_folder
 from emfm.errors import EMError
 
 LABELS = {"255": "particle", "0": "background", "128": "support"}  # not in the order of the grey values
@@ -310,50 +308,3 @@ def test_taking_none_or_more_than_there_are_is_refused(count):
 def test_a_part_is_a_range_of_the_micrographs():
     assert_numbers(numbered(6).part(2, 5), [2, 3, 4])
     assert len(numbered(6).part(2, 5)) == 3
-
-
-@pytest.mark.parametrize(("count", "held_out"), [(3, 1), (12, 2)])
-def test_a_simulated_folder_loads_in_three_splits_that_share_no_image(tmp_path, count, held_out):
-    write_simulated_folder("nanoparticles", tmp_path / "data", count, (24, 20), seed=5)
-    splits = {split: load_em_dataset(tmp_path / "data", split) for split in ("train", "validation", "test")}
-    assert [len(data) for data in splits.values()] == [count - 2 * held_out, held_out, held_out]
-    names = [name for data in splits.values() for name in data.names]
-    assert names == [f"nanoparticles_{index:04d}.tif" for index in range(count)]
-    images = [image for data in splits.values() for image in data.images]
-    assert len({image.tobytes() for image in images}) == count
-    for data in splits.values():
-        assert data.id2label == {0: "background", 1: "particle"}
-        for image, mask, name in zip(data.images, data.masks, data.names, strict=True):
-            stored = read_micrograph(tmp_path / "data" / "masks" / name.replace(".tif", ".png")).image
-            assert image.dtype == np.uint16
-            np.testing.assert_array_equal(stored, 255 * mask)
-        # a particle is at most 40 % of the shorter side across: 8 px for each of the nominal diameters
-        assert set(np.round(data.pixel_sizes, 6)) <= {2.2 / 8, 5.0 / 8, 10.0 / 8, 20.0 / 8}
-    assert sum(int(mask.sum()) for data in splits.values() for mask in data.masks) > 0
-
-
-def test_a_simulated_image_depends_on_seed_and_number_and_not_on_the_count(tmp_path):
-    few, more, other = (
-        write_simulated_folder("nanoparticles", tmp_path / name, count, (20, 20), seed)
-        for name, count, seed in (("few", 3, 1), ("more", 5, 1), ("other", 3, 2))
-    )
-    for index in range(3):
-        name = f"images/nanoparticles_{index:04d}.tif"
-        image = read_micrograph(few / name).image
-        np.testing.assert_array_equal(image, read_micrograph(more / name).image)
-        assert (image != read_micrograph(other / name).image).any()
-
-
-def test_a_simulated_folder_refuses_what_it_cannot_write(tmp_path):
-    for kind, count, message in (
-        ("crystals", 3, "cannot simulate 'crystals'; expected nanoparticles"),
-        ("nanoparticles", 2, "count is 2; expected at least 3"),
-    ):
-        with pytest.raises(EMError, match=message):
-            write_simulated_folder(kind, tmp_path / "data", count, (20, 20), seed=0)
-    assert not (tmp_path / "data").exists()
-    write_folder(tmp_path / "used", ["a.tif"], (0, 1))
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(EMError, match="used holds images already"):
-        write_simulated_folder("nanoparticles", tmp_path / "used", 3, (20, 20), seed=0)
-    assert sorted(tmp_path.rglob("*")) == before

@@ -18,7 +18,7 @@ import numpy as np
 from emfm.training.evaluate import evaluate
 from emfm.training.finetune import FinetuneArguments, finetune
 
-CELL = ("data", "generator", "start", "num_images", "steps", "crop", "batch_size", "learning_rate", "seed")
+CELL = ("data", "generator", "start", "num_images", "steps", "crop", "batch_size", "learning_rate", "norm", "seed")
 
 
 def run_cell(cell: dict[str, Any], folder: str) -> dict[str, Any]:
@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--norm", default="instance", help="of the network from scratch; a pretrained one has its own")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/transfer.jsonl"))
     arguments = parser.parse_args()

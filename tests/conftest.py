@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import emfm
+
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
@@ -25,6 +27,12 @@ def _loopback_only(self: socket.socket, address):
 def no_network(monkeypatch):
     """Refuse every connection that leaves the machine."""
     monkeypatch.setattr(socket.socket, "connect", _loopback_only)
+
+
+@pytest.fixture
+def processor():
+    """The processor with its defaults."""
+    return emfm.EMImageProcessor()  # the package is light until here: the environment above comes first
 
 
 def disc_image(side: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

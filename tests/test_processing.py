@@ -12,11 +12,6 @@ STEPS_NORMALIZED = (STEPS - 50) / 49
 DTYPES = ("bool", "uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 
 
-@pytest.fixture
-def processor() -> EMImageProcessor:
-    return EMImageProcessor()
-
-
 def random_image(dtype: str, shape: tuple[int, int] = (24, 30), seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return rng.random(shape) < 0.4 if dtype == "bool" else (100 * rng.random(shape)).astype(dtype)

@@ -8,16 +8,6 @@ import torch
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor
 
-# 101 steps in random order: their percentiles 1, 50 and 99 are exactly the steps 1, 50 and 99.
-STEPS = np.random.default_rng(0).permutation(101).reshape(101, 1)
-STEPS_NORMALIZED = (STEPS - 50) / 49
-DTYPES = ("bool", "uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-
-
-@pytest.fixture
-def processor() -> EMImageProcessor:
-    return EMImageProcessor()
-
 
 def test_an_option_that_the_processor_does_not_have_is_refused(processor):
     with pytest.raises(EMError, match="does not know do_resize"):

@@ -85,28 +85,56 @@ def verify(model: Annotated[str, typer.Argument(help="Zoo name or folder.")], as
 
 @app.command()
 def pretrain(
-    data: Annotated[list[str], typer.Option(help="Folder of unlabelled micrographs; may be given several times.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="Folder of micrographs or of parquet files, or id of a Hub dataset; may be given several times."
+        ),
+    ],
     output: Annotated[str, typer.Option(help="Folder of the run.")],
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of each --data among the crops, in their order; by default its size."),
+    ] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Read datasets as they come, without downloading them first.")
+    ] = False,
     generator: Annotated[str, typer.Option(help="Generator name.")] = "unet4-rf200",
     norm: Annotated[str, typer.Option(help="Normalisation layers of a U-Net: instance or batch.")] = "instance",
     steps: Annotated[int, typer.Option(help="Training steps.")] = 20_000,
-    batch_size: Annotated[int, typer.Option(help="Crops per step and process.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Crops at a time on each process.")] = 16,
+    gradient_accumulation_steps: Annotated[int, typer.Option(help="So many batches make one step.")] = 1,
     crop: Annotated[int, typer.Option(help="Side of a crop in pixels.")] = 224,
-    corruption: Annotated[str, typer.Option(help="paper (blur and noise) or masked (hidden blocks on top).")] = "paper",
+    corruption: Annotated[
+        str,
+        typer.Option(help="paper (blur, noise), dose (as a microscope), masked (paper, blocks hidden) or dose+masked."),
+    ] = "paper",
     adversarial: Annotated[str, typer.Option(help="lsgan, vanilla, hinge or none.")] = "lsgan",
     discriminator_width: Annotated[int, typer.Option(help="Channels of the discriminator's first layer.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Constant for half of the steps, then linear to 0.")] = 2e-4,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Let torch.compile fuse the networks' operations.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides weights, crops and damage.")] = 0,
-    save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    save_steps: Annotated[int, typer.Option(help="Steps between validation, picture and checkpoint.")] = 1000,
+    save_total_limit: Annotated[int, typer.Option(help="Checkpoints that are kept.")] = 3,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Pretrain a generator on unlabelled micrographs (pix2pix)."""
+    """Pretrain a generator on unlabelled micrographs (pix2pix). Ctrl-C and SIGTERM save the run and leave."""
     from emfm.training.pretrain import PretrainArguments
     from emfm.training.pretrain import pretrain as run
 
     settings = dict(locals())
     fields = {name: settings[name] for name in PretrainArguments.__dataclass_fields__ if name in settings}
-    folder = run(PretrainArguments(**{**fields, "data": tuple(data)}))
+    folder = run(PretrainArguments(**{**fields, "data": tuple(data), "weights": tuple(weight) if weight else None}))
+    if as_json:
+        facts = json.loads((folder / "config.json").read_text())["pretraining"]
+        return typer.echo(json.dumps({"model": str(folder), **facts["validation"], "seconds": facts["seconds"]}))
     typer.echo(f"pretrained model: {folder}")
 
 

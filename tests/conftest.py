@@ -1,6 +1,8 @@
+import io
 import ipaddress
 import os
 import socket
+import tempfile
 
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ from PIL import Image
 import emfm
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# decoded micrographs of the tests do not fill the user's cache
+_cache = tempfile.TemporaryDirectory(prefix="emfm-tests-")
+os.environ["HF_DATASETS_CACHE"] = _cache.name
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
@@ -61,3 +66,60 @@ def labelled_folder(tmp_path):
     splits = '{"train": ["0.png", "1.png", "2.png"], "validation": ["3.png"], "test": ["4.png", "5.png"]}'
     (folder / "splits.json").write_text(splits)
     return folder
+
+
+def waves(index: int, side: int = 48) -> np.ndarray:
+    """Return a uint8 image of crossing waves under noise, another one for every index."""
+    rows, columns = np.mgrid[:side, :side]
+    pattern = 50 * np.sin(rows / (2 + index % 7)) + 40 * np.cos(columns / (3 + index % 5))
+    return (127 + pattern + np.random.default_rng(index).normal(0, 8, (side, side))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def parquet_folder(tmp_path):
+    """Return a function that writes a dataset of `count` micrographs of 48 x 48 in four parquet files."""
+
+    def write(count: int, broken: int | None = None):
+        import datasets
+
+        folder = tmp_path / f"parquet_{count}_{broken}"
+        folder.mkdir()
+        content = []
+        for index in range(count):
+            file = io.BytesIO()
+            Image.fromarray(waves(index)).save(file, "PNG")
+            content.append({"bytes": b"not a PNG" if index == broken else file.getvalue(), "path": None})
+        features = datasets.Features({"image": datasets.Image()})
+        for shard in range(4):
+            rows = datasets.Dataset.from_dict({"image": content[shard::4]}, features=features)
+            rows.to_parquet(str(folder / f"train-{shard:05d}-of-00004.parquet"))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def pretraining(tmp_path, monkeypatch):
+    """Return a function that makes the arguments of a toy pretraining on four micrographs."""
+    monkeypatch.setattr("emfm.training.batches.CALIBRATION_CROPS", 32)
+    folder = tmp_path / "unlabelled"
+    folder.mkdir()
+    for index in range(4):
+        Image.fromarray(waves(index, 80)).save(folder / f"{index}.png")
+
+    def arguments(output, **changes):
+        from emfm.training.pretrain import PretrainArguments
+
+        settings = dict(
+            data=(str(folder),),
+            output=str(output),
+            generator="unet2-rf44",
+            steps=6,
+            batch_size=2,
+            crop=32,
+            discriminator_width=4,
+            save_steps=3,
+        )
+        return PretrainArguments(**{**settings, **changes})
+
+    return arguments

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from emfm import EMForSemanticSegmentation, EMFoundation
@@ -26,25 +27,62 @@ finetune(FinetuneArguments(
     "segmentation", sys.argv[1], sys.argv[2], scratch="unet2-rf44", steps=4, batch_size=2, crop=32, precision="fp32",
 ))
 """
-# the loader as pretraining builds it, over numbers in place of crops, resumed after the first eight
+# the crops of every process as pretraining reads them, by index after eight steps or from a stream
 SHARE = """
 import json, sys
+from accelerate import Accelerator
+from emfm import EMImageProcessor
+from emfm.training.batches import Batches, open_data
+from emfm.training.pretrain import PretrainArguments
+accelerator = Accelerator()
+args = PretrainArguments(
+    data=(sys.argv[1],), output="none", streaming=sys.argv[3] == "stream", steps=12, batch_size=2, crop=32, workers=1
+)
+data = open_data(args, EMImageProcessor())
+batches = Batches(data, args, accelerator, 8 if data.stream is None else 0, [])
+seen = [key for _ in range(4) for key in next(batches)["key"].tolist()]
+everywhere = batches.position(accelerator)
+batches.close()
+open(f"{sys.argv[2]}/seen_{accelerator.process_index}.json", "w").write(json.dumps([seen, everywhere]))
+"""
+# one step of plain gradient descent (see the test of a batch in parts) on half of a batch each
+STEP = """
+import sys
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader, Subset
+from safetensors.torch import save_file
+from emfm import EMFoundation, EMFoundationConfig
+from emfm.training.discriminator import PatchDiscriminator
+from emfm.training.pix2pix import Pix2Pix
 accelerator = Accelerator()
-loader = accelerator.prepare(DataLoader(Subset(list(range(24)), range(8, 24)), batch_size=2))
-seen = torch.cat(list(loader)).tolist()
-open(f"{sys.argv[1]}/seen_{accelerator.process_index}.json", "w").write(json.dumps(seen))
+torch.manual_seed(0)
+damaged, clean = torch.randn(2, 4, 1, 32, 32)
+networks = [EMFoundation(EMFoundationConfig.from_name("unet2-rf44")), PatchDiscriminator(4)]
+optimizers = {
+    name: torch.optim.SGD(network.parameters(), 0.1)
+    for name, network in zip(("generator", "discriminator"), networks)
+}
+prepared = accelerator.prepare(*networks)
+mine = slice(accelerator.process_index, None, accelerator.num_processes)
+parts = int(sys.argv[2])
+pairs = list(zip(damaged[mine].chunk(parts), clean[mine].chunk(parts)))
+Pix2Pix(accelerator, *prepared, optimizers, "lsgan", 100.0).step(pairs)
+if accelerator.is_main_process:
+    tensors = {f"{i}.{name}": v.detach() for i, net in enumerate(networks) for name, v in net.named_parameters()}
+    save_file(tensors, sys.argv[1], metadata={"processes": str(accelerator.num_processes)})
 """
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # imports once
+    return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
 
 
 def torchrun(code: str, tmp_path, *arguments: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(code)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, *arguments], env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -55,14 +93,38 @@ def test_two_processes_pretrain_one_model(labelled_folder, tmp_path):
     states = load_file(tmp_path / "run" / "step_4" / "training_state" / "optimizers.safetensors")
     assert states["generator.0.step"].item() == states["discriminator.0.step"].item() == 4
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in log] == [4]
+    assert [(entry["step"], entry["group"]) for entry in log] == [(0, "validation"), (4, "train"), (4, "validation")]
 
 
-def test_every_crop_goes_to_exactly_one_process(tmp_path):
-    torchrun(SHARE, tmp_path, str(tmp_path))
-    seen = [json.loads((tmp_path / f"seen_{rank}.json").read_text()) for rank in range(2)]
-    assert sorted(seen[0] + seen[1]) == list(range(8, 24))
-    assert seen[0][:4] == [8, 9, 12, 13]
+def seen_by_two(source, kind: str, tmp_path) -> list[tuple[list, list]]:
+    torchrun(SHARE, tmp_path, str(source), str(tmp_path), kind)
+    return [json.loads((tmp_path / f"seen_{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_every_crop_goes_to_exactly_one_process(labelled_folder, tmp_path):
+    seen = [keys for keys, _ in seen_by_two(labelled_folder / "images", "index", tmp_path)]
+    # five micrographs an epoch; eight steps of four crops are done, four of sixteen in all follow
+    assert sorted(seen[0] + seen[1]) == [list(divmod(index, 5)) for index in range(32, 48)]
+    assert seen[0][:4] == [list(divmod(index, 5)) for index in (32, 33, 36, 37)]
+
+
+def test_no_streamed_micrograph_goes_to_two_processes(parquet_folder, tmp_path):
+    (mine, position), (other, the_same) = seen_by_two(parquet_folder(60), "stream", tmp_path)
+    together = [tuple(key) for key in mine + other]
+    assert len(set(together)) == len(together) == 16
+    assert position == the_same == [[mine[-1][0], mine[-1][1] // 2 + 1], [other[-1][0], other[-1][1] // 2 + 1]]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_step_of_two_processes_equals_that_of_one_with_twice_the_batch(parts, tmp_path):
+    """Instance norm leaves the images of a batch independent; with batch norm each process has its own statistics."""
+    torchrun(STEP, tmp_path, str(tmp_path / "two.safetensors"), str(parts))
+    single = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "one.safetensors"), "1"]
+    subprocess.run(single, env=environment(), check=True, timeout=120)
+    one, two = (load_file(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    with safe_open(tmp_path / "two.safetensors", "pt") as file:
+        assert file.metadata() == {"processes": "2"}
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
 
 
 def test_two_processes_fine_tune_one_model(labelled_folder, tmp_path):

@@ -5,11 +5,10 @@ from torch import Tensor
 
 from emfm.data import patches
 from emfm.data.datasets import LabelledMicrographs
-from emfm.data.degradations import CorruptionStrength
-from emfm.data.patches import LabelledCrops, UnlabelledCrops, cut, dihedral
+from emfm.data.patches import LabelledCrops, cut, dihedral
+from emfm.data.pretraining_crops import random_crop
 from emfm.processing import EMImageProcessor
 
-NOTHING = CorruptionStrength(noise=(0.0, 0.0), blur=(0.0, 0.0), masked_share=(0.0, 0.0))
 BOTH_WAYS = (slice(None), slice(None, None, -1))
 
 
@@ -21,10 +20,6 @@ def labelled(images: list[np.ndarray], masks: list[np.ndarray]) -> LabelledMicro
     masks = [mask.astype(np.int64) for mask in masks]
     names = [f"{i}.png" for i in range(len(images))]
     return LabelledMicrographs(images, masks, names, {0: "background", 1: "particle"}, [None] * len(images))
-
-
-def make_unlabelled(seed: int = 3, side: int = 8, count: int = 24) -> UnlabelledCrops:
-    return UnlabelledCrops([random_image(i) for i in range(4)], EMImageProcessor(), side, count, seed)
 
 
 def make_labelled(seed: int = 3, side: int = 8, count: int = 24) -> LabelledCrops:
@@ -68,9 +63,8 @@ def test_a_crop_of_a_smaller_micrograph_is_mirrored_at_its_bottom_and_right(leng
     np.testing.assert_array_equal(cut(image.T, 2, 0, 6), image.T[2:8, expected])
 
 
-@pytest.mark.parametrize("make", [make_unlabelled, make_labelled])
-def test_a_crop_depends_on_seed_and_index_alone(make):
-    first, second, other_seed = make(), make(), make(seed=4)
+def test_a_crop_depends_on_seed_and_index_alone():
+    first, second, other_seed = make_labelled(), make_labelled(), make_labelled(seed=4)
     first_items = [first[index] for index in range(24)]
     np.random.seed(0)
     torch.manual_seed(0)
@@ -83,47 +77,17 @@ def test_a_crop_depends_on_seed_and_index_alone(make):
     assert sum(torch.equal(item[name], other_seed[index][name]) for index, item in enumerate(first_items)) == 0
 
 
-@pytest.mark.parametrize("make", [make_unlabelled, make_labelled])
-def test_the_first_crops_do_not_depend_on_how_many_there_are(make):
-    few, many = make(count=5), make(count=500)
+def test_the_first_crops_do_not_depend_on_how_many_there_are():
+    few, many = make_labelled(count=5), make_labelled(count=500)
     assert (len(few), len(many)) == (5, 500)
     for index in range(5):
         for name, value in few[index].items():
             torch.testing.assert_close(value, many[index][name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("make", [make_unlabelled, make_labelled])
-def test_an_index_past_the_end_is_an_index_error_so_that_a_for_loop_ends(make):
+def test_an_index_past_the_end_is_an_index_error_so_that_a_for_loop_ends():
     with pytest.raises(IndexError):
-        make(count=5)[5]
-
-
-def test_the_key_of_an_unlabelled_crop_is_its_index():
-    crops = make_unlabelled()
-    assert [int(crops[index]["key"]) for index in (0, 7, 23)] == [0, 7, 23]
-
-
-def test_unlabelled_crops_hold_the_values_of_the_whole_micrographs_statistics():
-    image = random_image(0, (12, 12))
-    image[:6] += 5000
-    processor = EMImageProcessor()
-    whole = processor.normalize(image, processor.statistics(image))
-    parts = [whole[row : row + 8, column : column + 8] for row in range(5) for column in range(5)]
-    expected = {copy.tobytes() for part in parts for copy in symmetries(part)}
-    crops = UnlabelledCrops([image], processor, side=8, count=60, seed=0)
-    found = [crops[index]["clean"][0].numpy() for index in range(60)]
-    assert all(crop.tobytes() in expected for crop in found)
-    assert len({crop.tobytes() for crop in found}) > 40
-
-
-def test_unlabelled_crops_come_from_every_micrograph_about_equally_often():
-    images = [random_image(i, (6, 6)) for i in range(4)]
-    processor = EMImageProcessor()
-    values = [processor.normalize(image, processor.statistics(image)) for image in images]
-    contents = [np.sort(image, axis=None).tobytes() for image in values]
-    crops = UnlabelledCrops(images, processor, side=6, count=400, seed=0)
-    drawn = [contents.index(np.sort(crops[index]["clean"].numpy(), axis=None).tobytes()) for index in range(400)]
-    assert np.bincount(drawn, minlength=4).tolist() == pytest.approx([100] * 4, abs=35)  # 4 standard deviations
+        make_labelled(count=5)[5]
 
 
 def test_labelled_crops_come_from_every_micrograph_once_per_round():
@@ -183,14 +147,15 @@ def test_a_micrograph_smaller_than_the_crop_is_mirrored_in_image_and_mask(shape)
     processor, side = EMImageProcessor(), 13
     rows, columns = (np.array([*range(length), *reversed(range(length))] * side)[:side] for length in shape)
     values = processor.normalize(image, processor.statistics(image))
-    unlabelled = UnlabelledCrops([image], processor, side, 20, seed=0)
+    statistics = processor.statistics(image)
     with_labels = LabelledCrops(labelled([image], [image]), processor, side, 20, seed=0)
     lefts = range(max(1, shape[1] - side + 1))
     places = [(rows[:, None], columns if left == 0 else np.arange(left, left + side)) for left in lefts]
     expected = {copy.tobytes() for place in places for copy in symmetries(values[place])}
     labels = {copy.tobytes() for place in places for copy in symmetries(image.astype(np.int64)[place])}
     for index in range(20):
-        assert unlabelled[index]["clean"][0].numpy().tobytes() in expected
+        unlabelled = random_crop(image, statistics, processor, side, (0, 0, index))
+        assert unlabelled["clean"][0].numpy().tobytes() in expected
         assert with_labels[index]["pixel_values"][0].numpy().tobytes() in expected
         assert with_labels[index]["labels"].numpy().tobytes() in labels
 
@@ -204,14 +169,10 @@ def test_a_mask_with_a_single_class_works(value):
     assert len({crops[index]["pixel_values"].numpy().tobytes() for index in range(40)}) > 35
 
 
-@pytest.mark.parametrize("make", [make_unlabelled, make_labelled])
-def test_a_crop_of_a_whole_micrograph_can_be_changed_without_changing_the_micrograph(make):
+def test_a_crop_of_a_whole_micrograph_can_be_changed_without_changing_the_micrograph():
     """A transform in place would otherwise damage the images and masks in memory for the rest of a training."""
     images = [random_image(0, (8, 8))]
-    if make is make_labelled:
-        crops = LabelledCrops(labelled(images, [images[0] % 3]), EMImageProcessor(), 8, 40, seed=0)
-    else:
-        crops = UnlabelledCrops(images, EMImageProcessor(), 8, 40, seed=0)
+    crops = LabelledCrops(labelled(images, [images[0] % 3]), EMImageProcessor(), 8, 40, seed=0)
     before = [{name: value.clone() for name, value in crops[index].items()} for index in range(40)]
     for index in range(40):
         for value in crops[index].values():

@@ -1,62 +1,39 @@
-"""Pretraining at toy size: what it writes, what it learns, and that resuming changes nothing."""
+"""Pretraining at toy size: what it writes, what it learns, what it shows and when it stops."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from emfm import EMError, EMFoundation
+from emfm import EMError, EMFoundation, EMFoundationConfig
 from emfm.hub.verify import verify
+from emfm.training.discriminator import PatchDiscriminator
+from emfm.training.pix2pix import Pix2Pix
 from emfm.training.pretrain import PretrainArguments, pretrain
+from emfm.training.run_log import PATIENCE, RunLog, Watch
+
+LOSSES = {"discriminator", "adversarial", "l1", "score_real", "score_fake", "score_spread"}
 
 
-@pytest.fixture
-def micrographs(tmp_path):
-    folder = tmp_path / "unlabelled"
-    folder.mkdir()
-    rows, columns = np.mgrid[:80, :96]
-    for index in range(4):
-        waves = np.sin(rows / (3 + index)) + np.cos(columns / 4)
-        Image.fromarray((127 + 50 * waves).astype(np.uint8)).save(folder / f"{index}.png")
-    return folder
-
-
-def arguments(folder, output, **changes) -> PretrainArguments:
-    settings = dict(
-        data=(str(folder),),
-        output=str(output),
-        generator="unet2-rf44",
-        steps=6,
-        batch_size=2,
-        crop=32,
-        discriminator_width=4,
-        save_steps=3,
-    )
-    return PretrainArguments(**{**settings, **changes})
-
-
-def weights(folder):
-    return load_file(folder / "model.safetensors")
-
-
-def assert_equal(first, second):
-    assert first.keys() == second.keys()
-    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+def read_log(run) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("adversarial", ["lsgan", "vanilla", "hinge", "none"])
-def test_a_run_ends_in_a_folder_that_loads_and_verifies(adversarial, micrographs, tmp_path):
-    folder = pretrain(arguments(micrographs, tmp_path / "run", adversarial=adversarial, corruption="masked"))
+def test_a_run_ends_in_a_folder_that_loads_and_verifies(adversarial, pretraining, tmp_path):
+    folder = pretrain(pretraining(tmp_path / "run", adversarial=adversarial, corruption="masked"))
     model = EMFoundation.from_pretrained(folder)
     assert verify(model, folder) < 1e-4
     recipe = model.config.pretraining
     assert recipe["adversarial"] == adversarial and recipe["steps"] == 6 and recipe["micrographs"] == 3
-    assert set(recipe["validation"]) == {"l1_input", "l1", "psnr_input", "psnr", "crops"}
+    assert recipe["strength"]["masked_share"] == [0.2, 0.5] and recipe["validation"]["step"] == 6
     card = (folder / "README.md").read_text()
-    assert f"{recipe['validation']['l1']:.4f}" in card
+    assert all(f"{recipe['validation'][name]:.4f}" in card for name in ("l1", "ssim", "l1_input"))
     assert {path.name for path in folder.iterdir()} == {
         "config.json",
         "model.safetensors",
@@ -66,80 +43,178 @@ def test_a_run_ends_in_a_folder_that_loads_and_verifies(adversarial, micrographs
     }
 
 
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(micrographs, tmp_path):
-    whole = pretrain(arguments(micrographs, tmp_path / "whole"))
-    stopped = tmp_path / "stopped"
-    pretrain(arguments(micrographs, stopped))
-    # as if it had been killed after step 5: only the checkpoint of step 3 is there
-    for name in ("step_6", "pretrained_model"):
-        for path in sorted((stopped / name).rglob("*"), reverse=True):
-            path.unlink() if path.is_file() else path.rmdir()
-        (stopped / name).rmdir()
-    resumed = pretrain(arguments(micrographs, stopped, resume=True))
-    assert_equal(weights(resumed), weights(whole))
-    for part in ("generator", "discriminator", "optimizers"):
-        states = [
-            load_file(run / "step_6" / "training_state" / f"{part}.safetensors")
-            for run in (tmp_path / "whole", stopped)
-        ]
-        assert_equal(*states)
+@pytest.mark.parametrize("generator", ["unet2-rf44", "hrnet-w18-small"])
+def test_every_checkpoint_is_a_model_folder_as_it_stands(generator, pretraining, tmp_path):
+    norm = {"norm": "batch"} if generator.startswith("unet") else {}
+    pretrain(pretraining(tmp_path / "run", generator=generator, steps=2, save_steps=1, corruption="dose", **norm))
+    folder = tmp_path / "run" / "step_1" / "pretrained_model"
+    model = EMFoundation.from_pretrained(folder)
+    verify(model, folder)  # raises where the outputs differ
+    assert model.config.pretraining["step"] == 1
+    assert "1 steps" in (folder / "README.md").read_text()
 
 
-def test_training_moves_the_generator_towards_the_clean_image(micrographs, tmp_path):
-    pretrain(arguments(micrographs, tmp_path / "run", steps=400, batch_size=4, adversarial="none", save_steps=1000))
-    losses = [json.loads(line)["l1"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+def test_the_oldest_checkpoints_make_room(pretraining, tmp_path):
+    pretrain(pretraining(tmp_path / "run", steps=5, save_steps=1, save_total_limit=2))
+    assert sorted(path.name for path in (tmp_path / "run").glob("step_*")) == ["step_4", "step_5"]
+
+
+def test_training_moves_the_generator_towards_the_clean_image(pretraining, tmp_path):
+    pretrain(pretraining(tmp_path / "run", steps=400, batch_size=4, adversarial="none", save_steps=1000))
+    losses = [entry["l1"] for entry in read_log(tmp_path / "run") if entry["group"] == "train"]
     assert losses[-1] < 0.5 * losses[0]
+    first, last = (entry for entry in read_log(tmp_path / "run") if entry["group"] == "validation")
+    assert last["l1"] < 0.5 * first["l1"] and last["ssim"] > first["ssim"] + 0.1
 
 
-def test_no_pickle_is_written_anywhere(micrographs, tmp_path):
-    pretrain(arguments(micrographs, tmp_path / "run"))
-    suffixes = {path.suffix for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert suffixes == {".json", ".jsonl", ".safetensors", ".md"}
+def test_no_pickle_is_written_anywhere(pretraining, tmp_path):
+    pretrain(pretraining(tmp_path / "run"))
+    names = [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    kinds = {name.split(".")[1] if "tfevents" in name else name.split(".")[-1] for name in names}
+    assert kinds == {"json", "jsonl", "safetensors", "md", "png", "out"}
+    assert sum("tfevents" in name for name in names) == 1
 
 
-def test_a_folder_in_use_is_not_overwritten(micrographs, tmp_path):
-    pretrain(arguments(micrographs, tmp_path / "run"))
+def test_losses_and_figures_go_to_the_log_and_to_tensorboard_alike(pretraining, tmp_path):
+    run = tmp_path / "run"
+    pretrain(pretraining(run))
+    log = read_log(run)
+    assert [(entry["step"], entry["group"]) for entry in log] == [
+        (0, "validation"),
+        (3, "train"),
+        (3, "validation"),
+        (6, "train"),
+        (6, "validation"),
+    ]
+    assert log[1].keys() - {"step", "group"} == LOSSES
+    assert log[2].keys() - {"step", "group"} == {f"{n}{s}" for n in ("l1", "psnr", "ssim") for s in ("", "_input")}
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("validation/ssim")] == [0, 3, 6]
+    assert board.Scalars("train/l1")[-1].value == pytest.approx(log[3]["l1"], rel=1e-5)
+    assert [event.step for event in board.Images("input, output, target")] == [0, 3, 6]
+
+
+def test_a_picture_shows_input_output_and_target_beside_each_other(tmp_path):
+    log = RunLog(tmp_path, steps=1, done=0, enabled=True)
+    images = [torch.full((6, 1, 8, 8), value) for value in (-1.0, 0.0, 5.0)]
+    log.picture(7, *images)
+    log.close()
+    picture = np.asarray(Image.open(tmp_path / "pictures" / "step_7.png"))
+    assert picture.shape == (4 * 8, 3 * 8)
+    assert picture[:, :8].max() == 0 and set(picture[:, 8:16].flat) == {128} and picture[:, 16:].min() == 255
+
+
+@pytest.mark.parametrize("adversarial", ["lsgan", "none"])
+def test_a_batch_in_parts_makes_the_same_step_as_in_one_piece(adversarial):
+    """Instance norm leaves the images of a batch independent, so nothing but the order of sums differs."""
+    torch.manual_seed(0)
+    damaged, clean = torch.randn(2, 4, 1, 32, 32)
+    results = []
+    for parts in (1, 2, 4):
+        networks = toy_networks()
+        # plain gradient descent: Adam would turn the rounding of gradients that are zero into whole steps
+        optimizers = {name: torch.optim.SGD(network.parameters(), 0.1) for name, network in networks.items()}
+        gan = Pix2Pix(Accelerator(cpu=True), *networks.values(), optimizers, adversarial, 100.0)
+        losses = gan.step(list(zip(damaged.chunk(parts), clean.chunk(parts), strict=True)))
+        results.append((losses, {key: value for net in networks.values() for key, value in net.named_parameters()}))
+    for losses, parameters in results[1:]:
+        torch.testing.assert_close(losses, results[0][0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(parameters, results[0][1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_discriminator_takes_its_step_before_it_judges_for_the_generator():
+    networks = toy_networks()
+    optimizers = {name: torch.optim.SGD(network.parameters(), 0.1) for name, network in networks.items()}
+    pair = tuple(torch.randn(2, 2, 1, 32, 32))
+    restored = networks["generator"](pair[0]).reconstruction.detach()
+    losses = Pix2Pix(Accelerator(cpu=True), *networks.values(), optimizers, "lsgan", 100.0).step([pair])
+    scores = networks["discriminator"](pair[0], restored)
+    assert float(losses["adversarial"]) == pytest.approx(float((scores - 1).square().mean()), rel=1e-5)
+    assert all(parameter.requires_grad for parameter in networks["discriminator"].parameters())
+
+
+def toy_networks() -> dict[str, torch.nn.Module]:
+    torch.manual_seed(1)
+    generator = EMFoundation(EMFoundationConfig.from_name("unet2-rf44"))
+    return {"generator": generator, "discriminator": PatchDiscriminator(4)}
+
+
+def test_data_workers_change_nothing(pretraining, tmp_path):
+    alone = pretrain(pretraining(tmp_path / "alone"))
+    helped = pretrain(pretraining(tmp_path / "helped", workers=2))
+    one, two = (load_file(folder / "model.safetensors") for folder in (alone, helped))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_folder_in_use_is_not_overwritten(pretraining, tmp_path):
+    pretrain(pretraining(tmp_path / "run"))
     with pytest.raises(EMError, match="--resume"):
-        pretrain(arguments(micrographs, tmp_path / "run"))
+        pretrain(pretraining(tmp_path / "run"))
 
 
-def test_an_unknown_generator_or_missing_data_leaves_no_folder_behind(micrographs, tmp_path):
+def test_an_unknown_generator_or_missing_data_leaves_no_folder_behind(pretraining, tmp_path):
     for changes in ({"generator": "unet9"}, {"data": (str(tmp_path / "nowhere"),)}):
         with pytest.raises(EMError):
-            pretrain(arguments(micrographs, tmp_path / "run", **changes))
+            pretrain(pretraining(tmp_path / "run", **changes))
         assert not (tmp_path / "run").exists()
 
 
-def test_resuming_with_other_settings_names_them(micrographs, tmp_path):
-    pretrain(arguments(micrographs, tmp_path / "run"))
-    with pytest.raises(EMError, match="seed was 0, now 1"):
-        pretrain(arguments(micrographs, tmp_path / "run", resume=True, seed=1))
+def test_a_loss_that_is_no_number_stops_the_run_before_anything_is_saved(pretraining, tmp_path):
+    with pytest.raises(EMError, match=r"no longer finite at step 3: lower the learning rate"):
+        pretrain(pretraining(tmp_path / "run", learning_rate=1e30))
+    assert list((tmp_path / "run").glob("step_*")) == []
 
 
-def test_a_torn_checkpoint_is_refused_with_the_missing_file(micrographs, tmp_path):
-    pretrain(arguments(micrographs, tmp_path / "run"))
-    (tmp_path / "run" / "step_6" / "training_state" / "optimizers.safetensors").unlink()
-    with pytest.raises(EMError, match=r"optimizers\.safetensors missing"):
-        pretrain(arguments(micrographs, tmp_path / "run", resume=True))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"score_spread": 1e-9}, "gives every image the same score"), ({"discriminator": 1e-9}, "without any error")],
+)
+def test_a_collapsed_discriminator_stops_the_run_with_advice_after_some_patience(change, message):
+    healthy = dict.fromkeys(LOSSES, 0.3)
+    watch = Watch()
+    for step in range(PATIENCE - 1):
+        watch.check(step, healthy | change)
+    watch.check(PATIENCE, healthy)  # once is enough to begin anew
+    for step in range(PATIENCE - 1):
+        watch.check(step, healthy | change)
+    with pytest.raises(EMError, match=f"collapsed at step 99.*{message}.*--adversarial none"):
+        watch.check(99, healthy | change)
 
 
-def test_a_damaged_checkpoint_is_refused(micrographs, tmp_path):
-    pretrain(arguments(micrographs, tmp_path / "run"))
-    path = tmp_path / "run" / "step_6" / "training_state" / "generator.safetensors"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(EMError, match="is damaged"):
-        pretrain(arguments(micrographs, tmp_path / "run", resume=True))
+def test_a_discriminator_that_gives_no_gradient_stops_a_real_run(pretraining, tmp_path, monkeypatch):
+    def constant(self, condition, image):
+        return 0 * sum(weight.sum() for weight in self.parameters()) + 0 * image[:, :, :4, :4] + 0.5
+
+    monkeypatch.setattr("emfm.training.pretrain.LOG_STEPS", 1)
+    monkeypatch.setattr(PatchDiscriminator, "forward", constant)
+    with pytest.raises(EMError, match=f"collapsed at step {PATIENCE}"):
+        pretrain(pretraining(tmp_path / "run", steps=100, save_steps=100))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"adversarial": "wgan"}, "lsgan"),
-        ({"precision": "fp16"}, "fp32 or bf16"),
+        ({"precision": "fp16"}, "fp32, bf16"),
+        ({"corruption": "rain"}, "paper, dose, masked"),
         ({"steps": 0}, "steps is 0"),
         ({"crop": 8}, "crop is 8"),
+        ({"workers": -1}, "workers is -1"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps is 0"),
+        ({"weights": (1.0, 2.0)}, "2 weights"),
+        ({"weights": (0.0,)}, "above 0"),
+        ({"data": ()}, "no data"),
+        ({"streaming": True}, "is no dataset: streaming takes"),
     ],
 )
-def test_wrong_settings_say_what_was_expected(changes, message, tmp_path):
+def test_wrong_settings_say_what_was_expected(changes, message, pretraining, tmp_path):
     with pytest.raises(EMError, match=message):
-        arguments(tmp_path, tmp_path / "run", **changes)
+        pretraining(tmp_path / "run", **changes)
+
+
+def test_a_recipe_holds_what_decides_the_result_and_no_path_of_this_machine(pretraining, tmp_path):
+    recipe = pretraining(tmp_path / "run").recipe()
+    assert str(tmp_path) not in json.dumps(recipe)
+    assert recipe["data"] == ["unlabelled"]
+    assert PretrainArguments(data=("owner/set",), output="x", streaming=True).recipe()["data"] == ["owner/set"]

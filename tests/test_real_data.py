@@ -42,7 +42,7 @@ def test_a_bundled_model_restores_damaged_micrographs_that_it_never_saw(model_na
     image = load_em_dataset(DATA / "downstream" / set_name, "validation").images[0][:256, :256]
     clean = model.processor(image)["pixel_values"]
     strength = CorruptionStrength(noise=(0.3, 0.3), blur=(1.0, 1.0))
-    damaged = Corruption("paper", strength, seed=0)(clean, torch.tensor([0]))
+    damaged, clean = Corruption("paper", strength, seed=0)(clean, torch.tensor([[0, 0]]))
     restored = model.eval().maps(damaged)
     before, after = ((clean - other).abs().mean().item() for other in (damaged, restored))
     assert after < 0.8 * before

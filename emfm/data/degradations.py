@@ -1,4 +1,4 @@
-"""What pretraining does to the input: damage on whole batches, each image's share decided by (seed, index) alone.
+"""What pretraining does to a micrograph: damage on whole batches, each image's share decided by (seed, epoch, index).
 
 Values are network values, where -1 and +1 are a micrograph's lower and upper percentile; so a noise of 0.5 has a
 quarter of the contrast between them as its standard deviation.
@@ -11,36 +11,69 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emfm.data.keyed_random import KeyedRandom
 from emfm.errors import EMError
 
-CORRUPTIONS = ("paper", "masked")
+# Name: (damage, whether blocks are hidden on top of it).
+CORRUPTIONS = {
+    "paper": ("paper", False),
+    "dose": ("dose", False),
+    "masked": ("paper", True),
+    "dose+masked": ("dose", True),
+}
+# Electrons per pixel where the network value is -1, as a share of those where it is +1: no region is free of them.
+DARK = 0.1
 
 
 @dataclass(frozen=True)
 class CorruptionStrength:
-    """Ranges from which each image draws its damage, uniformly; stored with the weights.
+    """Ranges from which each image draws its damage, uniformly unless said otherwise; stored with the weights.
 
     Args:
-        noise: standard deviation of the Gaussian noise, in network values.
-        blur: standard deviation of the Gaussian blur, in pixels.
-        masked_share: share of the area that `masked` hides.
+        noise: "paper": standard deviation of the Gaussian noise, in network values.
+        blur: "paper": standard deviation of the Gaussian blur, in pixels.
+        dose: "dose": counts per pixel where the network value is +1, drawn uniformly in their logarithm.
+        read_out: "dose": standard deviation of the detector's Gaussian noise, in network values.
+        defocus: "dose": standard deviation of the blur before counting, in pixels.
+        jitter: "dose": standard deviation of the scan lines' sideways displacement, in pixels.
+        background: "dose": amplitude of the slow background, in network values.
+        inverted: "dose": share of the images whose contrast is inverted, input and target together.
+        masked_share: share of the area that is hidden in blocks.
         block: side of a hidden block in pixels.
     """
 
     noise: tuple[float, float] = (0.0, 0.5)
     blur: tuple[float, float] = (0.0, 2.0)
+    dose: tuple[float, float] = (5.0, 500.0)
+    read_out: tuple[float, float] = (0.0, 0.1)
+    defocus: tuple[float, float] = (0.0, 2.0)
+    jitter: tuple[float, float] = (0.0, 1.0)
+    background: tuple[float, float] = (0.0, 0.5)
+    inverted: float = 0.5
     masked_share: tuple[float, float] = (0.2, 0.5)
     block: int = 16
+
+    def __post_init__(self):
+        for name in ("noise", "blur", "dose", "read_out", "defocus", "jitter", "background", "masked_share"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high < float("inf") or (name == "dose" and low == 0):
+                raise EMError(f"strength {name} is ({low}, {high}); expected 0 <= lowest <= highest (a dose above 0)")
+        if self.masked_share[1] > 1 or not 0 <= self.inverted <= 1:
+            raise EMError(f"masked_share {self.masked_share} and inverted {self.inverted} are shares: 0 to 1")
+        if self.block < 1:
+            raise EMError(f"block is {self.block} pixels; expected at least 1")
 
 
 class Corruption:
     """Damages batches of clean crops.
 
     "paper" blurs, then adds noise, as Kazimi et al. 2024 (arXiv:2402.18286) do with strengths that they do not state.
-    "masked" hides square blocks on top of it.
+    "dose" does what a microscope does: defocus, displaced scan lines, counting of few electrons, read-out noise and a
+    slow background; half of the crops have their contrast inverted, input and target alike. "masked" hides square
+    blocks on top of "paper", "dose+masked" on top of "dose".
 
     Args:
-        kind: "paper" or "masked".
+        kind: a key of `CORRUPTIONS`.
         strength: ranges of the damage.
         seed: with each crop's key it decides everything.
     """
@@ -48,37 +81,70 @@ class Corruption:
     def __init__(self, kind: str, strength: CorruptionStrength, seed: int):
         if kind not in CORRUPTIONS:
             raise EMError(f"corruption '{kind}' is not known; expected one of {', '.join(CORRUPTIONS)}")
-        self.kind, self.strength, self.seed = kind, strength, seed
+        self.damage, self.masked = CORRUPTIONS[kind]
+        self.strength, self.seed = strength, seed
 
-    def __call__(self, clean: Tensor, keys: Tensor) -> Tensor:
-        """Return the damaged batch.
+    @torch.no_grad()
+    def __call__(self, clean: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Return damaged input and clean target.
 
         Args:
-            clean: (B, 1, H, W) network values.
-            keys: (B,) integers, one per crop.
+            clean: (B, 1, H, W) network values; not modified.
+            keys: (B, 2) int64, epoch and index of each crop, on the same device.
         """
-        rngs = [np.random.default_rng((self.seed, key, 1)) for key in keys.tolist()]
-        damaged = gaussian_blur(clean, self._draw(rngs, self.strength.blur, clean))
-        noise = torch.from_numpy(np.stack([rng.standard_normal(clean.shape[1:], dtype=np.float32) for rng in rngs]))
-        damaged = damaged + self._draw(rngs, self.strength.noise, clean) * noise.to(clean.device)
-        if self.kind == "masked":
-            damaged = damaged * self._visible(rngs, clean)
-        return damaged
+        random = KeyedRandom(self.seed, keys)
+        if self.damage == "dose":
+            sign = torch.where(random.uniform(1, 1, 1) < self.strength.inverted, -1.0, 1.0)
+            clean = clean * sign
+            damaged = self._microscope(clean, random)
+        else:
+            damaged = gaussian_blur(clean, random.between(self.strength.blur))
+            damaged = damaged + random.between(self.strength.noise) * random.normal(*clean.shape[1:])
+        if self.masked:
+            damaged = damaged * self._visible(random, clean)
+        return damaged, clean
 
-    @staticmethod
-    def _draw(rngs: list[np.random.Generator], interval: tuple[float, float], like: Tensor) -> Tensor:
-        drawn = [rng.uniform(*interval) for rng in rngs]
-        return torch.tensor(drawn, dtype=like.dtype, device=like.device).view(-1, 1, 1, 1)
+    def _microscope(self, clean: Tensor, random: KeyedRandom) -> Tensor:
+        """Image (B, 1, H, W) with few electrons, in the order in which they meet lens, scan, sample and detector."""
+        strength = self.strength
+        image = gaussian_blur(clean, random.between(strength.defocus))
+        image = displace_lines(image, random.between(strength.jitter) * random.normal(1, clean.shape[2], 1))
+        image = image + random.between(strength.background) * _slow_background(random, clean)
+        low, high = np.log(strength.dose)
+        dose = torch.exp(random.between((float(low), float(high))))
+        share = DARK + (1 - DARK) * (image + 1) / 2  # of the dose; 1 at the network value +1
+        counts = random.poisson((dose * share).clamp_min(0))
+        counted = 2 * (counts / dose - DARK) / (1 - DARK) - 1
+        return counted + random.between(strength.read_out) * random.normal(*clean.shape[1:])
 
-    def _visible(self, rngs: list[np.random.Generator], clean: Tensor) -> Tensor:
+    def _visible(self, random: KeyedRandom, clean: Tensor) -> Tensor:
         """Return (B, 1, H, W) of ones, zero in the hidden blocks."""
         height, width = clean.shape[-2:]
         block = self.strength.block
-        grid = -(-height // block), -(-width // block)
-        shown = np.stack([rng.random(grid) >= rng.uniform(*self.strength.masked_share) for rng in rngs])
-        blocks = torch.from_numpy(shown).to(clean)[:, None]
-        full = blocks.repeat_interleave(block, dim=2).repeat_interleave(block, dim=3)
-        return full[..., :height, :width]
+        share = random.between(self.strength.masked_share)
+        shown = (random.uniform(1, -(-height // block), -(-width // block)) >= share).to(clean.dtype)
+        return F.interpolate(shown, scale_factor=block, mode="nearest")[..., :height, :width]
+
+
+def _slow_background(random: KeyedRandom, like: Tensor) -> Tensor:
+    """Return smooth fields (B, 1, H, W), each with a standard deviation of about 1, from a 4 x 4 grid of values."""
+    return F.interpolate(random.normal(1, 4, 4), size=like.shape[-2:], mode="bicubic", align_corners=True)
+
+
+def displace_lines(images: Tensor, shifts: Tensor) -> Tensor:
+    """Move every line sideways by its own distance, as an unsteady scan does; edges are repeated.
+
+    Args:
+        images: (B, 1, H, W).
+        shifts: (B, 1, H, 1) in pixels; between pixels the values are interpolated linearly.
+    """
+    width = images.shape[-1]
+    places = (torch.arange(width, device=images.device) + shifts).clamp(0, width - 1)
+    left = places.floor()
+    share = places - left
+    indices = left.long()
+    beside = (indices + 1).clamp_max(width - 1)
+    return images.gather(-1, indices) * (1 - share) + images.gather(-1, beside) * share
 
 
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Reading micrographs in their own dtype, with the pixel size where the file has it; writing results atomically."""
 
+import io
 import os
 import tempfile
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from emfm.errors import EMError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
 # Nanometres in one unit of length, by the names that ImageJ and OME use.
 _NANOMETRES = {"nm": 1.0, "nanometer": 1.0, "um": 1e3, "µm": 1e3, "\\u00b5m": 1e3, "micron": 1e3, "mm": 1e6, "cm": 1e7}
+# TIFF and BigTIFF, little and big endian.
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_RESOLUTION_UNIT = {2: 2.54e7, 3: 1e7}  # inch, centimetre
 
 
@@ -47,25 +50,49 @@ def read_micrograph(path: str | Path) -> Micrograph:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(SUFFIXES)}")
+    if suffix == ".npy":
+        image, pixel_size = _guarded(path, "NPY", lambda: (np.load(path, allow_pickle=False, mmap_mode="r"), None))
+    else:
+        image, pixel_size = _decode(path, path, suffix in (".tif", ".tiff"))
+    return Micrograph(_one_channel(image, path), pixel_size, path.name)
+
+
+def decode_micrograph(content: bytes, name: str) -> Micrograph:
+    """Read one micrograph from the bytes of a PNG, JPEG or TIFF file, as the rows of a dataset hold them.
+
+    Args:
+        content: the whole file.
+        name: stands in errors and in the result.
+
+    Raises:
+        EMError: broken, of another format, in colour, or a stack.
+    """
+    image, pixel_size = _decode(io.BytesIO(content), name, content[:4] in _TIFF_MAGIC)
+    return Micrograph(_one_channel(image, name), pixel_size, name)
+
+
+def _guarded(name: str | Path, kind: str, read: Callable[[], tuple[np.ndarray, float | None]]):
     try:
-        if suffix == ".npy":
-            image, pixel_size = np.load(path, allow_pickle=False, mmap_mode="r"), None
-        elif suffix in (".tif", ".tiff"):
-            image, pixel_size = _read_tiff(path)
-        else:
-            with Image.open(path) as picture:
-                if picture.mode == "CMYK":  # in ink colours a grey picture has three equal, empty channels
-                    raise EMError(f"{path}: a colour image (CMYK); convert it to greyscale first")
-                image, pixel_size = np.asarray(picture.convert("RGB") if picture.mode == "P" else picture), None
+        return read()
     except EMError:
         raise
     # the decoders raise many kinds on damaged files; whatever it is, the user needs the file's name
     except Exception as error:
-        raise EMError(f"{path}: the file is damaged or not a {suffix[1:].upper()} image ({error})") from error
-    return Micrograph(_one_channel(image, path), pixel_size, path.name)
+        raise EMError(f"{name}: the file is damaged or not a {kind} image ({error})") from error
 
 
-def _one_channel(image: np.ndarray, path: Path) -> np.ndarray:
+def _decode(file: Path | io.BytesIO, name: str | Path, tiff: bool) -> tuple[np.ndarray, float | None]:
+    def read_picture():
+        with Image.open(file) as picture:
+            if picture.mode == "CMYK":  # in ink colours a grey picture has three equal, empty channels
+                raise EMError(f"{name}: a colour image (CMYK); convert it to greyscale first")
+            return np.asarray(picture.convert("RGB") if picture.mode == "P" else picture), None
+
+    kind = Path(name).suffix[1:].upper() or "PNG, JPEG or TIFF"
+    return _guarded(name, kind, (lambda: _read_tiff(file, name)) if tiff else read_picture)
+
+
+def _one_channel(image: np.ndarray, path: str | Path) -> np.ndarray:
     if image.ndim == 3 and image.shape[-1] in (3, 4):
         if not (image[..., :1] == image[..., :3]).all():
             raise EMError(f"{path}: a colour image; a micrograph has one channel: convert it to greyscale first")
@@ -80,8 +107,8 @@ def _one_channel(image: np.ndarray, path: Path) -> np.ndarray:
     return image
 
 
-def _read_tiff(path: Path) -> tuple[np.ndarray, float | None]:
-    with tifffile.TiffFile(path) as tiff:
+def _read_tiff(file: Path | io.BytesIO, path: str | Path) -> tuple[np.ndarray, float | None]:
+    with tifffile.TiffFile(file) as tiff:
         if len(tiff.pages) > 1 and len(tiff.series[0].shape) > 2:
             raise EMError(f"{path}: a stack of shape {tiff.series[0].shape}; save the slices as files of their own")
         page = tiff.pages.first

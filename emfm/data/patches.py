@@ -34,53 +34,7 @@ def _corner(centre: int, side: int, length: int) -> int:
     return int(np.clip(centre - side // 2, 0, max(0, length - side)))
 
 
-class _KeyedCrops(Dataset):
-    """`count` crops of `side` pixels, each drawn by a generator that (seed, index) alone decides."""
-
-    def __init__(self, side: int, count: int, seed: int):
-        self.side, self.count, self.seed = side, count, seed
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if not 0 <= index < self.count:
-            raise IndexError(f"crop {index} of {self.count}")
-        return self._draw(index, np.random.default_rng((self.seed, index)))
-
-    def _draw(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-
-class UnlabelledCrops(_KeyedCrops):
-    """Clean crops of unlabelled micrographs for pretraining, every micrograph equally often on average.
-
-    An item is `clean` (1, side, side) float32 network values, and `key`, its index.
-
-    Args:
-        images: (H, W) arrays in their own dtype.
-        processor: measures each micrograph once, here.
-        side: of a crop in pixels.
-        count: how many crops there are.
-        seed: with the index it decides micrograph, place and symmetry.
-    """
-
-    def __init__(self, images: list[np.ndarray], processor: EMImageProcessor, side: int, count: int, seed: int):
-        super().__init__(side, count, seed)
-        self.images = images
-        self.statistics = [processor.statistics(image) for image in images]
-        self.processor = processor
-
-    def _draw(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        which = int(rng.integers(len(self.images)))
-        image = self.images[which]
-        top, left = (int(rng.integers(max(1, length - self.side + 1))) for length in image.shape)
-        crop = self.processor.normalize(cut(image, top, left, self.side), self.statistics[which])
-        clean = dihedral(crop, int(rng.integers(8)))
-        return {"clean": torch.from_numpy(clean)[None], "key": torch.tensor(index)}
-
-
-class LabelledCrops(_KeyedCrops):
+class LabelledCrops(Dataset):
     """Crops with class maps for fine-tuning segmentation.
 
     Half of the crops lie anywhere; the others are centred on a pixel of a class drawn at random among those in the
@@ -96,13 +50,19 @@ class LabelledCrops(_KeyedCrops):
     """
 
     def __init__(self, data: LabelledMicrographs, processor: EMImageProcessor, side: int, count: int, seed: int):
-        super().__init__(side, count, seed)
+        self.side, self.count, self.seed = side, count, seed
         self.images = [processor.normalize(image, processor.statistics(image)) for image in data.images]
         self.masks = data.masks
         # flat positions of each class in each micrograph; for large classes a sample is as good
         self.places = [_places(mask, seed) for mask in data.masks]
 
-    def _draw(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < self.count:
+            raise IndexError(f"crop {index} of {self.count}")
+        rng = np.random.default_rng((self.seed, index))
         which = self._shuffled(index)
         height, width = self.masks[which].shape
         if rng.random() < CLASS_CENTRED:

@@ -6,6 +6,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from emfm.config import EMFoundationConfig
 
+# Figures of a restoration: name, heading, format. Older models have no SSIM.
+RESTORATION = (("l1", "L1", ".4f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".4f"))
 TAGS = ["electron-microscopy", "emfm"]
 
 PRETRAINED = """\
@@ -30,8 +32,8 @@ model = EMForSemanticSegmentation.from_pretrained("{config.generator}", id2label
 
 | | |
 |---|---|
-| data | {data}: {run[micrographs]} micrographs |
-| crops | {crops:,} of {run[crop]} x {run[crop]} pixels, {run[steps]:,} steps |
+| data | {data}{micrographs} |
+| crops | {crops:,} of {run[crop]} x {run[crop]} pixels, {step:,} steps |
 | corruption | {corruption} |
 | loss | {run[adversarial]} + {run[l1_weight]:g} x L1, discriminator of width {run[discriminator_width]} |
 | optimiser | Adam {run[learning_rate]:g}, betas 0.5 / 0.999, constant, then linear to 0 |
@@ -42,13 +44,10 @@ model = EMForSemanticSegmentation.from_pretrained("{config.generator}", id2label
 ## Figures
 
 On {figures[crops]} damaged crops of held-out micrographs, in network values (the micrograph's 1st and 99th percentile
-lie at -1 and +1, PSNR with a data range of 2). Every twentieth file was held out; where files are neighbouring slices
-of one volume, they resemble their neighbours in the training set, so expect somewhat less on another specimen:
+lie at -1 and +1, PSNR and SSIM with a data range of 2). One file in twenty was held out; where files are neighbouring
+slices of one volume, they resemble their neighbours in the training set, so expect somewhat less on another specimen:
 
-| | L1 | PSNR (dB) |
-|---|---|---|
-| damaged input | {figures[l1_input]:.4f} | {figures[psnr_input]:.2f} |
-| restored | {figures[l1]:.4f} | {figures[psnr]:.2f} |
+{table}
 
 ## Limits
 
@@ -95,6 +94,7 @@ The licence of the training images may limit the use of these weights; none is c
 def pretraining_card(config: EMFoundationConfig) -> str:
     """Return the README.md of a pretrained generator, from `config.pretraining`."""
     run: dict[str, Any] = config.pretraining or {}
+    step = run.get("step", run["steps"])
     header = ModelCardData(
         library_name="emfm",
         license="apache-2.0",
@@ -107,7 +107,10 @@ def pretraining_card(config: EMFoundationConfig) -> str:
         run=run,
         figures=run["validation"],
         data=", ".join(run["data"]),
-        crops=run["steps"] * run["batch_size"] * run["processes"],
+        micrographs=f": {run['micrographs']} micrographs" if run["micrographs"] else ", streamed",
+        step=step,
+        crops=step * run["batch_size"] * run.get("gradient_accumulation_steps", 1) * run["processes"],
+        table=_restoration_table(run["validation"]),
         corruption=_corruption(run["corruption"], run["strength"]),
         hours=run["seconds"] / 3600,
     )
@@ -147,12 +150,27 @@ def _figure(value: float | None) -> str:
     return "absent" if value is None else f"{value:.4f}"
 
 
+def _restoration_table(figures: dict[str, float]) -> str:
+    shown = [(name, label, form) for name, label, form in RESTORATION if name in figures]
+    lines = [f"| | {' | '.join(label for _, label, _ in shown)} |", f"|---{'|---' * len(shown)}|"]
+    for row, suffix in (("damaged input", "_input"), ("restored", "")):
+        lines.append(f"| {row} | {' | '.join(format(figures[name + suffix], form) for name, _, form in shown)} |")
+    return "\n".join(lines)
+
+
 def _corruption(kind: str, strength: dict[str, Any]) -> str:
-    noise, blur = strength["noise"], strength["blur"]
-    text = (
-        f"{kind}: Gaussian blur of {blur[0]:g} to {blur[1]:g} px, then Gaussian noise of {noise[0]:g} to {noise[1]:g}"
-    )
-    if kind == "masked":
+    def interval(name: str) -> str:
+        return "{:g} to {:g}".format(*strength[name])
+
+    if kind.startswith("dose"):
+        text = (
+            f"{kind}: defocus of {interval('defocus')} px, scan lines displaced by {interval('jitter')} px, a slow "
+            f"background of {interval('background')}, Poisson counting of {interval('dose')} electrons per pixel, "
+            f"read-out noise of {interval('read_out')}; {strength['inverted']:.0%} with inverted contrast"
+        )
+    else:
+        text = f"{kind}: Gaussian blur of {interval('blur')} px, then Gaussian noise of {interval('noise')}"
+    if kind.endswith("masked"):
         low, high = strength["masked_share"]
         text += f", then {low:.0%} to {high:.0%} hidden in blocks of {strength['block']} pixels"
     return text

@@ -4,9 +4,12 @@
 what resuming needs.
 """
 
+import hashlib
 import json
+import logging
+import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,10 @@ from torch import Tensor, nn
 
 from emfm.errors import EMError
 from emfm.modeling import EMFoundation
+from emfm.training.publish import write_model_folder
 
-STATE_FILES = ("generator.safetensors", "discriminator.safetensors", "optimizers.safetensors", "run.json")
+logger = logging.getLogger(__name__)
+RUN = "run.json"
 
 
 @dataclass
@@ -28,6 +33,23 @@ class TrainingState:
     discriminator: nn.Module
     ema: EMFoundation
     optimizers: dict[str, torch.optim.Optimizer]
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        settings: of the run; it goes on with the same ones alone.
+        step: steps done.
+        position: of a stream, see `emfm.training.batches`.
+        seconds: of training so far.
+    """
+
+    settings: dict[str, Any]
+    step: int = 0
+    position: list[list[int]] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -53,65 +75,116 @@ def _load_optimizers(optimizers: dict[str, torch.optim.Optimizer], tensors: dict
         optimizer.load_state_dict(content)
 
 
-def save_checkpoint(output: Path, step: int, state: TrainingState, run: dict[str, Any]) -> Path:
-    """Write `step_N` under a temporary name and rename it when it is whole.
+def save_checkpoint(output: Path, state: TrainingState, progress: Progress, keep: int) -> Path:
+    """Write `step_N` under a temporary name and rename it when it is whole; then remove the oldest ones.
 
     Args:
         output: the run's folder.
-        step: how many steps are done.
         state: what to save; `state.ema` becomes `pretrained_model/`.
-        run: the settings of the run; resuming with others is refused.
+        progress: of the run.
+        keep: how many checkpoints stay.
     """
-    final, temporary = output / f"step_{step}", output / f".step_{step}.tmp"
+    final, temporary = output / f"step_{progress.step}", output / f".step_{progress.step}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     folder = temporary / "training_state"
     folder.mkdir(parents=True)
-    state.ema.save_pretrained(temporary / "pretrained_model")
+    write_model_folder(state.ema, temporary / "pretrained_model")
     save_file(_contiguous(state.generator.state_dict()), folder / "generator.safetensors")
     save_file(_contiguous(state.discriminator.state_dict()), folder / "discriminator.safetensors")
     save_file(_contiguous(_optimizer_tensors(state.optimizers)), folder / "optimizers.safetensors")
-    (folder / "run.json").write_text(json.dumps({"step": step, "run": run}, indent=1))
+    checksums = {path.relative_to(temporary).as_posix(): _sha256(path) for path in temporary.rglob("*.safetensors")}
+    (folder / RUN).write_text(json.dumps({**asdict(progress), "sha256": checksums}, indent=1))
+    for path in temporary.rglob("*"):
+        _to_disk(path)
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
+    _to_disk(output)
+    for _, older in checkpoints(output)[keep:]:
+        shutil.rmtree(older)
     return final
 
 
-def latest_checkpoint(output: Path) -> Path | None:
-    """Return the whole checkpoint with the most steps, or None."""
-    found = [
-        (int(folder.name.removeprefix("step_")), folder)
-        for folder in output.glob("step_*")
-        if folder.name.removeprefix("step_").isdigit()
-    ]
-    return max(found)[1] if found else None
+def _to_disk(path: Path) -> None:
+    """Make sure that a file or folder survives a power cut before anything relies on it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
-def load_checkpoint(folder: Path, state: TrainingState, run: dict[str, Any]) -> int:
-    """Restore a training state and return how many steps it had done.
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checkpoints(output: Path) -> list[tuple[int, Path]]:
+    """Return (steps, folder) of the checkpoints, newest first."""
+    found = [(folder.name.removeprefix("step_"), folder) for folder in output.glob("step_*")]
+    return sorted(((int(steps), folder) for steps, folder in found if steps.isdigit()), reverse=True)
+
+
+def resume(output: Path, state: TrainingState, settings: dict[str, Any]) -> Progress:
+    """Restore the newest whole checkpoint and return its progress; that of a fresh run where there is none.
+
+    A torn or damaged one is refused with a warning that says why, and the one before it taken.
 
     Raises:
-        EMError: a file is missing or damaged, or the checkpoint belongs to a run with other settings.
+        EMError: none of the checkpoints is whole, or the run had other settings.
     """
-    source = folder / "training_state"
-    missing = [name for name in STATE_FILES if not (source / name).is_file()]
-    if missing:
-        raise EMError(
-            f"{folder} is no whole checkpoint: {', '.join(missing)} missing; remove it to go on from an earlier one"
-        )
+    reasons = []
+    for _, folder in checkpoints(output):
+        try:
+            progress = _read_progress(folder)
+        except EMError as error:
+            reasons.append(str(error))
+            logger.warning("%s", error)
+            continue
+        _check_settings(folder, progress.settings, settings)
+        _restore(folder, state)
+        return progress
+    if reasons:
+        raise EMError(f"no checkpoint of {output} is whole: {'; '.join(reasons)}. Remove them to start anew")
+    return Progress(settings)
+
+
+def _read_progress(folder: Path) -> Progress:
+    """Return what `run.json` says, after the checksum of every file that it names was found right."""
+    path = folder / "training_state" / RUN
     try:
-        written = json.loads((source / "run.json").read_text())
-        differing = [key for key in run if written["run"].get(key) != run[key]]
-        if differing:
-            pairs = ", ".join(f"{key} was {written['run'].get(key)}, now {run[key]}" for key in differing)
-            raise EMError(f"{folder} belongs to a run with other settings ({pairs}): use those, or another --output")
+        written = json.loads(path.read_text())
+        checksums = written.pop("sha256")
+        progress = Progress(**written)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EMError(f"{folder} is refused: {path.name} is missing or damaged ({error})") from error
+    for name, checksum in checksums.items():
+        file = folder / name
+        if not file.is_file():
+            raise EMError(f"{folder} is refused: {name} is missing")
+        if _sha256(file) != checksum:
+            raise EMError(f"{folder} is refused: {name} is damaged (its SHA-256 is not the one that was stored)")
+    return progress
+
+
+def _check_settings(folder: Path, stored: dict[str, Any], given: dict[str, Any]) -> None:
+    names = sorted(stored.keys() | given.keys())
+    differing = [
+        f"{name} was {stored.get(name)}, now {given.get(name)}" for name in names if stored.get(name) != given.get(name)
+    ]
+    if differing:
+        raise EMError(
+            f"{folder} belongs to a run with other settings ({'; '.join(differing)}): use those, or another --output"
+        )
+
+
+def _restore(folder: Path, state: TrainingState) -> None:
+    source = folder / "training_state"
+    try:
         state.generator.load_state_dict(load_file(source / "generator.safetensors"))
         state.discriminator.load_state_dict(load_file(source / "discriminator.safetensors"))
         state.ema.load_state_dict(load_file(folder / "pretrained_model" / "model.safetensors"))
         _load_optimizers(state.optimizers, load_file(source / "optimizers.safetensors"))
-    except EMError:
-        raise
-    except Exception as error:  # safetensors, JSON and torch each raise their own on a damaged file
-        raise EMError(
-            f"{folder} is damaged ({error}); remove the folder to go on from an earlier checkpoint"
-        ) from error
-    return int(written["step"])
+        config = json.loads((folder / "pretrained_model" / "config.json").read_text())
+        state.ema.config.pretraining = config["pretraining"]
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise EMError(f"{folder} does not fit this version of emfm ({error}): choose another --output") from error

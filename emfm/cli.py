@@ -96,6 +96,9 @@ def pretrain(
         list[float] | None,
         typer.Option(help="Share of each --data among the crops, in their order; by default its size."),
     ] = None,
+    num_images: Annotated[
+        int | None, typer.Option(help="How many micrographs to train on, drawn by the seed; all by default.")
+    ] = None,
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Read datasets as they come, without downloading them first.")
     ] = False,

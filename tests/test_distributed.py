@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -134,3 +136,28 @@ def test_two_processes_fine_tune_one_model(labelled_folder, tmp_path):
     curve = json.loads((tmp_path / "out" / "curve.json").read_text())
     assert [entry["step"] for entry in curve] == [0, 1, 2, 3, 4]
     assert curve[-1]["epoch"] == pytest.approx(4 * 2 * 2 / 3, abs=1e-3)
+
+
+def test_torchrun_told_to_end_leaves_a_checkpoint_and_no_process(labelled_folder, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        PRETRAIN.replace("steps=4", "steps=100000, workers=1").replace("save_steps=4", "save_steps=50000")
+    )
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    with (tmp_path / "log").open("w") as log:
+        running = subprocess.Popen(
+            [*command, str(labelled_folder / "images"), str(run)], env=environment(), stdout=log, stderr=log
+        )
+        deadline = time.time() + 100
+        while time.time() < deadline and not (run / "pictures").exists():
+            time.sleep(0.1)
+        time.sleep(2)  # well into the training
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=60) != 0
+    (saved,) = run.glob("step_*")
+    assert 0 < int(saved.name.removeprefix("step_")) < 50000
+    assert "the same command with --resume goes on" in (tmp_path / "log").read_text()
+    EMFoundation.from_pretrained(saved / "pretrained_model")
+    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(script) not in processes

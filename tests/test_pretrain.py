@@ -1,6 +1,7 @@
 """Pretraining at toy size: what it writes, what it learns, what it shows and when it stops."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from emfm import EMError, EMFoundation, EMFoundationConfig
+from emfm import EMError, EMFoundation, EMFoundationConfig, EMImageProcessor
 from emfm.hub.verify import verify
+from emfm.training.batches import open_data
 from emfm.training.discriminator import PatchDiscriminator
 from emfm.training.pix2pix import Pix2Pix
 from emfm.training.pretrain import PretrainArguments, pretrain
@@ -202,6 +204,7 @@ def test_a_discriminator_that_gives_no_gradient_stops_a_real_run(pretraining, tm
         ({"crop": 8}, "crop is 8"),
         ({"workers": -1}, "workers is -1"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps is 0"),
+        ({"num_images": 0}, "num_images is 0"),
         ({"weights": (1.0, 2.0)}, "2 weights"),
         ({"weights": (0.0,)}, "above 0"),
         ({"data": ()}, "no data"),
@@ -213,8 +216,39 @@ def test_wrong_settings_say_what_was_expected(changes, message, pretraining, tmp
         pretraining(tmp_path / "run", **changes)
 
 
+def test_a_run_on_some_of_the_micrographs_trains_on_the_same_ones_and_one_more(pretraining, tmp_path):
+    def chosen(count):
+        args = pretraining(tmp_path / "run", num_images=count)
+        data = open_data(args, EMImageProcessor())
+        assert data.count == count
+        return set(data.micrographs[1](0).tolist())
+
+    assert chosen(1) < chosen(2) < chosen(3) == {0, 1, 2}
+    with pytest.raises(EMError, match="num_images is 4; 3 micrographs"):
+        chosen(4)
+
+
 def test_a_recipe_holds_what_decides_the_result_and_no_path_of_this_machine(pretraining, tmp_path):
     recipe = pretraining(tmp_path / "run").recipe()
     assert str(tmp_path) not in json.dumps(recipe)
     assert recipe["data"] == ["unlabelled"]
     assert PretrainArguments(data=("owner/set",), output="x", streaming=True).recipe()["data"] == ["owner/set"]
+
+
+def anonymous_megabytes() -> float:
+    """Return this process's own memory; pages of mapped files are the system's to give back."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous")) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux to tell")
+@pytest.mark.parametrize("streaming", [False, True])
+def test_memory_stays_flat_over_two_thousand_steps(streaming, pretraining, parquet_folder, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr("emfm.training.pretrain._Run.report", lambda run, losses: seen.append(anonymous_megabytes()))
+    changes = {"data": (str(parquet_folder(60)),), "streaming": True} if streaming else {"corruption": "dose+masked"}
+    pretrain(pretraining(tmp_path / "run", **changes, steps=2000, save_steps=500))
+    assert len(seen) == 40
+    warm = max(seen[:10])  # 500 steps and a checkpoint
+    assert max(seen[10:]) < warm + 10, seen

@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -122,13 +123,11 @@ def environment() -> dict[str, str]:
 
 def start(settings: dict, processes: int) -> subprocess.Popen:
     log = Path(settings["output"]).with_suffix(".log").open("a")
-    return subprocess.Popen(
-        command(settings, processes), env=environment(), stdout=log, stderr=log, start_new_session=True
-    )
+    return subprocess.Popen(command(settings, processes), env=environment(), stdout=log, stderr=log)
 
 
 def finish(settings: dict, processes: int) -> None:
-    assert start(settings, processes).wait(timeout=300) == 0, Path(settings["output"]).with_suffix(".log").read_text()
+    assert start(settings, processes).wait(timeout=120) == 0, Path(settings["output"]).with_suffix(".log").read_text()
 
 
 def kill_at_random(settings: dict, processes: int, chance: random.Random) -> None:
@@ -140,7 +139,9 @@ def kill_at_random(settings: dict, processes: int, chance: random.Random) -> Non
     while time.time() < deadline and running.poll() is None and not set(output.glob("step_*")) - before:
         time.sleep(0.01)
     time.sleep(chance.uniform(0, 1.0))
-    os.killpg(running.pid, signal.SIGKILL)
+    launcher = psutil.Process(running.pid)
+    for process in [launcher, *launcher.children(recursive=True)]:  # torchrun gives each of its own a session
+        process.kill()
     running.wait(timeout=30)
 
 

@@ -90,8 +90,9 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
         )
     indices = np.arange(len(joined))
     kept_out = indices[HOLD_OUT // 2 :: HOLD_OUT] if len(joined) > HOLD_OUT // 2 else indices[-1:]
+    trained = _drawn(np.setdiff1d(indices, kept_out), args)
     groups = [
-        np.setdiff1d(indices[start:stop], kept_out)
+        np.intersect1d(indices[start:stop], trained)
         for start, stop in zip(joined.starts[:-1], joined.starts[1:], strict=True)
     ]
     if not all(map(len, groups)):
@@ -101,6 +102,15 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
     validation = UnlabelledCrops(joined, processor, args.crop, VALIDATION_CROPS, fixed)
     calibration = UnlabelledCrops(joined, processor, args.crop, CALIBRATION_CROPS, order)
     return PretrainingData(validation, calibration, micrographs=(joined, order))
+
+
+def _drawn(indices: np.ndarray, args: PretrainArguments) -> np.ndarray:
+    """Return as many of the micrographs as the run may train on."""
+    if args.num_images is None:
+        return indices
+    if args.num_images > len(indices):
+        raise EMError(f"num_images is {args.num_images}; {len(indices)} micrographs are there to train on")
+    return np.random.default_rng(args.seed).permutation(indices)[: args.num_images]
 
 
 def _interleaved(args: PretrainArguments):

@@ -176,7 +176,7 @@ def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingSta
     if accelerator.device.type == "cuda":  # on a CPU its instance norm would copy every map
         discriminator = discriminator.to(memory_format=torch.channels_last)
     optimizers: dict[str, torch.optim.Optimizer] = {
-        name: torch.optim.Adam(network.parameters(), lr=args.learning_rate, betas=(0.5, 0.999))
+        name: torch.optim.Adam(network.parameters(), lr=args.learning_rate, betas=(0.5, 0.999), fused=True)
         for name, network in (("generator", generator), ("discriminator", discriminator))
     }
     return TrainingState(generator, discriminator, deepcopy(generator).requires_grad_(False), optimizers)

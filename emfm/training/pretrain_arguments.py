@@ -25,6 +25,7 @@ class PretrainArguments:
     data: tuple[str, ...]  # folders of micrographs, folders of parquet files, or ids of datasets on the Hub
     output: str  # folder of the run
     weights: tuple[float, ...] | None = None  # of the data, one each; by default every micrograph counts alike
+    num_images: int | None = None  # so many micrographs, drawn by the seed; those of n are among those of n + 1
     streaming: bool = False  # read datasets as they come instead of downloading and decoding them first
     generator: str = "unet4-rf200"
     norm: str = "instance"  # normalisation layers of a U-Net
@@ -61,6 +62,11 @@ class PretrainArguments:
                 raise EMError(f"{name} is {getattr(self, name)}; expected at least {smallest}")
         if self.workers is not None and self.workers < 0:
             raise EMError(f"workers is {self.workers}; expected at least 0")
+        if self.num_images is not None and (self.num_images < 1 or self.streaming):
+            raise EMError(
+                f"num_images is {self.num_images}; expected at least 1, and data that are not streamed: a stream does "
+                "not know how many micrographs follow"
+            )
         self._check_data()
 
     def _check_data(self):

@@ -1,0 +1,43 @@
+"""Every `emfm` command of the documentation is one that the command line takes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from emfm.cli import app
+
+DOCS = sorted((Path(__file__).parent.parent / "docs").glob("*.md"))
+COMMANDS = typer.main.get_command(app).commands
+
+
+def command_lines(text: str) -> list[list[str]]:
+    lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)).splitlines()
+    words = [shlex.split(line) for line in lines if "emfm" in line]
+    return [line[next(i for i, word in enumerate(line) if word in ("emfm", "emfm.cli")) + 1 :] for line in words]
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_commands_parse(path):
+    found = command_lines(path.read_text())
+    assert found
+    for verb, *arguments in found:
+        COMMANDS[verb].make_context(verb, arguments)  # raises a usage error on an option that does not exist
+
+
+def test_the_papers_steps_follow_from_epochs_images_and_batch():
+    text = (Path(__file__).parent.parent / "docs" / "pretraining.md").read_text()
+    runs = re.findall(r"--nproc_per_node (\d+) .*--num-images (\d+) .*--batch-size (\d+) --steps (\d+)", text)
+    assert len(runs) == 3
+    for processes, images, batch, steps in (map(int, run) for run in runs):
+        assert processes * batch == 128
+        assert steps == -(-60 * images // 128)
+
+
+def test_every_damage_and_every_file_named_in_the_docs_exists():
+    from emfm.data.degradations import CORRUPTIONS
+
+    text = (Path(__file__).parent.parent / "docs" / "pretraining.md").read_text()
+    assert all(f"`{name}`" in text for name in CORRUPTIONS)

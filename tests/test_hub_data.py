@@ -1,0 +1,47 @@
+"""Pretraining from a dataset of the Hub, with the real client over HTTP: downloaded, and as a stream."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hub_server import HubServer
+
+from emfm import EMFoundation
+from emfm.hub.verify import verify
+
+PRETRAIN = [sys.executable, "-m", "emfm.cli", "pretrain", "--data", "lab/micrographs", "--generator", "unet2-rf44"]
+TOY = "--steps 3 --batch-size 2 --crop 32 --discriminator-width 4 --save-steps 2".split()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_pretraining_from_a_hub_dataset(streaming, parquet_folder, tmp_path):
+    flags = ["--streaming"] if streaming else []
+    with HubServer({"datasets/lab/micrographs": parquet_folder(60)}) as hub:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_DATASETS_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        done = subprocess.run(
+            [*PRETRAIN, *TOY, *flags, "--output", str(tmp_path / "run"), "--json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert any("micrographs/resolve/" in line and line.endswith(".parquet") for line in hub.asked)
+    result = json.loads(done.stdout)
+    assert result["step"] == 3 and result["l1"] > 0
+    model = EMFoundation.from_pretrained(result["model"])
+    assert verify(model, result["model"]) < 1e-4
+    recipe = model.config.pretraining
+    assert recipe["data"] == ["lab/micrographs"]
+    assert recipe["micrographs"] == (None if streaming else 57)
+    # a stream leaves nothing behind but the small files that describe it
+    stored = [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".arrow", ".parquet")]
+    assert bool(stored) != streaming

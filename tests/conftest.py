@@ -77,9 +77,9 @@ def waves(index: int, side: int = 48) -> np.ndarray:
 
 @pytest.fixture
 def parquet_folder(tmp_path):
-    """Return a function that writes a dataset of `count` micrographs of 48 x 48 in four parquet files."""
+    """Return a function that writes a dataset of `count` square micrographs in four parquet files."""
 
-    def write(count: int, broken: int | None = None):
+    def write(count: int, broken: int | None = None, side: int = 48):
         import datasets
 
         folder = tmp_path / f"parquet_{count}_{broken}"
@@ -87,7 +87,7 @@ def parquet_folder(tmp_path):
         content = []
         for index in range(count):
             file = io.BytesIO()
-            Image.fromarray(waves(index)).save(file, "PNG")
+            Image.fromarray(waves(index, side)).save(file, "PNG")
             content.append({"bytes": b"not a PNG" if index == broken else file.getvalue(), "path": None})
         features = datasets.Features({"image": datasets.Image()})
         for shard in range(4):

@@ -41,3 +41,9 @@ def test_every_damage_and_every_file_named_in_the_docs_exists():
 
     text = (Path(__file__).parent.parent / "docs" / "pretraining.md").read_text()
     assert all(f"`{name}`" in text for name in CORRUPTIONS)
+
+
+def test_the_estimated_cost_is_what_the_benchmark_prints():
+    from benchmarks.pretrain_cost import table
+
+    assert table(10.0) in (Path(__file__).parent.parent / "docs" / "pretraining.md").read_text()

@@ -12,7 +12,7 @@ from emfm import EMFoundation
 from emfm.hub.verify import verify
 
 PRETRAIN = [sys.executable, "-m", "emfm.cli", "pretrain", "--data", "lab/micrographs", "--generator", "unet2-rf44"]
-TOY = "--steps 3 --batch-size 2 --crop 32 --discriminator-width 4 --save-steps 2".split()
+TOY = ["--steps", "3", "--batch-size", "2", "--crop", "32", "--discriminator-width", "4", "--save-steps", "2"]
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -1,6 +1,7 @@
 """Pretraining at toy size: what it writes, what it learns, what it shows and when it stops."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from emfm import EMError, EMFoundation, EMFoundationConfig, EMImageProcessor
+from emfm.data.pretraining_crops import read_samples
+from emfm.data.unlabelled import decode
 from emfm.hub.verify import verify
 from emfm.training.batches import open_data
 from emfm.training.discriminator import PatchDiscriminator
@@ -252,3 +255,23 @@ def test_memory_stays_flat_over_two_thousand_steps(streaming, pretraining, parqu
     assert len(seen) == 40
     warm = max(seen[:10])  # 500 steps and a checkpoint
     assert max(seen[10:]) < warm + 10, seen
+
+
+def test_streams_are_mixed_by_their_weights(parquet_folder, pretraining, tmp_path):
+    sizes = {20: 48, 200: 32}  # the larger set has the smaller micrographs
+    folders = tuple(str(parquet_folder(count, side=side)) for count, side in sizes.items())
+    args = pretraining(tmp_path / "run", data=folders, weights=(1.0, 3.0), streaming=True)
+    data = open_data(args, EMImageProcessor())
+    widths = [decode(sample, "sample").image.shape[1] for sample in islice(read_samples(data.stream), 80)]
+    assert widths.count(32) / len(widths) == pytest.approx(0.75, abs=0.15)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_gives_the_figures_of_one_that_is_not(pretraining, tmp_path):
+    figures = []
+    for compiled in (False, True):
+        folder = pretrain(pretraining(tmp_path / f"run_{compiled}", steps=4, compile=compiled))
+        model = EMFoundation.from_pretrained(folder)
+        assert verify(model, folder) < 1e-4
+        figures.append(model.config.pretraining["validation"]["l1"])
+    assert figures[1] == pytest.approx(figures[0], rel=0.02)

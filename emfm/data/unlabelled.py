@@ -8,6 +8,7 @@ at once.
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -183,8 +184,13 @@ def _from_files(files: tuple[tuple[str, int, int], ...], processor: EMImageProce
 
     def decoded_rows(files: tuple[tuple[str, int, int], ...], percentiles: tuple) -> Iterator[dict[str, Any]]:
         measure = EMImageProcessor(*percentiles)
-        for path, _, _ in tqdm(files, desc="decoding", unit="image", leave=False):
-            yield _row(read_micrograph(path), measure)
+        # decoders and percentiles let other threads work; few rows at a time, for they may be large
+        with ThreadPoolExecutor() as pool, tqdm(total=len(files), desc="decoding", unit="image", leave=False) as bar:
+            for start in range(0, len(files), ROWS_IN_MEMORY):
+                paths = [path for path, _, _ in files[start : start + ROWS_IN_MEMORY]]
+                for row in pool.map(lambda path: _row(read_micrograph(path), measure), paths):
+                    yield row
+                    bar.update()
 
     bars_were_shown = not are_progress_bars_disabled()
     disable_progress_bars()  # its own bar counts rows without a total

@@ -7,10 +7,11 @@ the loss is an LSGAN term plus 100 times the L1 distance; the whole generator is
 import shutil
 import time
 from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -31,6 +32,7 @@ from emfm.training.run_log import RunLog, Watch
 from emfm.training.stop import StopRequest, leave
 
 LOG_STEPS = 50
+LONGEST_WAIT = timedelta(hours=6)
 
 
 def pretrain(args: PretrainArguments) -> Path:
@@ -162,7 +164,8 @@ def _accelerator(precision: str) -> Accelerator:
     # Accelerate keeps one state per process, and an earlier run in this one may have had another precision
     AcceleratorState._reset_state(reset_partial_state=False)
     # batch norm's running statistics are measured anew before they are used, so they need not be kept alike
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    # and while one process decodes a large data set for the first time, the others must wait
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=LONGEST_WAIT)]
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=handlers)
 
 

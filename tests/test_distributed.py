@@ -45,6 +45,7 @@ batches = Batches(data, args, accelerator, 8 if data.stream is None else 0, [])
 seen = [key for _ in range(4) for key in next(batches)["key"].tolist()]
 everywhere = batches.position(accelerator)
 batches.close()
+accelerator.end_training()
 open(f"{sys.argv[2]}/seen_{accelerator.process_index}.json", "w").write(json.dumps([seen, everywhere]))
 """
 # one step of plain gradient descent (see the test of a batch in parts) on half of a batch each
@@ -72,6 +73,7 @@ Pix2Pix(accelerator, *prepared, optimizers, "lsgan", 100.0).step(pairs)
 if accelerator.is_main_process:
     tensors = {f"{i}.{name}": v.detach() for i, net in enumerate(networks) for name, v in net.named_parameters()}
     save_file(tensors, sys.argv[1], metadata={"processes": str(accelerator.num_processes)})
+accelerator.end_training()
 """
 
 
@@ -141,7 +143,7 @@ def test_two_processes_fine_tune_one_model(labelled_folder, tmp_path):
 def test_torchrun_told_to_end_leaves_a_checkpoint_and_no_process(labelled_folder, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        PRETRAIN.replace("steps=4", "steps=100000, workers=1").replace("save_steps=4", "save_steps=50000")
+        PRETRAIN.replace(" steps=4", " steps=100000, workers=1").replace("save_steps=4", "save_steps=50000")
     )
     run = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
@@ -150,7 +152,7 @@ def test_torchrun_told_to_end_leaves_a_checkpoint_and_no_process(labelled_folder
             [*command, str(labelled_folder / "images"), str(run)], env=environment(), stdout=log, stderr=log
         )
         deadline = time.time() + 100
-        while time.time() < deadline and not (run / "pictures").exists():
+        while time.time() < deadline and running.poll() is None and not (run / "pictures").exists():
             time.sleep(0.1)
         time.sleep(2)  # well into the training
         running.send_signal(signal.SIGTERM)

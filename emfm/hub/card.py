@@ -24,8 +24,9 @@ the noise and blur that it was trained on.
 ```python
 from emfm import EMFoundation, EMForSemanticSegmentation
 
-generator = EMFoundation.from_pretrained("{config.generator}")
-model = EMForSemanticSegmentation.from_pretrained("{config.generator}", id2label={{0: "background", 1: "particle"}})
+folder = "path/to/this/folder"
+generator = EMFoundation.from_pretrained(folder)
+model = EMForSemanticSegmentation.from_pretrained(folder, id2label={{0: "background", 1: "particle"}})
 ```
 
 ## Training

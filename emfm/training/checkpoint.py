@@ -68,10 +68,13 @@ def _load_optimizers(optimizers: dict[str, torch.optim.Optimizer], tensors: dict
     for name, optimizer in optimizers.items():
         content = optimizer.state_dict()
         content["state"] = {}
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for key, value in tensors.items():
             owner, index, slot = key.split(".")
             if owner == name:
-                content["state"].setdefault(int(index), {})[slot] = value
+                # fused Adam goes through memory in order: averages must lie there as their parameter does
+                alike = value if value.ndim == 0 else torch.empty_like(parameters[int(index)]).copy_(value)
+                content["state"].setdefault(int(index), {})[slot] = alike
         optimizer.load_state_dict(content)
 
 

@@ -4,6 +4,7 @@ Method of Kazimi et al. 2024 (arXiv:2402.18286): the generator sees a damaged cr
 the loss is an LSGAN term plus 100 times the L1 distance; the whole generator is kept for fine-tuning.
 """
 
+import atexit
 import shutil
 import time
 from copy import deepcopy
@@ -166,7 +167,11 @@ def _accelerator(precision: str) -> Accelerator:
     # batch norm's running statistics are measured anew before they are used, so they need not be kept alike
     # and while one process decodes a large data set for the first time, the others must wait
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=LONGEST_WAIT)]
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=handlers)
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=handlers)
+    if accelerator.num_processes > 1:
+        # a process that ends with its threads of communication still running may abort
+        atexit.register(accelerator.state.destroy_process_group)
+    return accelerator
 
 
 def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingState:

@@ -34,6 +34,8 @@ class StopRequest:
 
     def __exit__(self, *exception: object) -> None:
         self._restore()
+        if self._group is not None:
+            torch.distributed.destroy_process_group(self._group)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = number

@@ -212,13 +212,13 @@ def predict(
 
 @app.command()
 def simulate(
-    kind: Annotated[str, typer.Argument(help="nanoparticles")],
-    output: Annotated[str, typer.Option(help="Folder for images/, masks/ and labels.json.")],
+    kind: Annotated[str, typer.Argument(help="nanoparticles or atomic-stem")],
+    output: Annotated[str, typer.Option(help="Folder for the images and their masks or targets.")],
     count: Annotated[int, typer.Option(help="How many micrographs.")] = 16,
     size: Annotated[int, typer.Option(help="Side in pixels.")] = 512,
     seed: Annotated[int, typer.Option(help="Decides every image.")] = 0,
 ) -> None:
-    """Simulate micrographs with exact masks, as a labelled folder."""
+    """Simulate micrographs with exact masks (a labelled folder) or targets (a folder of pairs for each task)."""
     from emfm.data.simulated_folder import write_simulated_folder
 
     folder = write_simulated_folder(kind, Path(output), count, (size, size), seed)

@@ -20,6 +20,7 @@ LAYERS = [
         "data.unlabelled",
         "data.pretraining_crops",
         "data.simulate",
+        "data.simulate_stem",
         "data.simulated_folder",
     },
     {"backbones", "backbones.trunk", "backbones.unet", "backbones.hrnet"},

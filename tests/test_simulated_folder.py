@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -52,3 +54,22 @@ def test_a_simulated_folder_refuses_what_it_cannot_write(tmp_path):
     with pytest.raises(EMError, match="used holds images already"):
         write_simulated_folder("nanoparticles", tmp_path / "used", 3, (20, 20), seed=0)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_atomic_stem_gives_a_folder_of_pairs_for_each_restoration_task(tmp_path):
+    write_simulated_folder("atomic-stem", tmp_path, 6, (48, 64), seed=1)
+    images = set()
+    for task, shape in (("denoising", (48, 64)), ("background-removal", (48, 64)), ("super-resolution", (96, 128))):
+        folder = tmp_path / task
+        splits = json.loads((folder / "splits.json").read_text())
+        names = [name for split in splits.values() for name in split]
+        assert [len(splits[name]) for name in ("train", "validation", "test")] == [4, 1, 1]
+        assert sorted(path.name for path in (folder / "targets").iterdir()) == sorted(names)
+        noisy, target = (read_micrograph(folder / part / names[0]) for part in ("images", "targets"))
+        images.add(noisy.image.tobytes())
+        assert noisy.image.dtype == np.uint16 and target.image.dtype == np.float32
+        assert target.image.shape == shape
+        assert target.pixel_size == pytest.approx(noisy.pixel_size * 48 / shape[0], rel=1e-4)
+    assert len(images) == 1
+    with pytest.raises(EMError, match="holds images already"):
+        write_simulated_folder("atomic-stem", tmp_path, 6, (48, 64), seed=1)

@@ -1,7 +1,6 @@
 """Two processes on the CPU, started by torchrun: they share the work, and one of them writes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torchrun import environment
 
 from emfm import EMForSemanticSegmentation, EMFoundation
 
@@ -75,11 +75,6 @@ if accelerator.is_main_process:
     save_file(tensors, sys.argv[1], metadata={"processes": str(accelerator.num_processes)})
 accelerator.end_training()
 """
-
-
-def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # imports once
-    return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
 
 
 def torchrun(code: str, tmp_path, *arguments: str) -> None:

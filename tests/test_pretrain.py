@@ -54,7 +54,7 @@ def test_every_checkpoint_is_a_model_folder_as_it_stands(generator, pretraining,
     pretrain(pretraining(tmp_path / "run", generator=generator, steps=2, save_steps=1, corruption="dose", **norm))
     folder = tmp_path / "run" / "step_1" / "pretrained_model"
     model = EMFoundation.from_pretrained(folder)
-    verify(model, folder)  # raises where the outputs differ
+    assert verify(model, folder) < 1e-4
     assert model.config.pretraining["step"] == 1
     assert "1 steps" in (folder / "README.md").read_text()
 

@@ -1,7 +1,6 @@
 """A run that was killed and goes on ends as if nothing had happened, to the bit."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -15,6 +14,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from torchrun import environment
 
 from emfm import EMError, EMFoundation
 from emfm.training import pretrain as module
@@ -67,6 +67,16 @@ def power_cut(monkeypatch):
     yield after
 
 
+def run_with_power_cuts(arguments, power_cut, cuts: tuple[int, ...]) -> None:
+    """Start a run again and again, each time with so many steps to live, then let it finish."""
+    for cut in cuts:
+        power_cut(cut)
+        with pytest.raises(PowerCutError):
+            pretrain(arguments)
+    power_cut(1000)
+    pretrain(arguments)
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_a_run_on_files_that_was_cut_off_and_resumed_equals_an_uninterrupted_one(
@@ -74,12 +84,8 @@ def test_a_run_on_files_that_was_cut_off_and_resumed_equals_an_uninterrupted_one
 ):
     settings = {"gradient_accumulation_steps": accumulation, "norm": norm, "steps": 10, "corruption": "dose+masked"}
     pretrain(pretraining(tmp_path / "whole", **settings))
-    for cut in (5, 4):  # in step 6, and in step 8 of the run that went on after step 3
-        power_cut(cut)
-        with pytest.raises(PowerCutError):
-            pretrain(pretraining(tmp_path / "cut", **settings, resume=True))
-    power_cut(1000)
-    pretrain(pretraining(tmp_path / "cut", **settings, resume=True))
+    cut_off = pretraining(tmp_path / "cut", **settings, resume=True)
+    run_with_power_cuts(cut_off, power_cut, (5, 4))  # in step 6, and in step 8 of the run that went on after step 3
     assert_same_state(tmp_path / "whole", tmp_path / "cut", 10)
 
 
@@ -97,12 +103,8 @@ def test_a_run_on_a_stream_that_was_cut_off_and_resumed_equals_an_uninterrupted_
         "batch_size": 3,
     }
     pretrain(pretraining(tmp_path / "whole", **settings))
-    for cut in (6, 17):  # in the first epoch, and in a later one
-        power_cut(cut)
-        with pytest.raises(PowerCutError):
-            pretrain(pretraining(tmp_path / "cut", **settings, resume=True))
-    power_cut(1000)
-    pretrain(pretraining(tmp_path / "cut", **settings, resume=True))
+    cut_off = pretraining(tmp_path / "cut", **settings, resume=True)
+    run_with_power_cuts(cut_off, power_cut, (6, 17))  # in the first epoch, and in a later one
     assert_same_state(tmp_path / "whole", tmp_path / "cut", 25)
 
 
@@ -113,12 +115,6 @@ def command(settings: dict, processes: int) -> list[str]:
     script = Path(settings["output"]).with_suffix(".py")
     script.write_text(RUN)
     return [sys.executable, *launcher, str(script), json.dumps(settings)]
-
-
-def environment() -> dict[str, str]:
-    changed = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return kept | changed
 
 
 def start(settings: dict, processes: int) -> subprocess.Popen:

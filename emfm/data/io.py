@@ -50,10 +50,7 @@ def read_micrograph(path: str | Path) -> Micrograph:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(SUFFIXES)}")
-    if suffix == ".npy":
-        image, pixel_size = _guarded(path, "NPY", lambda: (np.load(path, allow_pickle=False, mmap_mode="r"), None))
-    else:
-        image, pixel_size = _decode(path, path, suffix in (".tif", ".tiff"))
+    image, pixel_size = _decode(path, path, suffix[1:])
     return Micrograph(_one_channel(image, path), pixel_size, path.name)
 
 
@@ -67,29 +64,26 @@ def decode_micrograph(content: bytes, name: str) -> Micrograph:
     Raises:
         EMError: broken, of another format, in colour, or a stack.
     """
-    image, pixel_size = _decode(io.BytesIO(content), name, content[:4] in _TIFF_MAGIC)
+    image, pixel_size = _decode(io.BytesIO(content), name, "tiff" if content[:4] in _TIFF_MAGIC else "png or jpeg")
     return Micrograph(_one_channel(image, name), pixel_size, name)
 
 
-def _guarded(name: str | Path, kind: str, read: Callable[[], tuple[np.ndarray, float | None]]):
+def _decode(file: Path | io.BytesIO, name: str | Path, kind: str) -> tuple[np.ndarray, float | None]:
+    """Return the array and the pixel size of a file, or of its bytes, by the kind that its suffix or content says."""
     try:
-        return read()
-    except EMError:
-        raise
-    # the decoders raise many kinds on damaged files; whatever it is, the user needs the file's name
-    except Exception as error:
-        raise EMError(f"{name}: the file is damaged or not a {kind} image ({error})") from error
-
-
-def _decode(file: Path | io.BytesIO, name: str | Path, tiff: bool) -> tuple[np.ndarray, float | None]:
-    def read_picture():
+        if kind == "npy":
+            return np.load(file, allow_pickle=False, mmap_mode="r"), None
+        if kind in ("tif", "tiff"):
+            return _read_tiff(file, name)
         with Image.open(file) as picture:
             if picture.mode == "CMYK":  # in ink colours a grey picture has three equal, empty channels
                 raise EMError(f"{name}: a colour image (CMYK); convert it to greyscale first")
             return np.asarray(picture.convert("RGB") if picture.mode == "P" else picture), None
-
-    kind = Path(name).suffix[1:].upper() or "PNG, JPEG or TIFF"
-    return _guarded(name, kind, (lambda: _read_tiff(file, name)) if tiff else read_picture)
+    except EMError:
+        raise
+    # the decoders raise many kinds on damaged files; whatever it is, the user needs the file's name
+    except Exception as error:
+        raise EMError(f"{name}: the file is damaged or not a {kind.upper()} image ({error})") from error
 
 
 def _one_channel(image: np.ndarray, path: str | Path) -> np.ndarray:

@@ -108,10 +108,7 @@ def simulate_nanoparticles(
     Raises:
         EMError: The shape or the seed is not what is described above.
     """
-    if np.shape(shape) != (2,) or not all(isinstance(n, int | np.integer) and n >= MIN_SIDE for n in shape):
-        raise EMError(f"shape is {shape}, expected (height, width) of at least {MIN_SIDE} px each; enlarge the image")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise EMError(f"seed is {seed!r}, expected an integer of 0 or more; pass for example seed=0")
+    check_shape_and_seed(shape, seed, MIN_SIDE)
     p, rng = parameters, np.random.default_rng(seed)
     conditions = _draw_conditions(rng, shape, p)
     particles = _draw_particles(rng, conditions, p)
@@ -123,6 +120,14 @@ def simulate_nanoparticles(
     counts += np.float32(p.read_noise) * rng.standard_normal(clean.shape, dtype=np.float32)
     image = np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
     return SimulatedMicrograph(image, mask, clean, conditions.pixel_size, conditions.dose, particles)
+
+
+def check_shape_and_seed(shape: tuple[int, int], seed: int, least: int) -> None:
+    """Raise an EMError unless both sides are whole numbers of `least` px or more and the seed one of 0 or more."""
+    if np.shape(shape) != (2,) or not all(isinstance(n, int | np.integer) and n >= least for n in shape):
+        raise EMError(f"shape is {shape}, expected (height, width) of at least {least} px each; enlarge the image")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise EMError(f"seed is {seed!r}, expected an integer of 0 or more; pass for example seed=0")
 
 
 @dataclass(frozen=True)

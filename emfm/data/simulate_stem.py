@@ -16,6 +16,7 @@ from numpy.random import Generator
 
 from emfm.data.degradations import displace_lines
 from emfm.data.keyed_random import KeyedRandom
+from emfm.data.simulate import check_shape_and_seed
 from emfm.errors import EMError
 
 MIN_SIDE = 32  # px
@@ -127,10 +128,7 @@ def simulate_stem(shape: tuple[int, int], seed: int, parameters: StemParameters 
     Raises:
         EMError: the shape or the seed is not what is described above.
     """
-    if np.shape(shape) != (2,) or not all(isinstance(n, int | np.integer) and n >= MIN_SIDE for n in shape):
-        raise EMError(f"shape is {shape}, expected (height, width) of at least {MIN_SIDE} px each; enlarge the image")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise EMError(f"seed is {seed!r}, expected an integer of 0 or more; pass for example seed=0")
+    check_shape_and_seed(shape, seed, MIN_SIDE)
     p, rng = parameters or StemParameters(), np.random.default_rng(seed)
     name = str(rng.choice(p.projections))
     pixel_size = float(np.exp(rng.uniform(*np.log(p.pixel_size))))

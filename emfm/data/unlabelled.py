@@ -52,7 +52,7 @@ class InMemory:
 
 
 class Decoded:
-    """Micrographs out of a memory-mapped Arrow table made by `decode`.
+    """Micrographs out of a memory-mapped Arrow table, decoded and measured when it was made.
 
     Args:
         rows: a `datasets.Dataset` of decoded rows.

@@ -1,6 +1,5 @@
 """Losses of pretraining (adversarial) and of fine-tuning (cross-entropy + Dice)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -70,8 +69,3 @@ def segmentation_loss(logits: Tensor, labels: Tensor, ignore_index: int = -100) 
     counted = (labels != ignore_index).sum().clamp_min(1)
     cross_entropy = F.cross_entropy(logits.float(), labels, ignore_index=ignore_index, reduction="sum") / counted
     return cross_entropy + dice_loss(logits, labels, ignore_index)
-
-
-def is_finite(*losses: Tensor) -> bool:
-    """Tell whether all losses are finite numbers."""
-    return bool(torch.isfinite(torch.stack([loss.detach().float() for loss in losses])).all())

@@ -28,7 +28,8 @@ def write_model_folder(model: EMFoundation, folder: Path) -> None:
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     model.save_pretrained(folder, state_dict=weights)
-    write_test_tensors(model, folder)
+    # of the model as users will load it: that in training has another memory layout, and may be on a GPU
+    write_test_tensors(EMFoundation.from_pretrained(folder), folder)
     (folder / "README.md").write_text(pretraining_card(model.config), encoding="utf-8")
 
 

@@ -13,9 +13,12 @@ _MODULE_OF = {
     "EMFoundation": "emfm.modeling",
     "EMFoundationConfig": "emfm.config",
     "EMImageProcessor": "emfm.processing",
+    "EMForBackgroundRemoval": "emfm.tasks.background_removal",
+    "EMForDenoising": "emfm.tasks.denoising",
     "EMForSemanticSegmentation": "emfm.tasks.segmentation",
+    "EMForSuperResolution": "emfm.tasks.super_resolution",
     "EMTrainer": "emfm.training.trainer",
-    "EMTrainingArguments": "emfm.training.trainer",
+    "EMTrainingArguments": "emfm.training.trainer_arguments",
     "EMError": "emfm.errors",
     "list_models": "emfm.hub.zoo",
     "load_em_dataset": "emfm.data.datasets",
@@ -34,9 +37,12 @@ if TYPE_CHECKING:
     from emfm.inference.predict import predict as predict
     from emfm.modeling import EMFoundation as EMFoundation
     from emfm.processing import EMImageProcessor as EMImageProcessor
+    from emfm.tasks.background_removal import EMForBackgroundRemoval as EMForBackgroundRemoval
+    from emfm.tasks.denoising import EMForDenoising as EMForDenoising
     from emfm.tasks.segmentation import EMForSemanticSegmentation as EMForSemanticSegmentation
+    from emfm.tasks.super_resolution import EMForSuperResolution as EMForSuperResolution
     from emfm.training.trainer import EMTrainer as EMTrainer
-    from emfm.training.trainer import EMTrainingArguments as EMTrainingArguments
+    from emfm.training.trainer_arguments import EMTrainingArguments as EMTrainingArguments
 
 
 def __getattr__(name: str) -> object:

@@ -143,22 +143,55 @@ def pretrain(
 
 @app.command()
 def finetune(
-    task: Annotated[str, typer.Argument(help="segmentation")],
-    data: Annotated[str, typer.Option(help="Labelled folder: images/, masks/, labels.json, splits.json.")],
+    task: Annotated[str, typer.Argument(help="segmentation, denoising, super-resolution or background-removal")],
+    data: Annotated[
+        str, typer.Option(help="Folder with images/ and masks/ or targets/, or a dataset: parquet folder or Hub id.")
+    ],
     output: Annotated[str, typer.Option(help="Folder of the finished model.")],
     model: Annotated[str | None, typer.Option(help="Pretrained model: zoo name, folder or Hub id.")] = None,
     scratch: Annotated[str | None, typer.Option(help="Generator name: start from random weights.")] = None,
     norm: Annotated[str, typer.Option(help="With --scratch, of a U-Net: instance or batch.")] = "instance",
-    num_images: Annotated[int | None, typer.Option(help="How many labelled images to use; all by default.")] = None,
+    degrade: Annotated[
+        str | None,
+        typer.Option(help="Restoration: make pairs from clean images: dose, paper, downsample or background."),
+    ] = None,
+    scale: Annotated[
+        int | None, typer.Option(help="Super-resolution: 2 or 4; by default what the pairs have, 2 to make pairs.")
+    ] = None,
+    class_weights: Annotated[
+        str | None, typer.Option(help="Segmentation: 'balanced', or a number for each class, as in 0.5,2.")
+    ] = None,
+    num_images: Annotated[int | None, typer.Option(help="How many training images to use; all by default.")] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Read a dataset as it comes, without downloading it first.")
+    ] = False,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 300,
-    batch_size: Annotated[int, typer.Option(help="Crops per step.")] = 8,
-    crop: Annotated[int, typer.Option(help="Side of a crop in pixels.")] = 256,
+    batch_size: Annotated[int, typer.Option(help="Crops at a time on each process.")] = 8,
+    gradient_accumulation_steps: Annotated[int, typer.Option(help="So many batches make one step.")] = 1,
+    crop: Annotated[int, typer.Option(help="Side of a crop in pixels, of the target's.")] = 256,
     learning_rate: Annotated[float, typer.Option(help="Peak of the cosine schedule.")] = 1e-3,
+    backbone_lr_scale: Annotated[
+        float | None, typer.Option(help="Rate of a pretrained trunk, as a share of the head's; 1 from random weights.")
+    ] = None,
+    freeze: Annotated[
+        str,
+        typer.Option(help="What does not learn: none, encoder, all-but-head, last:K (all but the last K blocks)."),
+    ] = "none",
+    lora: Annotated[int, typer.Option(help="Rank of LoRA's additions to a frozen trunk; 0 is without.")] = 0,
+    merge: Annotated[bool, typer.Option("--merge", help="Save LoRA's additions merged into the weights.")] = False,
+    early_stopping: Annotated[
+        int, typer.Option(help="Stop after so many evaluations without a better one; 0 never.")
+    ] = 0,
+    intensity_jitter: Annotated[
+        float, typer.Option(help="Random change of a crop's contrast and brightness; 0 is none.")
+    ] = 0.2,
     precision: Annotated[Precision, typer.Option(help="auto: bf16 where the hardware has it.")] = Precision.AUTO,
+    workers: Annotated[int, typer.Option(help="Processes that cut crops beside the training.")] = 0,
     seed: Annotated[int, typer.Option(help="Decides new weights, images and crops.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a model on labelled micrographs; the best by validation is kept."""
+    """Fine-tune a model; the best by validation is kept."""
     from emfm.training.finetune import FinetuneArguments
     from emfm.training.finetune import finetune as run
 
@@ -168,27 +201,39 @@ def finetune(
     if as_json:
         return typer.echo(json.dumps(facts, indent=1))
     best = facts["best"]
-    typer.echo(f"validation Dice {best['dice']:.4f}, IoU {best['iou']:.4f} at step {best['step']}; model: {output}")
+    typer.echo(f"validation {_figures(best)} at step {best['step']}; model: {output}")
 
 
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Option(help="Fine-tuned model: folder or Hub id.")],
-    data: Annotated[str, typer.Option(help="Labelled folder.")],
-    split: Annotated[str, typer.Option(help="Which list of splits.json.")] = "test",
+    data: Annotated[str, typer.Option(help="Folder with images/ and masks/ or targets/, or a dataset.")],
+    split: Annotated[str, typer.Option(help="Which list of splits.json, or split of the dataset.")] = "test",
+    degrade: Annotated[
+        str | None, typer.Option(help="Restoration: make pairs from clean images, as in training.")
+    ] = None,
     tile: Annotated[int, typer.Option(help="Side of a tile in pixels.")] = 1024,
     as_json: Json = False,
 ) -> None:
-    """Measure a fine-tuned model on one split of a labelled folder."""
+    """Measure a fine-tuned model on one split, beside an answer that needs no network."""
     from emfm.training.evaluate import evaluate as run
 
-    result = run(model, data, split, tile)
+    result = run(model, data, split, tile, degrade)
     if as_json:
         return typer.echo(json.dumps(result, indent=1))
-    for label, figures in result["per_class"].items():
+    for label, figures in result.get("per_class", {}).items():
         shown = [f"{name} {'absent' if value is None else f'{value:.4f}'}" for name, value in figures.items()]
         typer.echo(f"{label:<24}{'  '.join(shown)}")
-    typer.echo(f"{'mean':<24}dice {result['dice']:.4f}  iou {result['iou']:.4f}  ({result['n']} images)")
+    typer.echo(f"{'model':<24}{_figures(result)}  ({result['n']} images)")
+    typer.echo(f"{'without a network':<24}{_figures(result['trivial'])}")
+    if "data_range" in result:
+        typer.echo(f"data range: {result['data_range']}")
+
+
+def _figures(result: dict[str, Any]) -> str:
+    """Return what there is of the figures of merit, with their names."""
+    forms = {"dice": ".4f", "iou": ".4f", "boundary_f1": ".4f", "l1": ".4f", "psnr": ".2f", "ssim": ".4f"}
+    return "  ".join(f"{name} {result[name]:{form}}" for name, form in forms.items() if name in result)
 
 
 @app.command()

@@ -57,6 +57,14 @@ class EMFoundationConfig(PreTrainedConfig):
     pixel_size_range: list[float] | tuple[float, float] | None = None
     # Recipe, cost and validation figures of the pretraining; None for random weights.
     pretraining: dict | None = None
+    # Super-resolution: output pixels per input pixel and axis, 2 or 4.
+    scale: int = 1
+    # Restoration: whether the network predicts what is to be added to its input.
+    residual: bool = False
+    # Restoration: gain and offset from the units of the targets in training to those of their images.
+    target_units: list[float] | tuple[float, float] | None = None
+    # Segmentation: weight of each class in the cross-entropy; None for equal ones.
+    class_weights: list[float] | tuple[float, ...] | None = None
     # Version of this file's layout, raised when a field changes its meaning.
     schema_version: int = 1
 
@@ -82,6 +90,15 @@ class EMFoundationConfig(PreTrainedConfig):
             raise EMError(f"width is {self.width}; expected 1 to {MAX_WIDTH} channels at full resolution")
         if not 2 <= len(self.dilations) <= 7 or not all(1 <= dilation <= 16 for dilation in self.dilations):
             raise EMError(f"dilations are {self.dilations}; expected 2 to 7 levels, each 1 to 16")
+        if self.scale not in (1, 2, 4):
+            raise EMError(f"scale is {self.scale}; expected 1, or 2 or 4 for super-resolution")
+        if self.class_weights is not None and (
+            len(self.class_weights) != len(self.id2label or {}) or not all(w > 0 for w in self.class_weights)
+        ):
+            raise EMError(
+                f"class_weights are {list(self.class_weights)}; expected a positive number for each of the "
+                f"{len(self.id2label or {})} classes"
+            )
         if self.schema_version != 1:
             raise EMError(
                 f"this model has schema_version {self.schema_version}; this emfm reads version 1: update emfm"

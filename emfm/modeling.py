@@ -1,5 +1,6 @@
 """The generator, EMFoundation, and what all models share: padding, strict loading, the processor beside the weights."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, find_adapter_config_file
+from transformers.utils import logging as transformers_logging
 
 from emfm.backbones import BACKBONES
 from emfm.backbones.trunk import Trunk
@@ -19,6 +21,10 @@ from emfm.errors import EMError
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.weights import locate
 
+# Where the weights of the heads begin: what one class saved, another may lack.
+HEADS = ("image_head.", "residual_head.", "class_head.")
+# What a task adds to a generator's configuration.
+TASK_FIELDS = ("id2label", "scale", "residual", "target_units", "class_weights")
 # What a Hub download understands, passed on to the processor's own download.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
@@ -74,6 +80,11 @@ class EMPreTrainedModel(PreTrainedModel):
         return None
 
     @property
+    def scale(self) -> int:
+        """Output pixels per input pixel and axis."""
+        return 1
+
+    @property
     def memory_format(self) -> torch.memory_format:
         """The layout in which the network trains fastest on a CPU: channels last, which instance norm would copy."""
         return torch.contiguous_format if self.config.norm == "instance" else torch.channels_last
@@ -85,7 +96,7 @@ class EMPreTrainedModel(PreTrainedModel):
 
     @property
     def reach(self) -> int:
-        """How far in pixels an output pixel can see in any direction; instance norm sees the whole input besides."""
+        """How far in input pixels an output pixel can see in any direction; instance norm sees the whole besides."""
         return BACKBONES[self.config.backbone].geometry.reach(self.config)
 
     def features(self, pixel_values: Tensor) -> list[Tensor]:
@@ -152,6 +163,8 @@ class EMPreTrainedModel(PreTrainedModel):
         want_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("dtype", torch.float32)
         hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
+        if adapter := find_adapter_config_file(str(place), **hub):
+            return cls._with_adapter(place, Path(adapter), kwargs)
         try:
             processor = EMImageProcessor.from_pretrained(place, **hub)
             model, info = super().from_pretrained(
@@ -163,11 +176,36 @@ class EMPreTrainedModel(PreTrainedModel):
             raise EMError(f"cannot load {place}: {error}") from error
         _check_keys(cls, str(pretrained_model_name_or_path), model.config, info)
         model.processor = processor
+        model.name_or_path = str(pretrained_model_name_or_path)
         return (model, info) if want_info else model
+
+    @classmethod
+    def _with_adapter(cls, place: Any, adapter: Path, kwargs: dict[str, Any]) -> "EMPreTrainedModel":
+        """Load the weights that LoRA's additions in a folder belong to, and add them: a plain model."""
+        from peft import PeftModel
+
+        config = cls.config_class.from_pretrained(adapter.parent)
+        if (config.architectures or [""])[0] != cls.__name__:
+            raise EMError(f"{place} holds LoRA additions for {config.architectures}; load them as that class")
+        base = json.loads(adapter.read_text())["base_model_name_or_path"]
+        fields = {name: getattr(config, name) for name in TASK_FIELDS}
+        model = cls.from_pretrained(base, **fields, dtype=kwargs["dtype"])
+        try:
+            model = PeftModel.from_pretrained(model, str(adapter.parent)).merge_and_unload()
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise EMError(f"the LoRA additions in {place} do not fit {base}: {error}") from error
+        model.config, model.name_or_path = config, str(place)
+        return model
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Write config.json, model.safetensors and preprocessor_config.json into a folder."""
-        super().save_pretrained(save_directory, *args, **kwargs)
+        shown = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()  # a bar for one small file only disturbs those of a training
+        try:
+            super().save_pretrained(save_directory, *args, **kwargs)
+        finally:
+            if shown:
+                transformers_logging.enable_progress_bar()
         self.processor.save_pretrained(save_directory)
         for file in Path(save_directory).glob("*.safetensors"):
             file.chmod(0o644)  # safetensors makes them readable by their owner alone
@@ -176,9 +214,8 @@ class EMPreTrainedModel(PreTrainedModel):
 def _check_keys(cls: type[EMPreTrainedModel], name: str, config: EMFoundationConfig, info: dict[str, Any]) -> None:
     """Raise an error that lists every missing or unexpected weight, but for a head that the checkpoint cannot have."""
     same_class = cls.__name__ in (config.architectures or [])
-    missing = [k for k in info["missing_keys"] if same_class or not k.startswith(f"{cls.head_name}.")]
-    foreign_heads = ("image_head.", "class_head.")
-    unexpected = [k for k in info["unexpected_keys"] if same_class or not k.startswith(foreign_heads)]
+    missing = [k for k in info["missing_keys"] if same_class or not k.startswith(HEADS)]
+    unexpected = [k for k in info["unexpected_keys"] if same_class or not k.startswith(HEADS)]
     if missing or unexpected:
         parts = [
             f"{kind}: {', '.join(sorted(keys))}"

@@ -3,10 +3,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from emfm.data import patches
-from emfm.data.datasets import LabelledMicrographs
-from emfm.data.patches import LabelledCrops, cut, dihedral
+from emfm.data import croppers
+from emfm.data.croppers import new_cropper
+from emfm.data.examples import LabelledMicrographs
+from emfm.data.patches import cut, dihedral
 from emfm.data.pretraining_crops import random_crop
+from emfm.data.training_crops import TrainingCrops
 from emfm.processing import EMImageProcessor
 
 BOTH_WAYS = (slice(None), slice(None, None, -1))
@@ -19,12 +21,16 @@ def random_image(seed: int, shape: tuple[int, int] = (20, 30)) -> np.ndarray:
 def labelled(images: list[np.ndarray], masks: list[np.ndarray]) -> LabelledMicrographs:
     masks = [mask.astype(np.int64) for mask in masks]
     names = [f"{i}.png" for i in range(len(images))]
-    return LabelledMicrographs(images, masks, names, {0: "background", 1: "particle"}, [None] * len(images))
+    return LabelledMicrographs(images, names, [None] * len(images), masks, {0: "background", 1: "particle"})
 
 
-def make_labelled(seed: int = 3, side: int = 8, count: int = 24) -> LabelledCrops:
+def labelled_crops(data: LabelledMicrographs, side: int, count: int, seed: int) -> TrainingCrops:
+    return TrainingCrops(data, new_cropper(data, EMImageProcessor(), side, 0.0, (1.0, 0.0)), count, seed)
+
+
+def make_labelled(seed: int = 3, side: int = 8, count: int = 24) -> TrainingCrops:
     images = [random_image(i) for i in range(4)]
-    return LabelledCrops(labelled(images, [image % 3 for image in images]), EMImageProcessor(), side, count, seed)
+    return labelled_crops(labelled(images, [image % 3 for image in images]), side, count, seed)
 
 
 def symmetries(array: np.ndarray) -> list[np.ndarray]:
@@ -93,7 +99,7 @@ def test_an_index_past_the_end_is_an_index_error_so_that_a_for_loop_ends():
 def test_labelled_crops_come_from_every_micrograph_once_per_round():
     images = [random_image(i) for i in range(5)]
     data = labelled(images, [np.full(image.shape, i) for i, image in enumerate(images)])
-    crops = LabelledCrops(data, EMImageProcessor(), side=8, count=40, seed=2)
+    crops = labelled_crops(data, side=8, count=40, seed=2)
     drawn = np.array([int(crops[index]["labels"][0, 0]) for index in range(40)]).reshape(8, 5)
     np.testing.assert_array_equal(np.sort(drawn, axis=1), np.tile(np.arange(5), (8, 1)))
     assert len({tuple(turn) for turn in drawn.tolist()}) > 4
@@ -105,11 +111,11 @@ def test_a_rare_class_is_in_far_more_crops_than_with_uniform_sampling(monkeypatc
     data = labelled([random_image(0, mask.shape)], [mask])
 
     def share() -> float:
-        crops = LabelledCrops(data, EMImageProcessor(), side=8, count=300, seed=0)
+        crops = labelled_crops(data, side=8, count=300, seed=0)
         return sum(bool((crops[index]["labels"] == 1).any()) for index in range(300)) / 300
 
     balanced = share()
-    monkeypatch.setattr(patches, "CLASS_CENTRED", 0.0)
+    monkeypatch.setattr(croppers, "CLASS_CENTRED", 0.0)
     uniform = share()
     # half of the crops are centred, half of those on the rare class; a uniform crop meets it in 81 of 3840 places
     assert balanced == pytest.approx(0.27, abs=0.08)
@@ -126,7 +132,7 @@ def source(labels: Tensor, images: list[np.ndarray]) -> int:
 def test_image_and_mask_are_cut_and_turned_alike():
     images = [random_image(i, (16, 19)) for i in range(2)]
     processor = EMImageProcessor()
-    crops = LabelledCrops(labelled(images, images), processor, side=9, count=100, seed=1)
+    crops = labelled_crops(labelled(images, images), side=9, count=100, seed=1)
     for index in range(100):
         item = crops[index]
         image = images[source(item["labels"], images)]
@@ -136,7 +142,7 @@ def test_image_and_mask_are_cut_and_turned_alike():
 
 def test_all_eight_symmetries_occur_in_labelled_crops():
     mask = random_image(0, (8, 8)) % 3
-    crops = LabelledCrops(labelled([random_image(1, (8, 8))], [mask]), EMImageProcessor(), side=8, count=100, seed=0)
+    crops = labelled_crops(labelled([random_image(1, (8, 8))], [mask]), side=8, count=100, seed=0)
     found = {crops[index]["labels"].numpy().tobytes() for index in range(100)}
     assert found == {copy.astype(np.int64).tobytes() for copy in symmetries(mask)}
 
@@ -148,7 +154,7 @@ def test_a_micrograph_smaller_than_the_crop_is_mirrored_in_image_and_mask(shape)
     rows, columns = (np.array([*range(length), *reversed(range(length))] * side)[:side] for length in shape)
     values = processor.normalize(image, processor.statistics(image))
     statistics = processor.statistics(image)
-    with_labels = LabelledCrops(labelled([image], [image]), processor, side, 20, seed=0)
+    with_labels = labelled_crops(labelled([image], [image]), side, 20, seed=0)
     lefts = range(max(1, shape[1] - side + 1))
     places = [(rows[:, None], columns if left == 0 else np.arange(left, left + side)) for left in lefts]
     expected = {copy.tobytes() for place in places for copy in symmetries(values[place])}
@@ -163,7 +169,7 @@ def test_a_micrograph_smaller_than_the_crop_is_mirrored_in_image_and_mask(shape)
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_mask_with_a_single_class_works(value):
     image = random_image(0, (30, 30))
-    crops = LabelledCrops(labelled([image], [np.full(image.shape, value)]), EMImageProcessor(), 8, 40, seed=0)
+    crops = labelled_crops(labelled([image], [np.full(image.shape, value)]), 8, 40, seed=0)
     for index in range(40):
         np.testing.assert_array_equal(crops[index]["labels"].numpy(), np.full((8, 8), value))
     assert len({crops[index]["pixel_values"].numpy().tobytes() for index in range(40)}) > 35
@@ -172,7 +178,7 @@ def test_a_mask_with_a_single_class_works(value):
 def test_a_crop_of_a_whole_micrograph_can_be_changed_without_changing_the_micrograph():
     """A transform in place would otherwise damage the images and masks in memory for the rest of a training."""
     images = [random_image(0, (8, 8))]
-    crops = LabelledCrops(labelled(images, [images[0] % 3]), EMImageProcessor(), 8, 40, seed=0)
+    crops = labelled_crops(labelled(images, [images[0] % 3]), 8, 40, seed=0)
     before = [{name: value.clone() for name, value in crops[index].items()} for index in range(40)]
     for index in range(40):
         for value in crops[index].values():

@@ -10,7 +10,7 @@ from emfm import EMError
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.discriminator import PatchDiscriminator
 from emfm.training.losses import dice_loss, discriminator_loss, generator_loss, segmentation_loss
-from emfm.training.metrics import SegmentationCounts, l1, psnr
+from emfm.training.metrics import SegmentationMetrics, l1, psnr
 
 SCORES = torch.tensor([0.5, -1.0])
 
@@ -86,28 +86,29 @@ def test_a_batch_of_ignored_pixels_alone_has_a_finite_loss_with_zero_gradient():
 
 
 def test_dice_and_iou_follow_from_the_summed_counts():
-    counts = SegmentationCounts({0: "background", 1: "particle"})
+    counts = SegmentationMetrics({0: "background", 1: "particle"})
     counts.add(np.array([[1, 1, 0, 0]]), np.array([[1, 0, 0, 0]]))
     counts.add(np.array([[1, 1, 1, 0]]), np.array([[1, 1, 0, 0]]))
     result = counts.result()
     # particle: 3 hits, 2 false, 0 missed
-    assert result["per_class"]["particle"] == {"dice": pytest.approx(6 / 8), "iou": pytest.approx(3 / 5)}
+    particle = result["per_class"]["particle"]
+    assert (particle["dice"], particle["iou"]) == (pytest.approx(6 / 8), pytest.approx(3 / 5))
     assert result["dice"] == pytest.approx(6 / 8)
     assert result["n"] == 2
 
 
 def test_classes_not_called_background_share_the_mean_and_absent_ones_take_no_part():
-    counts = SegmentationCounts({0: "membrane", 1: "interior", 2: "vesicle"})
+    counts = SegmentationMetrics({0: "membrane", 1: "interior", 2: "vesicle"})
     counts.add(np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]]))
     result = counts.result()
-    assert result["per_class"]["vesicle"] == {"dice": None, "iou": None}
+    assert result["per_class"]["vesicle"] == {"dice": None, "iou": None, "boundary_f1": None}
     assert result["dice"] == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
 def test_pixels_without_truth_are_not_counted():
-    counts = SegmentationCounts({0: "background", 1: "particle"})
+    counts = SegmentationMetrics({0: "background", 1: "particle"})
     counts.add(np.array([[1, 1]]), np.array([[1, -100]]))
-    assert int(counts.counts.sum()) == 1
+    assert int(counts.totals["counts"].sum()) == 1
 
 
 def test_l1_and_psnr_have_their_textbook_values():

@@ -72,6 +72,11 @@ class HRNetTrunk(Trunk):
         self.up1 = _conv_block(HEAD_CHANNELS[1], HEAD_CHANNELS[2], 3)
         self.channels = [HEAD_CHANNELS[2], HEAD_CHANNELS[1], *branches]
 
+    def blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Return timm's stages and the head back to full resolution, in the order in which an image passes them."""
+        stages = [module for module in self.body.children() if any(True for _ in module.parameters())]
+        return stages, [self.mix, self.up2, self.up1]
+
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the head's maps at strides 1 and 2 and the branches at strides 4, 8, 16, 32.
 

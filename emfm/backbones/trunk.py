@@ -22,6 +22,10 @@ class Trunk(nn.Module):
         """
         raise NotImplementedError
 
+    def blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Return the encoder's blocks and the decoder's, each in the order in which an image passes them."""
+        raise NotImplementedError
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 1, H, W) to the full-resolution features (B, channels[0], H, W)."""
         return self.features(x)[0]

@@ -73,6 +73,10 @@ class UNetTrunk(Trunk):
             in_channels = out_channels
         self.bottleneck = ResidualBlock(in_channels, self.channels[-1], config.dilations[-1], config.norm)
 
+    def blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Return encoder (bottleneck last) and decoder, in the order in which an image passes them."""
+        return [*self.encoder, self.bottleneck], list(reversed(self.decoder))
+
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the decoder's maps and the bottleneck's, finest first: strides 1, 2, 4, ...
 

@@ -1,170 +1,151 @@
-"""Labelled folders: `images/` and `masks/` of the same file names, `labels.json`, `splits.json`."""
+"""`load_em_dataset`: what fine-tuning trains and measures on, from a folder or from a dataset of the Hub."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from emfm.data.io import SUFFIXES, list_micrographs, read_micrograph
-from emfm.errors import EMError, nearest
+from emfm.data.classes import GreyValues, values_as_classes
+from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
+from emfm.data.io import Micrograph
+from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_records, folder_truth
+from emfm.data.labelled_hub import hub_labels, open_rows, row_record
+from emfm.data.restoration_pairs import SCALES, Degradation
+from emfm.data.streamed_examples import StreamedExamples
+from emfm.data.unlabelled import is_dataset
+from emfm.errors import EMError
+
+Record = tuple[Micrograph, Micrograph | None, str]
+
+
+def load_em_dataset(
+    source: str | Path,
+    split: str = "train",
+    degrade: str | None = None,
+    scale: int | None = None,
+    truth: str | None = None,
+    streaming: bool = False,
+) -> Any:
+    """Load one split of labelled micrographs, of pairs, or of clean micrographs from which pairs are made.
+
+    Args:
+        source: a folder, a folder of parquet files, or a dataset's id on the Hub. A folder holds `images/` and, with
+            the same file names, `masks/` or `targets/`. `labels.json` maps a grey value of the masks to a class name,
+            "ignore" for pixels without truth; without it the values must be 0..K-1. `splits.json` lists file names per
+            split; without it every image belongs to "train". A dataset has the columns `image` and `mask` or `target`.
+        split: "train", "validation", "test" or another name.
+        degrade: make pairs from the images, taken as clean: "dose", "paper", "background" or "downsample". Masks and
+            targets are not read; a plain folder of micrographs will do.
+        scale: target pixels per image pixel and axis; by default what the pairs have, and 2 for "downsample".
+        truth: "masks" or "targets", where a folder holds both.
+        streaming: read a dataset as it comes, without downloading it first.
+
+    Returns:
+        `LabelledMicrographs`, `PairedMicrographs` or `CleanMicrographs`; `StreamedExamples` of these with `streaming`.
+
+    Raises:
+        EMError: a folder, file or split is missing, sizes differ, a mask holds a grey value without a class, or the
+            scale does not fit.
+    """
+    if truth is not None and truth not in TRUTHS:
+        raise EMError(f"truth is '{truth}'; expected {' or '.join(TRUTHS)}")
+    degradation = None
+    if degrade is not None:
+        degradation = Degradation(degrade, scale or (SCALES[0] if degrade == "downsample" else 1))
+    kind = _Kind(str(source), degradation, scale)
+    if is_dataset(str(source)):
+        return _from_dataset(kind, split, truth, streaming)
+    if streaming:
+        raise EMError(f"{source} is a folder of image files; --streaming reads datasets (parquet files, or on the Hub)")
+    folder = Path(source)
+    truth = None if degradation else truth or folder_truth(folder)
+    records = folder_records(folder, split, truth)
+    return kind.examples(truth, records, folder_classes(folder) if truth == "masks" else None)
+
+
+def _from_dataset(kind: "_Kind", split: str, truth: str | None, streaming: bool) -> Examples | StreamedExamples:
+    rows, found = open_rows(kind.source, split, streaming)
+    if kind.degradation is None and (found is None or truth not in (None, found)):
+        wanted = {"masks": "'mask'", "targets": "'target'", None: "'mask' or 'target'"}[truth]
+        raise EMError(
+            f"the dataset '{kind.source}' has no column {wanted} beside 'image'; pairs can be made with --degrade"
+        )
+    found = None if kind.degradation else found
+    labels = hub_labels(kind.source) if found == "masks" else None
+    if streaming:
+        if found == "masks" and labels is None:
+            raise EMError(f"the dataset '{kind.source}' has no labels.json, which a stream of masks needs: add it")
+
+        def examples(some: list[tuple[str, dict]]) -> Examples:
+            return kind.examples(found, (row_record(row, name, found) for name, row in some), labels)
+
+        first = examples([("row 0", next(iter(rows)))])
+        return StreamedExamples(rows, first.part(0, 0), examples)
+    records = [row_record(row, f"{kind.source}, {split}, row {i}", found) for i, row in enumerate(rows)]
+    if found == "masks" and labels is None:
+        masks = [mask.image for _, mask, _ in records if mask is not None]
+        labels = values_as_classes(masks, f"the dataset '{kind.source}'", "its labels.json")
+    return kind.examples(found, records, labels)
 
 
 @dataclass(frozen=True)
-class LabelledMicrographs:
-    """Micrographs with class maps, all in memory.
+class _Kind:
+    """What to make of records of micrographs and their truth."""
 
-    Attributes:
-        images: (H, W) arrays in the files' own dtype.
-        masks: (H, W) int64 class indices 0..K-1, each of its image's size.
-        names: file names.
-        id2label: class index: class name.
-        pixel_sizes: nm per pixel of each image, None where the file does not say.
-    """
+    source: str
+    degradation: Degradation | None
+    scale: int | None
 
-    images: list[np.ndarray]
-    masks: list[np.ndarray]
-    names: list[str]
-    id2label: dict[int, str]
-    pixel_sizes: list[float | None]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, count: int, seed: int = 0) -> "LabelledMicrographs":
-        """Return `count` of the micrographs, drawn by `seed`; the first n of one seed are among its first n + 1.
-
-        Raises:
-            EMError: there are fewer.
-        """
-        if not 1 <= count <= len(self):
-            raise EMError(f"{count} images were asked for; the split has {len(self)}: choose 1 to {len(self)}")
-        return self._pick(np.random.default_rng(seed).permutation(len(self))[:count])
-
-    def part(self, start: int, stop: int) -> "LabelledMicrographs":
-        """Return the micrographs `start` to `stop - 1`."""
-        return self._pick(range(start, stop))
-
-    def _pick(self, indices: Iterable[int]) -> "LabelledMicrographs":
-        chosen = list(indices)
-        lists = {
-            field: [getattr(self, field)[i] for i in chosen] for field in ("images", "masks", "names", "pixel_sizes")
-        }
-        return LabelledMicrographs(id2label=self.id2label, **lists)
+    def examples(self, truth: str | None, records: Iterable[Record], labels: GreyValues | None) -> Examples:
+        common: dict[str, list] = {"images": [], "names": [], "pixel_sizes": []}
+        truths: list[np.ndarray] = []
+        scale = self.scale
+        for micrograph, wanted, name in records:
+            common["images"].append(np.asarray(micrograph.image))
+            common["names"].append(micrograph.name)
+            common["pixel_sizes"].append(micrograph.pixel_size)
+            if wanted is not None and labels is not None:
+                truths.append(_class_map(wanted.image, micrograph, labels, name))
+            elif wanted is not None:
+                scale = scale or _scale(wanted.image, micrograph, name)
+                truths.append(_target(wanted.image, micrograph, scale, name))
+        if self.degradation is not None:
+            return CleanMicrographs(**common, degradation=self.degradation)
+        if labels is not None:
+            return LabelledMicrographs(**common, masks=truths, id2label=labels.id2label)
+        return PairedMicrographs(**common, targets=truths, scale=scale or 1)
 
 
-def load_em_dataset(folder: str | Path, split: str = "train") -> LabelledMicrographs:
-    """Load one split of a labelled folder.
-
-    Args:
-        folder: holds `images/` and `masks/` with the same file names. `labels.json` maps a grey value of the masks to a
-            class name; without it the values must be 0..K-1. `splits.json` lists file names per split; without it
-            every image belongs to "train".
-        split: which list of `splits.json`.
-
-    Raises:
-        EMError: a folder, file or split is missing, sizes differ, or a mask holds a grey value without a class.
-    """
-    folder = Path(folder)
-    for part in ("", "images", "masks"):
-        if not (folder / part).is_dir():
-            raise EMError(
-                f"there is no folder {folder / part}; a labelled folder holds images/ and masks/ of the same file names"
-            )
-    names = _split_names(folder, split)
-    classes = _classes(folder)
-    images, masks, pixel_sizes = [], [], []
-    for name in names:
-        micrograph = read_micrograph(folder / "images" / name)
-        mask = read_micrograph(_mask_path(folder, name)).image
-        if mask.shape != micrograph.image.shape:
-            raise EMError(
-                f"{folder / 'masks' / name} is {mask.shape[0]} x {mask.shape[1]} pixels, its image "
-                f"{micrograph.image.shape[0]} x {micrograph.image.shape[1]}: a mask has its image's size"
-            )
-        images.append(np.asarray(micrograph.image))
-        masks.append(_class_indices(mask, classes, folder, name))
-        pixel_sizes.append(micrograph.pixel_size)
-    id2label = {index: label for index, (_, label) in enumerate(sorted(classes.items()))}
-    return LabelledMicrographs(images, masks, names, id2label, pixel_sizes)
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[0]} x {image.shape[1]}"
 
 
-def _read_json(path: Path, expected: str) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise EMError(f"{path} is not readable JSON ({error}); expected {expected}") from error
-    if not isinstance(content, dict) or not content:
-        raise EMError(f"{path} holds no JSON object; expected {expected}")
-    return content
+def _class_map(mask: np.ndarray, micrograph: Micrograph, labels: GreyValues, name: str) -> np.ndarray:
+    if mask.shape != micrograph.image.shape:
+        raise EMError(
+            f"{name} is {_size(mask)} pixels, its image {_size(micrograph.image)}: a mask has its image's size"
+        )
+    return labels.indices(mask, name)
 
 
-def _split_names(folder: Path, split: str) -> list[str]:
-    path = folder / "splits.json"
-    if not path.is_file():
-        if split != "train":
-            raise EMError(
-                f"{folder} has no splits.json, so no split '{split}': write {{\"{split}\": [file names]}} into one"
-            )
-        return [path.relative_to(folder / "images").as_posix() for path in list_micrographs(folder / "images")]
-    splits = _read_json(path, '{"train": [file names], "test": [file names]}')
-    names = splits.get(split)
-    if not names:
-        filled = [name for name, listed in splits.items() if listed]
-        raise EMError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise EMError(f"{path}: split '{split}' is {names!r}; expected a list of file names")
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise EMError(f"{path} names {name}; expected paths inside {folder / 'images'}")
-    return names
-
-
-def _mask_path(folder: Path, name: str) -> Path:
-    """Return the mask of an image: the same name, or the same stem with another lossless suffix."""
-    stem = Path(name).parent / Path(name).stem
-    for candidate in (name, *(f"{stem}{suffix}" for suffix in SUFFIXES if suffix not in (".jpg", ".jpeg"))):
-        if (folder / "masks" / candidate).is_file():
-            return folder / "masks" / candidate
-    raise EMError(f"{folder / 'images' / name} has no mask: expected {folder / 'masks' / name}")
-
-
-def _classes(folder: Path) -> dict[int, str]:
-    """Return grey value: class name, from `labels.json` or from the values that the masks hold."""
-    path = folder / "labels.json"
-    example = '{"0": "background", "255": "particle"}'
-    if path.is_file():
-        labels = _read_json(path, example)
-        try:
-            return {int(value): str(name) for value, name in labels.items()}
-        except ValueError as error:
-            raise EMError(f"{path} has a key that is not a grey value ({error}); expected {example}") from error
-    values: set[int] = set()
-    for file in list_micrographs(folder / "masks"):
-        values.update(int(value) for value in np.unique(read_micrograph(file).image))
-    if sorted(values) == list(range(len(values))) and len(values) > 1:
-        return {value: "background" if value == 0 else f"class {value}" for value in sorted(values)}
-    shown = json.dumps({str(value): f"name of {value}" for value in sorted(values)[:8]})
+def _scale(target: np.ndarray, micrograph: Micrograph, name: str) -> int:
+    for scale in (1, *SCALES):
+        if target.shape == tuple(scale * length for length in micrograph.image.shape):
+            return scale
     raise EMError(
-        f"the masks in {folder / 'masks'} hold the grey values {_shorten(values)}; without labels.json they must "
-        f"be 0..K-1: write {path} like {shown}"
+        f"{name} is {_size(target)} pixels, its image {_size(micrograph.image)}: a target has its image's size, or "
+        "2 or 4 times that a side for super-resolution"
     )
 
 
-def _class_indices(mask: np.ndarray, classes: dict[int, str], folder: Path, name: str) -> np.ndarray:
-    """Return int64 class indices, numbered by increasing grey value."""
-    values = np.array(sorted(classes))
-    found = np.unique(mask)
-    unknown = set(found.tolist()) - set(values.tolist())
-    if unknown:
+def _target(target: np.ndarray, micrograph: Micrograph, scale: int, name: str) -> np.ndarray:
+    if target.shape != tuple(scale * length for length in micrograph.image.shape):
         raise EMError(
-            f"{folder / 'masks' / name} holds the grey values {_shorten(unknown)}, which labels.json does not name; "
-            f"it has {', '.join(str(value) for value in values)}"
+            f"{name} is {_size(target)} pixels, its image {_size(micrograph.image)}: that does not fit the scale "
+            f"{scale} of this data set; give --scale, or resample the target"
         )
-    return np.searchsorted(values, mask).astype(np.int64)
-
-
-def _shorten(values: set) -> str:
-    listed = sorted(values)
-    return ", ".join(str(value) for value in listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+    if target.dtype.kind == "f" and not np.isfinite(target).all():
+        raise EMError(f"{name} holds NaN or infinite values: replace them, or leave the pair out")
+    return np.asarray(target)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from emfm.data.datasets import LabelledMicrographs, load_em_dataset
+from emfm.data.datasets import load_em_dataset
+from emfm.data.examples import LabelledMicrographs
 from emfm.data.io import Micrograph, write_text
 from emfm.data.simulate import NanoparticleParameters, simulate_nanoparticles
 from emfm.data.simulated_folder import LABELS, write_simulated_folder
@@ -18,7 +19,7 @@ from emfm.inference.pictures import overlay, to_display
 from emfm.inference.predict import Prediction, predict
 from emfm.training.curves import plot_curves
 from emfm.training.finetune import FinetuneArguments, finetune
-from emfm.training.metrics import SegmentationCounts
+from emfm.training.metrics import SegmentationMetrics
 
 MODEL = "unet4-rf200-w16"
 IMAGES = 8
@@ -65,7 +66,7 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
         )
         facts[name] = finetune(arguments)
         predictions[name] = predict(target, micrograph, progress=True)
-        counts = SegmentationCounts(id2label)
+        counts = SegmentationMetrics(id2label)
         counts.add(predictions[name].output, truth)
         figures[name] = counts.result()
     curves = {

@@ -64,32 +64,33 @@ FINETUNED = """\
 
 # {run[generator]}, fine-tuned for {run[task]} on {run[data]}
 
-Trained from {start} on {run[images][train]} labelled micrographs: {run[steps]} steps of {run[batch_size]} crops of
-{run[crop]} x {run[crop]} pixels, learning rate {run[learning_rate]:g}, {run[precision]}, seed {run[seed]},
-{run[seconds]:.0f} s.
+Trained from {start} on {images}: {run[steps]} steps of {crops} crops of {run[crop]} x {run[crop]} pixels, learning rate
+{run[learning_rate]:g}{trunk}, {run[precision]}, seed {run[seed]}, {run[seconds]:.0f} s.{pairs}
 
 ```python
 from emfm import predict
 
 result = predict("path/to/this/folder", "micrograph.tif")
-result.output  # class indices, one per pixel
+result.output  # {output}
 ```
 
 ## Figures
 
 On {best[n]} validation micrographs, whole, after step {best[step]}. This step was chosen by these same figures, so
-expect somewhat less on new images; `emfm evaluate --split test` measures that.
+expect somewhat less on new images; `emfm evaluate --split test` measures that, beside an answer that needs no network.
 
-| class | Dice | IoU |
-|---|---|---|
-{rows}
-| **mean without background** | {best[dice]:.4f} | {best[iou]:.4f} |
+{table}
 
 ## Limits
 
-One data set and one seed. Micrographs of another instrument, magnification or material may need labels of their own.
-The licence of the training images may limit the use of these weights; none is claimed here.
+One data set and one seed. Micrographs of another instrument, magnification or material may need {needs} of their own.
+The licence of the training images may limit the use of these weights; none is claimed here.{limit}
 """
+PLAUSIBLE = " The output is a plausible image: check it on known structures before you measure on it."
+OUTPUTS = {
+    "segmentation": "class indices, one per pixel",
+    "super-resolution": "the enlarged micrograph, in the input's units and dtype",
+}
 
 
 def pretraining_card(config: EMFoundationConfig) -> str:
@@ -119,32 +120,79 @@ def pretraining_card(config: EMFoundationConfig) -> str:
 
 def finetuned_card(facts: dict[str, Any]) -> str:
     """Return the README.md of a fine-tuned model, from the facts that `finetune` returned."""
-    best = facts["best"]
+    best, segments = facts["best"], facts["task"] == "segmentation"
+    merit = facts["figure_of_merit"]
+    tag = "image-segmentation" if segments else "image-to-image"
     result = EvalResult(
-        task_type="image-segmentation",
+        task_type=tag,
         dataset_type=facts["data"],
         dataset_name=facts["data"],
         dataset_split="validation",
-        metric_type="dice",
-        metric_value=round(best["dice"], 4),
+        metric_type=merit,
+        metric_value=round(best[merit], 4),
     )
     header = ModelCardData(
         library_name="emfm",
-        pipeline_tag="image-segmentation",
-        tags=TAGS,
+        pipeline_tag=tag,
+        tags=TAGS if segments else [*TAGS, facts["task"]],
         model_name=f"{facts['generator']} on {facts['data']}",
         eval_results=[result],
     )
-    figures = best["per_class"].items()
-    rows = [f"| {label} | {_figure(value['dice'])} | {_figure(value['iou'])} |" for label, value in figures]
     scratch = facts["start"].startswith("random ")
     return FINETUNED.format(
         header=header.to_yaml(),
         run=facts,
         best=best,
         start="random weights" if scratch else f"the pretrained weights `{facts['start']}`",
-        rows="\n".join(rows),
+        images=_images(facts),
+        crops=facts["batch_size"] * facts["gradient_accumulation_steps"] * facts["processes"],
+        trunk=_trunk(facts),
+        pairs=_pairs(facts),
+        output=OUTPUTS.get(facts["task"], "the restored micrograph, in the input's units and dtype"),
+        table=_segmentation_table(best) if segments else _finetuned_table(best),
+        needs="labels" if segments else "pairs",
+        limit=""
+        if segments
+        else " The output is a plausible image: check on known structures before you measure on it.",
     )
+
+
+def _images(facts: dict[str, Any]) -> str:
+    count = facts["images"]["train"]
+    kind = "labelled micrographs" if facts["task"] == "segmentation" else "micrographs with targets"
+    kind = "clean micrographs" if facts["degrade"] else kind
+    return f"a stream of {kind}" if count is None else f"{count} {kind}"
+
+
+def _trunk(facts: dict[str, Any]) -> str:
+    if facts["lora"]:
+        return f" with LoRA of rank {facts['lora']}"
+    if facts["freeze"] != "none":
+        return f" with a part frozen ({facts['freeze']})"
+    return "" if facts["backbone_lr_scale"] == 1 else f" ({facts['backbone_lr_scale']:g} times that for the trunk)"
+
+
+def _pairs(facts: dict[str, Any]) -> str:
+    if not facts["degrade"]:
+        return ""
+    how = f"{facts['degrade']}, {facts['scale']}x" if facts["scale"] > 1 else facts["degrade"]
+    return f" The inputs were made from the clean micrographs ({how}); the figures below are for inputs made likewise."
+
+
+def _segmentation_table(best: dict[str, Any]) -> str:
+    names = [name for name in ("dice", "iou", "boundary_f1") if name in best]
+    headings = {"dice": "Dice", "iou": "IoU", "boundary_f1": "boundary F1 (2 px)"}
+    lines = [f"| class | {' | '.join(headings[name] for name in names)} |", f"|---{'|---' * len(names)}|"]
+    for label, figures in best["per_class"].items():
+        lines.append(f"| {label} | {' | '.join(_figure(figures[name]) for name in names)} |")
+    lines.append(f"| **mean without background** | {' | '.join(_figure(best[name]) for name in names)} |")
+    return "\n".join(lines)
+
+
+def _finetuned_table(best: dict[str, Any]) -> str:
+    shown = " | ".join(format(best[name], form) for name, _, form in RESTORATION)
+    headings = " | ".join(label for _, label, _ in RESTORATION)
+    return f"| {headings} |\n|---|---|---|\n| {shown} |\n\nData range: {best['data_range']}."
 
 
 def _figure(value: float | None) -> str:

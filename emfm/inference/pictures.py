@@ -53,5 +53,6 @@ def picture_of(prediction: Prediction) -> np.ndarray:
     """Return a segmentation's overlay, or input and output of a restoration side by side on the input's grey scale."""
     if prediction.id2label is not None:
         return overlay(prediction.image, prediction.output, prediction.id2label)
-    both = np.concatenate([prediction.image, prediction.output], axis=1)
-    return to_display(both)
+    scale = prediction.output.shape[0] // prediction.image.shape[0]
+    enlarged = prediction.image.repeat(scale, axis=0).repeat(scale, axis=1)
+    return to_display(np.concatenate([enlarged, prediction.output], axis=1))

@@ -25,9 +25,10 @@ class Prediction:
 
     Attributes:
         image: (H, W) the micrograph, in its own dtype.
-        output: (H, W) class indices (segmentation) or the restored micrograph in the input's units and dtype.
+        output: (H, W) class indices (segmentation) or the restored micrograph in the input's units and dtype; with
+            `scale` times as many pixels a side (super-resolution).
         id2label: class names of a segmentation, else None.
-        pixel_size: nm per pixel, None where it is not known.
+        pixel_size: nm per pixel of the output, None where it is not known.
         name: the micrograph's file name, or "array".
     """
 
@@ -70,7 +71,8 @@ def predict(
     bands = [
         model.result(band, statistics, image.dtype) for band in _map_bands(model, image, statistics, tile, progress)
     ]
-    return Prediction(image, np.concatenate(bands), model.classes, micrograph.pixel_size, micrograph.name)
+    pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
+    return Prediction(image, np.concatenate(bands), model.classes, pixel_size, micrograph.name)
 
 
 def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
@@ -92,7 +94,7 @@ def _map_bands(
     ramp = min(RAMP, tile // 16)
     # the margin may take up to a quarter of the tile on each side
     margin = 0 if whole else min(model.reach, (tile - ramp) // 4)
-    tiling = Tiling(tile, margin, ramp, stride)
+    tiling = Tiling(tile, margin, ramp, stride, model.scale)
     was_training = model.training
     model.eval()
     bar = tqdm(total=tiling.count(*image.shape), unit="tile", disable=not progress, leave=False)

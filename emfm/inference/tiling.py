@@ -23,12 +23,14 @@ class Tiling:
             result equal to the untiled one.
         ramp: width in pixels of the fade between two tiles.
         align: tile origins are multiples of this, the network's stride, so that pooling grids coincide.
+        scale: pixels that the network makes of one, along each axis; all other lengths are those of the micrograph.
     """
 
     tile: int
     margin: int
     ramp: int = 16
     align: int = 1
+    scale: int = 1
 
     def __post_init__(self):
         if self.step < 1:
@@ -56,8 +58,8 @@ class Tiling:
 
 
 def _fade(before: np.ndarray, after: np.ndarray, overlap: int, tiling: Tiling, axis: int) -> np.ndarray:
-    """Join two arrays that share `overlap` pixels along `axis`: ramp in the middle, margins cut."""
-    ramp = min(tiling.ramp, overlap)
+    """Join two outputs that share `overlap` pixels along `axis`: ramp in the middle, margins cut."""
+    ramp = min(tiling.ramp * tiling.scale, overlap)
     lead = (overlap - ramp) // 2
     weight = (np.arange(1, ramp + 1, dtype=np.float32) / (ramp + 1)).reshape([-1 if i == axis else 1 for i in range(3)])
     size = before.shape[axis]
@@ -75,15 +77,15 @@ def _row_of_tiles(
     image: np.ndarray, rows: tuple[int, int], tiling: Tiling, network: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Run the network on one row of tiles and fade them into a band (C, rows, W)."""
-    band, covered = np.empty((0, 0, 0)), 0
+    band, covered, scale = np.empty((0, 0, 0)), 0, tiling.scale
     for start, stop in tiling.spans(image.shape[1]):
         output = network(np.ascontiguousarray(image[rows[0] : rows[1], start:stop]))
-        if output.ndim != 3 or output.shape[1:] != (rows[1] - rows[0], stop - start):
+        if output.ndim != 3 or output.shape[1:] != ((rows[1] - rows[0]) * scale, (stop - start) * scale):
             raise EMError(
                 f"the network returned shape {output.shape} for a tile of {rows[1] - rows[0]} x {stop - start} px; "
-                "expected (channels, height, width) of the tile's size"
+                f"expected (channels, height, width) of {scale} times the tile's size"
             )
-        band = output if covered == 0 else _fade(band, output, covered - start, tiling, axis=2)
+        band = output if covered == 0 else _fade(band, output, (covered - start) * scale, tiling, axis=2)
         covered = stop
     return band
 
@@ -98,10 +100,10 @@ def tiled_bands(
     Args:
         image: (H, W), any dtype; may be memory-mapped.
         tiling: how to cut.
-        network: maps a tile (h, w) to (C, h, w) floating point.
+        network: maps a tile (h, w) to (C, h * scale, w * scale) floating point.
 
     Yields:
-        The first row's index and the finished rows (C, rows, W).
+        The first row's index and the finished rows (C, rows, W * scale), in pixels of the output.
     """
     if image.ndim != 2 or 0 in image.shape:
         raise EMError(f"expected one micrograph (height, width), got shape {image.shape}")
@@ -109,7 +111,7 @@ def tiled_bands(
     for rows in tiling.spans(image.shape[0]):
         band = _row_of_tiles(image, rows, tiling, network)
         if bottom:
-            overlap = bottom - rows[0]
+            overlap = (bottom - rows[0]) * tiling.scale
             ready = pending.shape[1] - overlap
             yield top, pending[:, :ready]
             band = _fade(pending[:, ready:], band, overlap, tiling, axis=1)

@@ -6,10 +6,19 @@ from typing import Any
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.modeling import EMFoundation, EMPreTrainedModel
+from emfm.tasks.background_removal import EMForBackgroundRemoval
+from emfm.tasks.denoising import EMForDenoising
 from emfm.tasks.segmentation import EMForSemanticSegmentation
+from emfm.tasks.super_resolution import EMForSuperResolution
+from emfm.tasks.task import EMTaskModel
 from emfm.weights import locate
 
-TASKS: dict[str, type[EMPreTrainedModel]] = {"segmentation": EMForSemanticSegmentation}
+TASKS: dict[str, type[EMTaskModel]] = {
+    "segmentation": EMForSemanticSegmentation,
+    "denoising": EMForDenoising,
+    "super-resolution": EMForSuperResolution,
+    "background-removal": EMForBackgroundRemoval,
+}
 
 
 def load_model(name_or_path: str | Path, **kwargs: Any) -> EMPreTrainedModel:

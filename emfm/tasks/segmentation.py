@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from emfm.config import EMFoundationConfig
-from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
+from emfm.tasks.task import EMTaskModel
 from emfm.training.losses import segmentation_loss
-from emfm.training.metrics import SegmentationCounts
+from emfm.training.metrics import SegmentationMetrics
 
 
 @dataclass
@@ -28,7 +28,7 @@ class SegmentationOutput(ModelOutput):
     logits: Tensor | None = None
 
 
-class EMForSemanticSegmentation(EMPreTrainedModel):
+class EMForSemanticSegmentation(EMTaskModel):
     """A pretrained trunk with a 1x1 convolution to K classes.
 
     `EMForSemanticSegmentation.from_pretrained("unet4-rf200", id2label={0: "background", 1: "particle"})` takes the
@@ -36,6 +36,9 @@ class EMForSemanticSegmentation(EMPreTrainedModel):
     """
 
     head_name = "class_head"
+    figure_of_merit = "dice"
+    greater_is_better = True
+    truth = "masks"
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
@@ -52,11 +55,12 @@ class EMForSemanticSegmentation(EMPreTrainedModel):
 
         Args:
             pixel_values: (B, 1, H, W) network values, any H and W.
-            labels: (B, H, W) int64 class indices; -100 takes no part in the loss, cross-entropy + Dice.
+            labels: (B, H, W) int64 class indices; -100 takes no part in the loss, cross-entropy (with
+                `config.class_weights`, where given) + Dice.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         logits = self.class_head(self._full_resolution(pixel_values))
-        loss = None if labels is None else segmentation_loss(logits, labels)
+        loss = None if labels is None else segmentation_loss(logits, labels, self.config.class_weights)
         return SegmentationOutput(loss=loss, logits=logits)
 
     @torch.no_grad()
@@ -68,6 +72,6 @@ class EMForSemanticSegmentation(EMPreTrainedModel):
         """Return the class map (H, W) from probabilities (K, H, W): uint8, or uint16 for more than 256 classes."""
         return maps.argmax(axis=0).astype(np.uint8 if len(maps) <= 256 else np.uint16)
 
-    def new_metrics(self) -> SegmentationCounts:
+    def new_metrics(self) -> SegmentationMetrics:
         """Return empty counts for an evaluation; `add(class map, truth)` and `result()` fill and read them."""
-        return SegmentationCounts(self.classes)
+        return SegmentationMetrics(self.classes)

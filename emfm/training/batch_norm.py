@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor], frozen: Iterable[nn.Module] = ()) -> None:
     """Replace every batch norm's running statistics by the plain average over some batches.
 
     While weights move, and after weights were averaged, the running statistics lag behind, and a network evaluates far
@@ -16,8 +16,10 @@ def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Args:
         model: called with each batch; its training mode is restored.
         batches: inputs as in training (B, 1, H, W).
+        frozen: parts whose statistics stay, and which stay in evaluation mode.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = {id(module) for part in frozen for module in part.modules()}
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and id(module) not in kept]
     if not norms:
         return
     was_training = model.training
@@ -26,6 +28,8 @@ def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches since the reset
     model.train()
+    for part in frozen:
+        part.eval()
     for batch in batches:
         model(batch)
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from emfm.errors import EMError
 from emfm.modeling import EMFoundation
+from emfm.training.optimizer_state import contiguous, load_optimizers, optimizer_tensors
 from emfm.training.publish import write_model_folder
 
 logger = logging.getLogger(__name__)
@@ -52,32 +53,6 @@ class Progress:
     seconds: float = 0.0
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _optimizer_tensors(optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
-    tensors = {}
-    for name, optimizer in optimizers.items():
-        for index, slots in optimizer.state_dict()["state"].items():
-            tensors.update({f"{name}.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()})
-    return tensors
-
-
-def _load_optimizers(optimizers: dict[str, torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
-    for name, optimizer in optimizers.items():
-        content = optimizer.state_dict()
-        content["state"] = {}
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for key, value in tensors.items():
-            owner, index, slot = key.split(".")
-            if owner == name:
-                # fused Adam goes through memory in order: averages must lie there as their parameter does
-                alike = value if value.ndim == 0 else torch.empty_like(parameters[int(index)]).copy_(value)
-                content["state"].setdefault(int(index), {})[slot] = alike
-        optimizer.load_state_dict(content)
-
-
 def save_checkpoint(output: Path, state: TrainingState, progress: Progress, keep: int) -> Path:
     """Write `step_N` under a temporary name and rename it when it is whole; then remove the oldest ones.
 
@@ -92,9 +67,9 @@ def save_checkpoint(output: Path, state: TrainingState, progress: Progress, keep
     folder = temporary / "training_state"
     folder.mkdir(parents=True)
     write_model_folder(state.ema, temporary / "pretrained_model")
-    save_file(_contiguous(state.generator.state_dict()), folder / "generator.safetensors")
-    save_file(_contiguous(state.discriminator.state_dict()), folder / "discriminator.safetensors")
-    save_file(_contiguous(_optimizer_tensors(state.optimizers)), folder / "optimizers.safetensors")
+    save_file(contiguous(state.generator.state_dict()), folder / "generator.safetensors")
+    save_file(contiguous(state.discriminator.state_dict()), folder / "discriminator.safetensors")
+    save_file(optimizer_tensors(state.optimizers), folder / "optimizers.safetensors")
     checksums = {path.relative_to(temporary).as_posix(): _sha256(path) for path in temporary.rglob("*.safetensors")}
     (folder / RUN).write_text(json.dumps({**asdict(progress), "sha256": checksums}, indent=1))
     for path in temporary.rglob("*"):
@@ -186,7 +161,7 @@ def _restore(folder: Path, state: TrainingState) -> None:
         state.generator.load_state_dict(load_file(source / "generator.safetensors"))
         state.discriminator.load_state_dict(load_file(source / "discriminator.safetensors"))
         state.ema.load_state_dict(load_file(folder / "pretrained_model" / "model.safetensors"))
-        _load_optimizers(state.optimizers, load_file(source / "optimizers.safetensors"))
+        load_optimizers(state.optimizers, load_file(source / "optimizers.safetensors"))
         config = json.loads((folder / "pretrained_model" / "config.json").read_text())
         state.ema.config.pretraining = config["pretraining"]
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -1,25 +1,37 @@
-"""Fine-tuning from a labelled folder to a finished model folder: weights, processor, curve, card, test tensors."""
+"""Fine-tuning from micrographs with masks or targets to a finished model folder: weights, processor, curve, card."""
 
 import json
 import logging
-from dataclasses import dataclass
+import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
 
 from emfm.config import EMFoundationConfig
-from emfm.data.datasets import LabelledMicrographs, load_em_dataset
+from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
 from emfm.data.io import write_text
+from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.hub.card import finetuned_card
 from emfm.hub.verify import write_test_tensors
-from emfm.modeling import EMPreTrainedModel
 from emfm.tasks import TASKS
+from emfm.tasks.restoration import EMForImageRestoration
+from emfm.tasks.task import EMTaskModel
 from emfm.training.curves import plot_curves
-from emfm.training.trainer import EMTrainer, EMTrainingArguments
+from emfm.training.evaluate import load_examples
+from emfm.training.trainer import EMTrainer
+from emfm.training.trainer_arguments import EMTrainingArguments
+from emfm.training.trainer_state import checkpoints
 
 logger = logging.getLogger(__name__)
+# Of a stream so many micrographs are read for validation.
+STREAM_VALIDATION = 32
+# Written last: a folder with it is finished.
+FACTS = "finetuning.json"
+# The trunk's rate as a share of the head's, where it was pretrained.
+BACKBONE_LR_SCALE = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,18 +39,32 @@ class FinetuneArguments:
     """What `emfm finetune` is told; exactly one of `model` and `scratch` is given."""
 
     task: str
-    data: str  # labelled folder
+    data: str  # folder, or dataset's id on the Hub
     output: str  # folder of the finished model
     model: str | None = None  # zoo name, folder or Hub id
     scratch: str | None = None  # generator name, random weights
     norm: str = "instance"  # of a generator from scratch
+    degrade: str | None = None  # restoration: make pairs from clean images
+    scale: int | None = None  # super-resolution: 2 or 4; by default what the pairs have
+    residual: bool = False  # restoration: predict what is to be added to the input
+    class_weights: str | None = None  # segmentation: "balanced", or a number per class with commas between
     num_images: int | None = None  # of the training split; all by default
+    streaming: bool = False
     steps: int = 300
     batch_size: int = 8
+    gradient_accumulation_steps: int = 1
     crop: int = 256
     learning_rate: float = 1e-3
+    backbone_lr_scale: float | None = None  # 1 from random weights, else BACKBONE_LR_SCALE
+    freeze: str = "none"
+    lora: int = 0
+    merge: bool = False  # save LoRA's additions merged into the weights
+    early_stopping: int = 0
+    intensity_jitter: float = 0.2
     precision: str = "auto"
+    workers: int = 0
     seed: int = 0
+    resume: bool = False
 
     def __post_init__(self):
         if self.task not in TASKS:
@@ -47,42 +73,97 @@ class FinetuneArguments:
             raise EMError(
                 "give either a pretrained model (--model) or a generator's name for random weights (--scratch)"
             )
+        if self.scratch is not None and (self.lora or self.freeze != "none"):
+            raise EMError("--lora and --freeze keep pretrained weights: they need --model, not --scratch")
+        if self.merge and not self.lora:
+            raise EMError("--merge merges LoRA's additions: give --lora RANK with it")
+        if self.streaming and self.num_images is not None:
+            raise EMError("--num-images draws from all images, which a stream does not know: leave one of them out")
 
 
-def read_splits(args: FinetuneArguments) -> tuple[LabelledMicrographs, LabelledMicrographs]:
+def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, Examples]:
     """Return training and validation micrographs.
 
     Without a "validation" split a fifth of the training split is held out; with fewer than five training micrographs
-    they serve for both, and a warning says so.
+    they serve for both, and a warning says so. Of a stream the first micrographs of "validation" are read.
     """
-    training = load_em_dataset(args.data, "train")
+    task = TASKS[args.task]
+    training = load_examples(task, args.data, "train", args.degrade, args.scale, args.streaming)
+    if args.streaming:
+        held_out = load_examples(task, args.data, "validation", args.degrade, args.scale, True)
+        return training, held_out.take(STREAM_VALIDATION)
     try:
-        validation = load_em_dataset(args.data, "validation")
+        validation = load_examples(task, args.data, "validation", args.degrade, args.scale)
     except EMError as error:
         if "split" not in str(error):
             raise
-        held_out = max(1, len(training) // 5)
-        if len(training) < 5:
-            logger.warning(
-                "%s has no validation split and few images: the best step is chosen on the training images", args.data
-            )
-            validation = training
-        else:
-            shuffled = training.take(len(training), args.seed)
-            validation, training = shuffled.part(0, held_out), shuffled.part(held_out, len(shuffled))
+        training, validation = _held_out(training, args)
     if args.num_images is not None:
         training = training.take(args.num_images, args.seed)
     return training, validation
 
 
-def build_model(args: FinetuneArguments, id2label: dict[int, str]) -> EMPreTrainedModel:
-    """Return the task model with pretrained or random trunk; the seed decides the new weights."""
+def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Examples]:
+    held_out = max(1, len(training) // 5)
+    if len(training) < 5:
+        logger.warning(
+            "%s has no validation split and few images: the best step is chosen on the training images", args.data
+        )
+        return training, training
+    shuffled = training.take(len(training), args.seed)
+    return shuffled.part(held_out, len(shuffled)), shuffled.part(0, held_out)
+
+
+def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
+    """Return the task model with pretrained or random trunk; the seed decides the new weights.
+
+    Args:
+        args: of the run.
+        data: training micrographs, or an empty sample of a stream: classes and scale are theirs.
+    """
     set_seed(args.seed)
-    model_class = TASKS[args.task]
+    task = TASKS[args.task]
+    fields: dict[str, Any] = {}
+    if isinstance(data, LabelledMicrographs):
+        fields["id2label"] = data.id2label
+        if args.class_weights is not None:
+            fields["class_weights"] = _class_weights(args.class_weights, data)
+    if issubclass(task, EMForImageRestoration):
+        fields["residual"] = args.residual
+    if args.task == "super-resolution" and isinstance(data, (PairedMicrographs, CleanMicrographs)):
+        if data.scale == 1:
+            raise EMError(f"the targets of {args.data} have the size of their images: nothing to enlarge")
+        fields["scale"] = data.scale
     if args.scratch is None:
-        return model_class.from_pretrained(args.model, id2label=id2label)
-    fields = {} if args.scratch.startswith("hrnet") else {"norm": args.norm}
-    return model_class(EMFoundationConfig.from_name(args.scratch, id2label=id2label, **fields))
+        return task.from_pretrained(args.model, **fields)
+    norm = {} if args.scratch.startswith("hrnet") else {"norm": args.norm}
+    return task(EMFoundationConfig.from_name(args.scratch, **fields, **norm))
+
+
+def _class_weights(given: str, data: LabelledMicrographs) -> list[float]:
+    if given == "balanced":
+        if not len(data):
+            raise EMError("class weights of a stream cannot be counted: give a number for each class")
+        return data.balanced_weights()
+    try:
+        return [float(weight) for weight in given.split(",")]
+    except ValueError as error:
+        raise EMError(f"class weights are '{given}'; expected 'balanced', or numbers like 0.5,2 ({error})") from error
+
+
+def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrainingArguments:
+    same = ["gradient_accumulation_steps", "crop", "learning_rate", "freeze", "lora", "early_stopping"]
+    same += ["intensity_jitter", "precision", "seed"]
+    pretrained = 1.0 if args.scratch else BACKBONE_LR_SCALE
+    return EMTrainingArguments(
+        output_dir=args.output,
+        max_steps=args.steps,
+        per_device_train_batch_size=args.batch_size,
+        backbone_lr_scale=pretrained if args.backbone_lr_scale is None else args.backbone_lr_scale,
+        dataloader_num_workers=args.workers,
+        disable_tqdm=not show_progress,
+        **{name: getattr(args, name) for name in same},
+    )
 
 
 def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, Any]:
@@ -92,47 +173,55 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
         EMError: wrong settings, data or model, or an output folder that already holds a model.
     """
     output = Path(args.output)
-    if (output / "config.json").exists():
-        raise EMError(f"{output} holds a model already: choose another --output")
+    resuming = args.resume and bool(checkpoints(output))
+    if not resuming and (output / "config.json").exists():
+        raise EMError(f"{output} holds a model already: choose another --output, or --resume a run that was stopped")
+    if (output / FACTS).exists():
+        raise EMError(f"{output} holds a finished model: choose another --output")
     training, validation = read_splits(args)
-    model = build_model(args, training.id2label)
-    trainer = EMTrainer(
-        model,
-        EMTrainingArguments(
-            output_dir=str(output),
-            max_steps=args.steps,
-            per_device_train_batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            crop=args.crop,
-            precision=args.precision,
-            seed=args.seed,
-            disable_tqdm=not show_progress,
-        ),
-        training,
-        validation,
-    )
-    trainer.train()
-    facts = _facts(args, model, trainer, {"train": len(training), "validation": len(validation)})
+    model = build_model(args, training.like if isinstance(training, StreamedExamples) else training)
+    trainer = EMTrainer(model, _training_arguments(args, show_progress), training, validation)
+    trainer.train(resume_from_checkpoint=resuming)
+    facts = _facts(args, trainer, {"train": trainer.micrographs, "validation": len(validation)})
     if trainer.is_world_process_zero():
-        write_text(output / "finetuning.json", json.dumps(facts, indent=1))
-        write_text(output / "README.md", finetuned_card(facts))
-        write_test_tensors(model, output)
-        plot_curves({facts["start"]: trainer.curve}, output / "curve.png")
+        _write_folder(trainer, args, facts)
     return facts
 
 
-def _facts(
-    args: FinetuneArguments, model: EMPreTrainedModel, trainer: EMTrainer, images: dict[str, int]
-) -> dict[str, Any]:
+def _write_folder(trainer: EMTrainer, args: FinetuneArguments, facts: dict[str, Any]) -> None:
+    """Complete the folder that the trainer began; checkpoints have served."""
+    output = Path(args.output)
+    if args.merge:
+        trainer.merge_adapter()
+        trainer.save_model(str(output))
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (output / name).unlink()
+    write_text(output / "README.md", finetuned_card(facts))
+    # of the model as users will load it, additions of LoRA merged
+    write_test_tensors(TASKS[args.task].from_pretrained(output), output)
+    plot_curves({facts["start"]: trainer.curve}, output / "curve.png", TASKS[args.task].figure_of_merit)
+    write_text(output / FACTS, json.dumps(facts, indent=1))
+    for checkpoint in checkpoints(output):
+        shutil.rmtree(checkpoint)
+
+
+def _facts(args: FinetuneArguments, trainer: EMTrainer, images: dict[str, int | None]) -> dict[str, Any]:
     """Return what the card and `finetuning.json` tell of the run."""
-    settings = ("task", "steps", "batch_size", "crop", "learning_rate", "seed")
+    settings = ["task", "degrade", "steps", "batch_size", "gradient_accumulation_steps", "crop", "learning_rate"]
+    settings += ["freeze", "lora", "class_weights", "intensity_jitter", "residual", "seed"]
+    model: Any = trainer.model
+    merit, sign = model.figure_of_merit, 1 if model.greater_is_better else -1
     return {
-        **{name: getattr(args, name) for name in settings},
+        **{name: value for name, value in asdict(args).items() if name in settings},
+        "backbone_lr_scale": trainer.args.backbone_lr_scale,
         "start": args.model or f"random {args.scratch}",
         "generator": model.config.generator,
+        "scale": model.scale,
         "data": Path(args.data).resolve().name,
         "images": images,
+        "processes": trainer.args.world_size,
         "precision": "bf16" if trainer.args.bf16 else "fp32",
         "seconds": trainer.curve[-1]["seconds"],
-        "best": max(trainer.curve, key=lambda entry: entry["dice"]),
+        "figure_of_merit": merit,
+        "best": max(trainer.curve, key=lambda entry: sign * entry[merit]),
     }

@@ -1,5 +1,8 @@
-"""Losses of pretraining (adversarial) and of fine-tuning (cross-entropy + Dice)."""
+"""Losses of pretraining (adversarial) and of fine-tuning (cross-entropy + Dice; L1 + L2)."""
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -58,14 +61,30 @@ def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = -100, smooth: 
     return 1 - dice[present].mean() if present.any() else logits.sum() * 0.0
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, labels: Tensor, class_weights: Sequence[float] | None = None, ignore_index: int = -100
+) -> Tensor:
     """Return cross-entropy + Dice loss; cross-entropy gives every pixel a gradient, Dice keeps rare classes in sight.
 
     Args:
         logits: (B, K, H, W).
         labels: (B, H, W), int64.
+        class_weights: of each class in the cross-entropy, which is the weighted mean over the pixels.
         ignore_index: label of pixels without truth.
     """
-    counted = (labels != ignore_index).sum().clamp_min(1)
-    cross_entropy = F.cross_entropy(logits.float(), labels, ignore_index=ignore_index, reduction="sum") / counted
-    return cross_entropy + dice_loss(logits, labels, ignore_index)
+    weights = torch.ones(logits.shape[1]) if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+    weights = weights.to(logits.device)
+    total = F.cross_entropy(logits.float(), labels, weights, ignore_index=ignore_index, reduction="sum")
+    counted = (weights[labels.clamp_min(0)] * (labels != ignore_index)).sum()
+    # no pixel with truth: a loss of 0
+    return total / counted.clamp_min(torch.finfo(torch.float32).tiny) + dice_loss(logits, labels, ignore_index)
+
+
+def restoration_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Return L1 + L2, the loss of Kazimi et al. 2024 (arXiv:2402.18286) for restoration.
+
+    Args:
+        output: (B, 1, H, W) network values.
+        target: likewise.
+    """
+    return F.l1_loss(output.float(), target.float()) + F.mse_loss(output.float(), target.float())

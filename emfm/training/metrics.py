@@ -1,32 +1,47 @@
-"""Figures of merit: Dice and IoU from summed counts, L1 and PSNR with a stated data range."""
+"""Figures of merit: Dice, IoU and boundary F1 from summed counts; L1, PSNR and SSIM with a stated data range."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from emfm.errors import EMError
+from emfm.processing import EMImageProcessor
 
 BACKGROUND = "background"
+# Two boundaries this many pixels apart, along rows, columns or diagonals, still count as the same.
+BOUNDARY_TOLERANCE = 2
+DATA_RANGE = "the distance between the target's 1st and 99th percentile is 1"
+SMALLEST_SSIM = 11
 
 
 @dataclass
-class SegmentationCounts:
-    """Counts of (true class, predicted class) over all pixels of a set; every figure follows from them.
+class SegmentationMetrics:
+    """Counts over all pixels of a set; every figure follows from them.
 
     Summing before dividing weighs each pixel alike, so an image in which a rare class is absent does not decide.
 
     Args:
         id2label: class index: class name. The means leave out a class named "background".
+
+    Attributes:
+        totals: `counts` (K, K) of (true class, predicted class), and `boundaries` (K, 4): predicted boundary pixels
+            near a true boundary, all predicted ones, true ones near a predicted boundary, all true ones; `images`.
+            Those of several processes may be added up.
     """
 
     id2label: dict[int, str]
-    counts: Tensor = field(init=False)
-    images: int = field(init=False, default=0)
+    totals: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self):
-        self.counts = torch.zeros(len(self.id2label), len(self.id2label), dtype=torch.int64)
+        classes = len(self.id2label)
+        shapes = {"counts": (classes, classes), "boundaries": (classes, 4), "images": ()}
+        self.totals = {name: torch.zeros(shape, dtype=torch.int64) for name, shape in shapes.items()}
 
     def add(self, predicted: np.ndarray, truth: np.ndarray) -> None:
         """Count one image.
@@ -35,42 +50,118 @@ class SegmentationCounts:
             predicted: (H, W) class indices.
             truth: (H, W) class indices; negative values take no part.
         """
-        self.images += 1
-        self.counts += multiclass_confusion_matrix(
-            torch.from_numpy(np.ascontiguousarray(predicted, dtype=np.int64)),
-            torch.from_numpy(np.ascontiguousarray(np.where(truth < 0, -1, truth), dtype=np.int64)),
-            num_classes=len(self.id2label),
-            ignore_index=-1,
+        found = torch.from_numpy(np.ascontiguousarray(predicted, dtype=np.int64))
+        wanted = torch.from_numpy(np.ascontiguousarray(np.where(truth < 0, -1, truth), dtype=np.int64))
+        self.totals["images"] += 1
+        self.totals["counts"] += multiclass_confusion_matrix(
+            found, wanted, num_classes=len(self.id2label), ignore_index=-1
         )
+        known = wanted >= 0
+        for index in self.id2label:
+            edges = [_boundary(classes == index) & known for classes in (found, wanted)]
+            near = [_widened(edge) for edge in edges]
+            counted = (edges[0] & near[1], edges[0], edges[1] & near[0], edges[1])
+            self.totals["boundaries"][index] += torch.stack([pixels.sum() for pixels in counted])
 
     def result(self) -> dict[str, Any]:
-        """Return `dice` and `iou` (means over the classes but background), `per_class`, and `n`, the images.
+        """Return `dice`, `iou`, `boundary_f1` (means over the classes but background), `per_class`, and `n` images.
 
         A class with no pixel in truth or prediction has no figure (None) and takes no part in the mean.
         """
-        hits = self.counts.diagonal().double()
-        true, predicted = self.counts.sum(dim=1).double(), self.counts.sum(dim=0).double()
-        per_class: dict[str, dict[str, float | None]] = {}
-        for index, label in self.id2label.items():
-            total = float(true[index] + predicted[index])
-            hit = float(hits[index])
-            known = total > 0
-            per_class[label] = {
-                "dice": 2 * hit / total if known else None,
-                "iou": hit / (total - hit) if known else None,
-            }
+        per_class = {label: self._of_class(index) for index, label in self.id2label.items()}
+        means = {name: _mean_over_foreground(per_class, name) for name in ("dice", "iou", "boundary_f1")}
+        return {**means, "per_class": per_class, "n": int(self.totals["images"])}
+
+    def majority(self) -> dict[str, Any]:
+        """Return the same figures for the best answer that needs no network: one class for every pixel."""
+        true = self.totals["counts"].sum(dim=1)
+        answers = []
+        for index in self.id2label:
+            constant = SegmentationMetrics(self.id2label)
+            constant.totals["counts"][:, index] = true
+            constant.totals["images"] += self.totals["images"]
+            constant.totals["boundaries"][:, 2:] = self.totals["boundaries"][:, 2:] * torch.tensor([0, 1])
+            answers.append(constant.result())
+        return max(answers, key=lambda answer: answer["dice"])
+
+    def _of_class(self, index: int) -> dict[str, float | None]:
+        counts = self.totals["counts"]
+        hit, total = float(counts[index, index]), float(counts[index].sum() + counts[:, index].sum())
+        close, found, reached, wanted = (float(number) for number in self.totals["boundaries"][index])
+        precision, recall = close / max(found, 1.0), reached / max(wanted, 1.0)
         return {
-            "dice": _mean_over_foreground(per_class, "dice"),
-            "iou": _mean_over_foreground(per_class, "iou"),
-            "per_class": per_class,
-            "n": self.images,
+            "dice": 2 * hit / total if total else None,
+            "iou": hit / (total - hit) if total else None,
+            "boundary_f1": 2 * precision * recall / max(precision + recall, 1e-12) if found + wanted else None,
         }
+
+
+def _boundary(region: Tensor) -> Tensor:
+    """Return the pixels (H, W) of a region with a neighbour outside of it; the image's border is no boundary."""
+    outside = (~region).float()[None, None]
+    return region & (F.max_pool2d(outside, 3, stride=1, padding=1)[0, 0] > 0)
+
+
+def _widened(edge: Tensor) -> Tensor:
+    side = 2 * BOUNDARY_TOLERANCE + 1
+    return F.max_pool2d(edge.float()[None, None], side, stride=1, padding=BOUNDARY_TOLERANCE)[0, 0] > 0
 
 
 def _mean_over_foreground(per_class: dict[str, dict[str, float | None]], figure: str) -> float:
     foreground = [value[figure] for label, value in per_class.items() if label.lower() != BACKGROUND]
     values = [value for value in foreground if value is not None]
     return float(np.mean(values)) if values else 0.0
+
+
+@dataclass
+class RestorationMetrics:
+    """L1, PSNR and SSIM, each the mean over the images of a set.
+
+    Each image is measured in units of its target's contrast: the distance between the target's 1st and 99th percentile
+    is 1, which is also the data range of PSNR and SSIM. So images of any bit depth can be averaged.
+
+    Attributes:
+        totals: `l1`, `psnr`, `ssim`, summed over the images, and their number `images`.
+    """
+
+    totals: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self):
+        self.totals = {name: torch.zeros((), dtype=torch.float64) for name in ("l1", "psnr", "ssim", "images")}
+
+    def add(self, output: np.ndarray, target: np.ndarray) -> None:
+        """Measure one image.
+
+        Args:
+            output: (H, W) in the target's units.
+            target: (H, W).
+
+        Raises:
+            EMError: the sizes differ, or are too small for SSIM.
+        """
+        if output.shape != target.shape or min(target.shape) < SMALLEST_SSIM:
+            raise EMError(
+                f"an output of {output.shape} and a target of {target.shape} pixels: expected the same size, at least "
+                f"{SMALLEST_SSIM} a side"
+            )
+        statistics = EMImageProcessor().statistics(target)
+        found, wanted = (
+            torch.from_numpy((np.asarray(image, dtype=np.float64) - statistics.offset) / (2 * statistics.scale))
+            for image in (output, target)
+        )
+        pair = found.float()[None, None], wanted.float()[None, None]
+        self.totals["images"] += 1
+        self.totals["l1"] += l1(found, wanted)
+        self.totals["psnr"] += psnr(found, wanted, 1.0)
+        similarity = structural_similarity_index_measure(*pair, data_range=1.0)
+        assert isinstance(similarity, Tensor)
+        self.totals["ssim"] += similarity
+
+    def result(self) -> dict[str, Any]:
+        """Return `l1`, `psnr` (dB), `ssim`, the `data_range` in words, and `n`, the images."""
+        images = float(self.totals["images"])
+        means = {name: float(self.totals[name]) / max(images, 1.0) for name in ("l1", "psnr", "ssim")}
+        return {**means, "data_range": DATA_RANGE, "n": int(images)}
 
 
 def l1(output: Tensor, target: Tensor) -> float:
@@ -87,4 +178,4 @@ def psnr(output: Tensor, target: Tensor, data_range: float = 2.0) -> float:
         data_range: the distance that counts as the peak; 2 for network values, whose percentiles lie at -1 and +1.
     """
     error = float((output.double() - target.double()).square().mean())
-    return float(10 * np.log10(data_range**2 / max(error, 1e-20)))
+    return float(10 * np.log10(data_range**2 / max(error, 1e-20)))  # finite for equal images, unlike torchmetrics' own

@@ -7,136 +7,167 @@ user will, and goes into `curve.json`. The best model by validation is kept in t
 import json
 import shutil
 import time
-from collections.abc import Sized
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler, Subset
-from transformers import Trainer, TrainingArguments
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, SequentialSampler, Subset
+from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from emfm.data.datasets import LabelledMicrographs
+from emfm.data.croppers import new_cropper
+from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
 from emfm.data.io import write_text
-from emfm.data.patches import LabelledCrops
+from emfm.data.streamed_examples import StreamedExamples
+from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
 from emfm.errors import EMError
-from emfm.inference.predict import DEFAULT_TILE, predict
-from emfm.modeling import EMPreTrainedModel
+from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
+from emfm.training.evaluate import check_data, measure
+from emfm.training.freezing import freeze
+from emfm.training.lora import add_lora, merge, save_adapter
+from emfm.training.trainer_arguments import EMTrainingArguments
+from emfm.training.trainer_state import last_checkpoint, load_optimizer, load_state, load_tensors, save_state
 
-EVALUATIONS = 10
 CALIBRATION_CROPS = 64
-
-
-def bf16_units() -> bool:
-    """Tell whether the device computes bfloat16 in hardware: a recent GPU, or a CPU with AMX or AVX512-BF16."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-@dataclass
-class EMTrainingArguments(TrainingArguments):
-    """TrainingArguments with defaults for segmentation from few labelled micrographs.
-
-    Every argument of transformers' TrainingArguments works too. Evaluation runs on the whole validation micrographs,
-    before the first step and then every tenth of the steps.
-    """
-
-    output_dir: str | None = "finetuned"
-    max_steps: int = 300
-    per_device_train_batch_size: int = 8
-    learning_rate: float = 1e-3
-    warmup_steps: float = 0.05  # a share of all steps
-    lr_scheduler_type: str = "cosine"
-    weight_decay: float = 1e-4
-    crop: int = field(default=256, metadata={"help": "side of a training crop in pixels"})
-    precision: str = field(default="auto", metadata={"help": "auto, fp32 or bf16; auto is bf16 where hardware has it"})
-    eval_strategy: str = "steps"
-    eval_on_start: bool = True
-    save_strategy: str = "no"  # the best model is written by EMTrainer itself, without pickle
-    logging_strategy: str = "no"
-    report_to: str | None = "none"
-    remove_unused_columns: bool = False
-    dataloader_pin_memory: bool = field(default_factory=torch.cuda.is_available)
-
-    def __post_init__(self):
-        if self.max_steps < 1:
-            raise EMError(f"max_steps is {self.max_steps}; expected at least 1")
-        if self.crop < 16:
-            raise EMError(f"crop is {self.crop} px; expected at least 16")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise EMError(f"precision is '{self.precision}'; expected auto, fp32 or bf16")
-        self.bf16 = self.bf16 or self.precision == "bf16" or (self.precision == "auto" and bf16_units())
-        # transformers takes bf16 on a CPU only when told that the CPU is meant
-        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        if self.eval_steps is None:
-            self.eval_steps = max(1, self.max_steps // EVALUATIONS)
-        super().__post_init__()
+# Of a stream of pairs so many tell the units of the targets.
+UNIT_SAMPLE = 32
+ModelWeights = dict[str, Tensor]
 
 
 class _Progress(ProgressCallback):
-    """One bar with the latest validation Dice beside it, instead of a printed dict per log."""
+    """One bar with the latest validation figure beside it, instead of a printed dict per log."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if self.training_bar is not None and logs and "eval_dice" in logs:
-            self.training_bar.set_postfix(dice=f"{logs['eval_dice']:.3f}")
+        name = f"eval_{args.metric_for_best_model}"
+        if self.training_bar is not None and logs and name in logs:
+            self.training_bar.set_postfix({args.metric_for_best_model: f"{logs[name]:.4f}"})
 
 
 class EMTrainer(Trainer):
-    """Fine-tunes a model on labelled micrographs.
+    """Fine-tunes a model on micrographs with masks or targets.
 
     Args:
         model: a task model, such as `EMForSemanticSegmentation`.
         args: training arguments.
-        train_dataset: labelled micrographs, or a dataset of `pixel_values` and `labels`.
-        eval_dataset: labelled micrographs for validation.
+        train_dataset: what `load_em_dataset` returned, streamed or not; or a dataset of `pixel_values` and `labels`.
+        eval_dataset: what `load_em_dataset` returned, for validation.
         **kwargs: further arguments of transformers' Trainer.
 
     Attributes:
         curve: one entry per evaluation: step, epoch, seconds of training, metrics. Also in `curve.json`.
+        adapter: PEFT's view of the model, with `args.lora`, until it is merged.
+
+    Raises:
+        EMError: the data do not fit the model, or the arguments do not fit each other.
     """
+
+    args: EMTrainingArguments
+    model: Any
 
     def __init__(
         self,
-        model: EMPreTrainedModel,
+        model: EMTaskModel,
         args: EMTrainingArguments,
-        train_dataset: LabelledMicrographs | Dataset,
-        eval_dataset: LabelledMicrographs,
+        train_dataset: Examples | StreamedExamples | Dataset,
+        eval_dataset: Examples,
         **kwargs: Any,
     ):
-        crops = train_dataset
-        if isinstance(train_dataset, LabelledMicrographs):
-            count = args.max_steps * self._crops_per_step(args)
-            crops = LabelledCrops(train_dataset, model.processor, args.crop, count, args.seed)
+        if not isinstance(eval_dataset, Examples):
+            raise EMError("validation needs micrographs in memory; of a stream take some: .take(16)")
+        check_data(model, eval_dataset, "the validation data")
+        eval_dataset = eval_dataset.pairs() if isinstance(eval_dataset, CleanMicrographs) else eval_dataset
+        self.micrographs = len(train_dataset) if isinstance(train_dataset, Examples) else None
+        self._frozen = freeze(model, args.freeze)
+        self.adapter = None
+        if args.lora:
+            if not model.name_or_path:
+                raise EMError("LoRA adds to pretrained weights; this model has random ones: use from_pretrained")
+            self.adapter = add_lora(model, args.lora, model.name_or_path)
+            self._frozen = [model.trunk]
+        args.metric_for_best_model, args.greater_is_better = model.figure_of_merit, model.greater_is_better
+        crops = _crops(model, args, train_dataset)
         model.to(memory_format=model.memory_format)
         super().__init__(model=model, args=args, train_dataset=crops, eval_dataset=eval_dataset, **kwargs)
-        self.micrographs = len(train_dataset) if isinstance(train_dataset, Sized) else 1
+        # the losses are means already: with accumulated gradients they are averaged, not summed
+        self.model_accepts_loss_kwargs = False
         self.curve: list[dict[str, Any]] = []
-        self._best: dict[str, torch.Tensor] = {}
+        self._best: ModelWeights = {}
         self._seconds_evaluating = 0.0
         self._started = time.perf_counter()
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         if not args.disable_tqdm:
             self.add_callback(_Progress)
-
-    @staticmethod
-    def _crops_per_step(args: EMTrainingArguments) -> int:
-        return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        if args.early_stopping:
+            self.add_callback(EarlyStoppingCallback(args.early_stopping))
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
-        if isinstance(dataset, LabelledCrops):
+        if isinstance(dataset, TrainingCrops):
             return SequentialSampler(dataset)  # these crops are random by their index already
         return super()._get_train_sampler(train_dataset)
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, then load the best weights by validation back into the model; returns transformers' TrainOutput."""
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the loader of training crops; those of a stream are shared among processes where they are read."""
+        if not isinstance(self.train_dataset, StreamedTrainingCrops):
+            return super().get_train_dataloader()
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self.args.train_batch_size,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Return the optimiser: the trunk at `backbone_lr_scale` times the rate, norms and biases without decay."""
+        if self.optimizer is None:
+            decaying = set(self.get_decay_parameter_names(self.model))
+            groups: dict[tuple[bool, bool], list[Tensor]] = {}
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    groups.setdefault((name.startswith("trunk."), name in decaying), []).append(parameter)
+            cls, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            rate = self.args.learning_rate
+            self.optimizer = cls(
+                [
+                    {
+                        "params": parameters,
+                        "lr": rate * (self.args.backbone_lr_scale if in_trunk else 1.0),
+                        "weight_decay": self.args.weight_decay if decays else 0.0,
+                    }
+                    for (in_trunk, decays), parameters in groups.items()
+                ],
+                **settings,
+            )
+        return self.optimizer
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the loss of a batch; frozen parts are kept in evaluation mode, so that their statistics stay."""
+        for module in self._frozen:
+            module.eval()
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Train, then load the best weights by validation back into the model; returns transformers' TrainOutput.
+
+        Args:
+            resume_from_checkpoint: True for the newest whole checkpoint of the output folder, or the path of one. The
+                run then ends with the same weights as if it had not been interrupted.
+            **kwargs: as in transformers.
+
+        Raises:
+            EMError: there is no whole checkpoint, or it belongs to a run with other settings.
+        """
         self._started, self._seconds_evaluating = time.perf_counter(), 0.0
-        output = super().train(*args, **kwargs)
+        if resume_from_checkpoint:
+            found = last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
+            self.curve, self._best, seconds = load_state(self, Path(found))
+            self._started -= seconds
+            self.args.eval_on_start = False  # it was
+            resume_from_checkpoint = str(found)
+        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         # Accelerate leaves its bf16 wrapper on forward; from here on the model computes in its own precision again
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self._best:
@@ -145,17 +176,17 @@ class EMTrainer(Trainer):
 
     def evaluate(
         self,
-        eval_dataset: LabelledMicrographs | None = None,
+        eval_dataset: LabelledMicrographs | PairedMicrographs | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Predict whole micrographs and return `<prefix>_dice` and `<prefix>_iou`; processes share the micrographs."""
+        """Predict whole micrographs and return the metrics as `<prefix>_<name>`; processes share the micrographs."""
         started = time.perf_counter()
         model = self.accelerator.unwrap_model(self.model)
-        if self.is_in_train and isinstance(self.train_dataset, LabelledCrops):
+        if self.is_in_train:
             self._recalibrate(model)
         result = self._measure(model, eval_dataset or self.eval_dataset)
-        metrics = {f"{metric_key_prefix}_{name}": result[name] for name in ("dice", "iou")}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in result.items() if isinstance(value, float)}
         self._seconds_evaluating += time.perf_counter() - started
         if self.is_in_train:
             self._record(model, result)
@@ -163,42 +194,100 @@ class EMTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _measure(self, model: EMPreTrainedModel, data: LabelledMicrographs) -> dict[str, Any]:
+    def _measure(self, model: EMTaskModel, data: LabelledMicrographs | PairedMicrographs) -> dict[str, Any]:
         metrics = model.new_metrics()
-        for index in range(self.args.process_index, len(data), self.args.world_size):
-            metrics.add(predict(model, data.images[index], tile=DEFAULT_TILE).output, data.masks[index])
+        measure(model, data, range(self.args.process_index, len(data), self.args.world_size), metrics)
         if self.args.world_size > 1:
-            metrics.counts = self.accelerator.reduce(metrics.counts.to(self.args.device)).cpu()
-            metrics.images = len(data)
+            moved = {name: total.to(self.args.device) for name, total in metrics.totals.items()}
+            metrics.totals = {name: total.cpu() for name, total in self.accelerator.reduce(moved).items()}
         return metrics.result()
 
-    def _recalibrate(self, model: EMPreTrainedModel) -> None:
+    def _recalibrate(self, model: EMTaskModel) -> None:
+        if isinstance(self.train_dataset, IterableDataset):
+            return
         crops = Subset(self.train_dataset, range(min(CALIBRATION_CROPS, len(self.train_dataset))))
         loader = DataLoader(crops, batch_size=self.args.per_device_train_batch_size)
         with self.compute_loss_context_manager():
-            recalibrate_batch_norm(model, (batch["pixel_values"].to(self.args.device) for batch in loader))
+            batches = (batch["pixel_values"].to(self.args.device) for batch in loader)
+            recalibrate_batch_norm(model, batches, self._frozen)
 
-    def _record(self, model: EMPreTrainedModel, result: dict[str, Any]) -> None:
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, without evaluations."""
+        return time.perf_counter() - self._started - self._seconds_evaluating
+
+    def _record(self, model: EMTaskModel, result: dict[str, Any]) -> None:
         """Extend the curve; where the model is the best so far, write it to the output folder."""
-        step = self.state.global_step
-        seconds = time.perf_counter() - self._started - self._seconds_evaluating
-        epoch = step * self._crops_per_step(self.args) / self.micrographs
-        best = max((entry["dice"] for entry in self.curve), default=-1.0)
-        self.curve.append({"step": step, "epoch": round(epoch, 3), "seconds": round(seconds, 2), **result})
-        if result["dice"] > best:
+        step, merit = self.state.global_step, model.figure_of_merit
+        crops = step * _crops_per_step(self.args)
+        epoch = None if self.micrographs is None else round(crops / self.micrographs, 3)
+        sign = 1 if model.greater_is_better else -1
+        best = max((sign * entry[merit] for entry in self.curve), default=-float("inf"))
+        self.curve.append({"step": step, "epoch": epoch, "seconds": round(self.seconds, 2), **result})
+        better = sign * result[merit] > best
+        if better:
             self._best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
         if self.is_world_process_zero():
             output = Path(self.args.output_dir)
-            if result["dice"] > best:
+            if better:
                 self.save_model(str(output))
             write_text(output / "curve.json", json.dumps(self.curve, indent=1))
+
+    def merge_adapter(self) -> None:
+        """Add LoRA's additions to the weights; what is saved from now on is a plain model."""
+        if self.adapter is not None:
+            self.model = merge(self.adapter)
+            self.adapter = None
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Write the model folder file by file, each whole; transformers would add a pickle of its arguments."""
         output = Path(output_dir or self.args.output_dir)
         temporary = output / ".model.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        self.accelerator.unwrap_model(self.model).save_pretrained(temporary)
+        model = self.accelerator.unwrap_model(self.model)
+        if self.adapter is None:
+            model.save_pretrained(temporary)
+        else:
+            save_adapter(self.adapter, model, temporary)
         for file in temporary.iterdir():
             file.replace(output / file.name)
         temporary.rmdir()
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.args.should_save:
+            save_state(self, Path(output_dir), self._best)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        weights = load_tensors(Path(resume_from_checkpoint), "model")
+        (model or self.model).load_state_dict(weights)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_optimizer(self, Path(checkpoint))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Do nothing: crops follow from (seed, epoch, index), and no layer draws random numbers."""
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Do nothing, see above."""
+
+
+def _crops_per_step(args: EMTrainingArguments) -> int:
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
+def _crops(model: EMTaskModel, args: EMTrainingArguments, data: Any) -> Any:
+    """Return training crops of micrographs; a dataset of batches as it is."""
+    if not isinstance(data, (Examples, StreamedExamples)):
+        return data
+    kind = data.like if isinstance(data, StreamedExamples) else data
+    check_data(model, kind, "the training data")
+    units = (1.0, 0.0)
+    sample = data.take(UNIT_SAMPLE) if isinstance(data, StreamedExamples) else data
+    if isinstance(sample, PairedMicrographs):
+        units = sample.target_units()
+        model.config.target_units = None if units == (1.0, 0.0) else list(units)
+    cropper = new_cropper(kind, model.processor, args.crop, args.intensity_jitter, units)
+    if isinstance(data, StreamedExamples):
+        return StreamedTrainingCrops(data, cropper, args.seed, (args.process_index, args.world_size))
+    return TrainingCrops(data, cropper, args.max_steps * _crops_per_step(args), args.seed)

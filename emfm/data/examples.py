@@ -1,0 +1,165 @@
+"""Micrographs with what a network shall make of them: class maps, or target images."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+
+from emfm.data.restoration_pairs import Degradation, check_degradable
+from emfm.errors import EMError
+
+# A pixel with this class index has no truth: it takes part in no loss and no figure.
+IGNORED = -100
+# Pixels of a split from which the relation between the units of inputs and targets is found.
+UNIT_SAMPLE = 200_000
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Micrographs in memory.
+
+    Attributes:
+        images: (H, W) arrays in the files' own dtype.
+        names: file names.
+        pixel_sizes: nm per pixel of each image, None where the file does not say.
+    """
+
+    images: list[np.ndarray]
+    names: list[str]
+    pixel_sizes: list[float | None]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, count: int, seed: int = 0) -> Self:
+        """Return `count` of the micrographs, drawn by `seed`; the first n of one seed are among its first n + 1.
+
+        Raises:
+            EMError: there are fewer.
+        """
+        if not 1 <= count <= len(self):
+            raise EMError(f"{count} images were asked for; the split has {len(self)}: choose 1 to {len(self)}")
+        return self._pick(np.random.default_rng(seed).permutation(len(self))[:count])
+
+    def part(self, start: int, stop: int) -> Self:
+        """Return the micrographs `start` to `stop - 1`."""
+        return self._pick(range(start, stop))
+
+    def _pick(self, indices: Iterable[int]) -> Self:
+        chosen = list(indices)
+        lists = [field.name for field in fields(self) if isinstance(getattr(self, field.name), list)]
+        changes: dict[str, Any] = {name: [getattr(self, name)[i] for i in chosen] for name in lists}
+        return replace(self, **changes)
+
+    def truth(self, index: int) -> np.ndarray:
+        """Return what the network shall make of micrograph `index`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LabelledMicrographs(Examples):
+    """Micrographs with class maps.
+
+    Attributes:
+        masks: (H, W) int16 class indices 0..K-1, each of its image's size; -100 where there is no truth.
+        id2label: class index: class name.
+    """
+
+    masks: list[np.ndarray]
+    id2label: dict[int, str]
+
+    def truth(self, index: int) -> np.ndarray:
+        """Return the class map of micrograph `index`."""
+        return self.masks[index]
+
+    def balanced_weights(self) -> list[float]:
+        """Return a weight for each class, the inverse of its share of the pixels, with a mean of 1 over the pixels.
+
+        A class that does not occur gets the weight 1.
+        """
+        counts = np.zeros(len(self.id2label))
+        for mask in self.masks:
+            counts += np.bincount(mask[mask >= 0].ravel(), minlength=len(counts))
+        present = np.count_nonzero(counts)
+        return [float(counts.sum() / (present * count)) if count else 1.0 for count in counts]
+
+
+@dataclass(frozen=True)
+class PairedMicrographs(Examples):
+    """Micrographs with target images.
+
+    Attributes:
+        targets: (H * scale, W * scale) arrays.
+        scale: target pixels per image pixel and axis, above 1 for super-resolution.
+    """
+
+    targets: list[np.ndarray]
+    scale: int = 1
+
+    def truth(self, index: int) -> np.ndarray:
+        """Return the target of micrograph `index`."""
+        return self.targets[index]
+
+    def target_units(self) -> tuple[float, float]:
+        """Return (gain, offset) that turn a target's value into the image's units: `gain * value + offset`.
+
+        Targets are usually in their image's own units: (1, 0). Where they are not, say floats from 0 to 1 beside
+        16-bit counts, the relation is the least-squares line of image values over target values, which noise of zero
+        mean does not bend. A slope between 1/2 and 2 counts as the same units: a background or a blur changes it, too.
+        """
+        target, image = (np.concatenate(parts) for parts in zip(*map(self._sample, range(len(self))), strict=True))
+        spread = float(np.var(target))
+        if spread == 0:
+            return 1.0, 0.0
+        gain = float(np.mean((target - target.mean()) * (image - image.mean()))) / spread
+        if gain <= 0 or 0.5 <= gain <= 2:
+            return 1.0, 0.0
+        return gain, float(image.mean() - gain * target.mean())
+
+    def _sample(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return values of target and image at the same places."""
+        image, target = self.images[index], self.targets[index][:: self.scale, :: self.scale]
+        stride = max(1, int(np.sqrt(image.size * len(self) / UNIT_SAMPLE)))
+        return (
+            np.asarray(target[::stride, ::stride], dtype=np.float64).ravel(),
+            np.asarray(image[::stride, ::stride], dtype=np.float64).ravel(),
+        )
+
+
+@dataclass(frozen=True)
+class CleanMicrographs(Examples):
+    """Clean micrographs from which pairs are made: a new damage for every training crop.
+
+    Attributes:
+        degradation: what is done to them.
+    """
+
+    degradation: Degradation
+
+    def __post_init__(self):
+        for image, name in zip(self.images, self.names, strict=True):
+            check_degradable(image, name, self.degradation)
+
+    @property
+    def scale(self) -> int:
+        """Target pixels per image pixel and axis."""
+        return self.degradation.scale
+
+    def truth(self, index: int) -> np.ndarray:
+        """Return the clean micrograph."""
+        return self.images[index]
+
+    def pairs(self) -> PairedMicrographs:
+        """Return whole micrographs, each damaged once, always in the same way, with the clean ones as targets.
+
+        Damaged images are float32 in the clean micrograph's units, not cut off at the limits of its dtype. Where the
+        degradation makes pixels larger, up to `scale - 1` rows and columns at the lower right are left out.
+        """
+        damaged = [self.degradation.whole(image, index) for index, image in enumerate(self.images)]
+        targets = [
+            image[: part.shape[0] * self.scale, : part.shape[1] * self.scale]
+            for image, part in zip(self.images, damaged, strict=True)
+        ]
+        sizes = [size if size is None else size * self.scale for size in self.pixel_sizes]
+        return PairedMicrographs(damaged, self.names, sizes, targets, self.scale)

@@ -1,0 +1,101 @@
+"""Folders to fine-tune from: `images/` with `masks/` or `targets/` of the same file names, `splits.json`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from emfm.data.classes import GreyValues, read_json_object, read_labels, values_as_classes
+from emfm.data.io import SUFFIXES, Micrograph, list_micrographs, read_micrograph
+from emfm.errors import EMError, nearest
+
+TRUTHS = ("masks", "targets")
+
+
+def folder_truth(folder: Path) -> str:
+    """Return which truth a folder holds, "masks" or "targets".
+
+    Raises:
+        EMError: it has none, or both.
+    """
+    for part in (folder, folder / "images"):
+        if not part.is_dir():
+            raise EMError(
+                f"there is no folder {part}; a labelled folder holds images/ and masks/ of the same file names, a "
+                "paired one images/ and targets/"
+            )
+    found = [truth for truth in TRUTHS if (folder / truth).is_dir()]
+    if len(found) == 2:
+        raise EMError(f"{folder} holds masks/ and targets/: say which with truth='masks' or truth='targets'")
+    if not found:
+        raise EMError(
+            f"there is no folder {folder / 'masks'} (segmentation) or {folder / 'targets'} (restoration) beside "
+            "images/; pairs can also be made from clean images with --degrade"
+        )
+    return found[0]
+
+
+def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tuple[Micrograph, Micrograph | None, str]]:
+    """Return an iterator over micrograph, its truth, and the path of the truth, of one split.
+
+    Args:
+        folder: to read.
+        split: which list of `splits.json`; without that file every image belongs to "train".
+        truth: "masks", "targets", or None for the micrographs alone.
+
+    Raises:
+        EMError: a folder, file or split is missing, or a file is broken.
+    """
+    images = folder / "images"
+    if truth is None and not images.is_dir():
+        images = folder  # clean micrographs need no structure
+    for part in (images, *([folder / truth] if truth else [])):
+        if not part.is_dir():
+            raise EMError(f"there is no folder {part}; it holds one file of the same name for each of images/")
+    names = _split_names(folder, images, split)  # at once, so that a missing split is found before anything is read
+    return (_record(folder, images, name, truth) for name in names)
+
+
+def _record(folder: Path, images: Path, name: str, truth: str | None) -> tuple[Micrograph, Micrograph | None, str]:
+    micrograph = read_micrograph(images / name)
+    if truth is None:
+        return micrograph, None, ""
+    path = _truth_path(folder, images, name, truth)
+    return micrograph, read_micrograph(path), str(path)
+
+
+def folder_classes(folder: Path) -> GreyValues:
+    """Return the classes of the masks, from `labels.json` or from the values that they hold."""
+    path = folder / "labels.json"
+    if path.is_file():
+        return read_labels(path)
+    masks = (read_micrograph(file).image for file in list_micrographs(folder / "masks"))
+    return values_as_classes(masks, str(folder / "masks"), str(path))
+
+
+def _split_names(folder: Path, images: Path, split: str) -> list[str]:
+    path = folder / "splits.json"
+    if not path.is_file():
+        if split != "train":
+            raise EMError(
+                f"{folder} has no splits.json, so no split '{split}': write {{\"{split}\": [file names]}} into one"
+            )
+        return [path.relative_to(images).as_posix() for path in list_micrographs(images)]
+    splits = read_json_object(path, '{"train": [file names], "test": [file names]}')
+    names = splits.get(split)
+    if not names:
+        filled = [name for name, listed in splits.items() if listed]
+        raise EMError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise EMError(f"{path}: split '{split}' is {names!r}; expected a list of file names")
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise EMError(f"{path} names {name}; expected paths inside {images}")
+    return names
+
+
+def _truth_path(folder: Path, images: Path, name: str, truth: str) -> Path:
+    """Return the truth of an image: the same name, or the same stem with another lossless suffix."""
+    stem = Path(name).parent / Path(name).stem
+    for candidate in (name, *(f"{stem}{suffix}" for suffix in SUFFIXES if suffix not in (".jpg", ".jpeg"))):
+        if (folder / truth / candidate).is_file():
+            return folder / truth / candidate
+    raise EMError(f"{images / name} has no {truth[:-1]}: expected {folder / truth / name}")

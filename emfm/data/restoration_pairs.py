@@ -1,0 +1,102 @@
+"""Pairs for restoration out of clean micrographs: the damage of pretraining, larger pixels, or a background."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from emfm.data.degradations import Corruption, CorruptionStrength
+from emfm.errors import EMError
+from emfm.processing import EMImageProcessor, IntensityStatistics
+
+# A fine-tuned model must keep contrast, and denoising keeps background and focus: those parts of "dose" are left out.
+STRENGTHS = {
+    "paper": CorruptionStrength(),
+    "dose": CorruptionStrength(inverted=0.0, defocus=(0.0, 0.0), jitter=(0.0, 0.5), background=(0.0, 0.0)),
+    "background": CorruptionStrength(inverted=0.0, defocus=(0.0, 0.0), jitter=(0.0, 0.5), background=(0.3, 1.0)),
+}
+DEGRADATIONS = ("dose", "paper", "downsample", "background")
+SCALES = (2, 4)
+# Epoch of the key of micrographs that are damaged as a whole; training counts from 0.
+WHOLE = -1
+# A mosaic of so many patches a side stands for the whole micrograph when its damaged intensities are measured.
+PATCHES, PATCH = 4, 32
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Turns clean into damaged micrographs, decided by (seed, epoch, index).
+
+    Args:
+        kind: "dose" (counting of few electrons, read-out noise, unsteady scan lines), "paper" (Gaussian blur and
+            noise, as in pretraining), "background" ("dose" on top of a slow background) or "downsample" (pixels of
+            `scale` times the size, each the mean of those that it replaces).
+        scale: 2 or 4 for "downsample", else 1.
+        seed: of the damage.
+    """
+
+    kind: str
+    scale: int = 1
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.kind not in DEGRADATIONS:
+            raise EMError(f"degradation '{self.kind}' is not known; expected one of {', '.join(DEGRADATIONS)}")
+        if self.kind == "downsample" and self.scale not in SCALES:
+            raise EMError(f"scale is {self.scale}; --degrade downsample makes pixels 2 or 4 times larger")
+        if self.kind != "downsample" and self.scale != 1:
+            raise EMError(f"scale is {self.scale}; '{self.kind}' keeps the pixels, only 'downsample' has a scale")
+
+    def __call__(self, clean: np.ndarray, epoch: int, index: int) -> np.ndarray:
+        """Return the damaged image.
+
+        Args:
+            clean: (H, W) float32 network values; sides are multiples of `scale`.
+            epoch: with `index` and the seed it decides strength and noise.
+            index: of the image in the epoch.
+
+        Returns:
+            (H / scale, W / scale) float32, in the same units.
+        """
+        if self.kind == "downsample":
+            height, width = clean.shape
+            blocks = clean.reshape(height // self.scale, self.scale, width // self.scale, self.scale)
+            return blocks.mean(axis=(1, 3), dtype=np.float32)
+        corrupt = Corruption("paper" if self.kind == "paper" else "dose", STRENGTHS[self.kind], self.seed)
+        image = torch.from_numpy(np.ascontiguousarray(clean))[None, None]
+        damaged, _ = corrupt(image, torch.tensor([[epoch, index]]))
+        return damaged[0, 0].numpy()
+
+    def whole(self, image: np.ndarray, index: int) -> np.ndarray:
+        """Return a whole micrograph damaged, float32 in its own units; (H // scale, W // scale) pixels."""
+        statistics = EMImageProcessor().statistics(image)
+        height, width = (length // self.scale * self.scale for length in image.shape)
+        clean = _network_values(image[:height, :width], statistics)
+        return self(clean, WHOLE, index) * np.float32(statistics.scale) + np.float32(statistics.offset)
+
+
+def _network_values(image: np.ndarray, statistics: IntensityStatistics) -> np.ndarray:
+    return ((np.asarray(image, dtype=np.float64) - statistics.offset) / statistics.scale).astype(np.float32)
+
+
+def mosaic(image: np.ndarray) -> np.ndarray:
+    """Return patches from all over a micrograph side by side, 128 x 128 pixels; a small micrograph as it is.
+
+    Damaged like a crop, it tells how the damage changes the percentiles of the whole micrograph, which would take too
+    long to damage anew for every crop.
+    """
+    side = PATCHES * PATCH
+    if min(image.shape) < side:
+        return image[:side, :side]
+    rows, columns = (np.linspace(0, length - PATCH, PATCHES).astype(int) for length in image.shape)
+    return np.block([[image[row : row + PATCH, column : column + PATCH] for column in columns] for row in rows])
+
+
+def check_degradable(image: np.ndarray, name: str, degradation: Degradation) -> None:
+    """Raise an error that names a micrograph too small for the degradation."""
+    smallest = 16 * degradation.scale
+    if min(image.shape) < smallest:
+        raise EMError(
+            f"{name} is {image.shape[0]} x {image.shape[1]} pixels; '{degradation.kind}' needs at least {smallest} a "
+            "side: leave it out"
+        )

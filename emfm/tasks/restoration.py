@@ -1,0 +1,106 @@
+"""What the restoration tasks share: a generator whose output is a better image of the same place."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from emfm.config import EMFoundationConfig
+from emfm.errors import EMError
+from emfm.modeling import ImageOutput
+from emfm.processing import IntensityStatistics
+from emfm.tasks.task import EMTaskModel
+from emfm.training.losses import restoration_loss
+from emfm.training.metrics import RestorationMetrics
+
+# Bicubic interpolation takes the two nearest pixels on each side.
+BICUBIC_REACH = 2
+
+
+class EMForImageRestoration(EMTaskModel):
+    """A pretrained generator, trunk and image head, that is trained on pairs of micrographs and targets.
+
+    Input and output are network values of the input's own statistics, so the output comes back in the micrograph's
+    units and dtype. With `config.residual` the head predicts what is to be added to the input; it then starts from
+    zeros, so that training starts from the input itself. Without, the pretrained image head is trained on.
+    """
+
+    head_name = "image_head"
+    figure_of_merit = "l1"
+    greater_is_better = False
+    truth = "targets"
+    # What `degrade` may make pairs for this task with; the first is the usual one.
+    degradations: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: EMFoundationConfig):
+        super().__init__(config)
+        if config.residual:
+            self.head_name = "residual_head"  # type: ignore[misc]  # of this model alone
+        setattr(self, self.head_name, nn.Conv2d(self.trunk.channels[0], 1, 1))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if self.config.residual and module is getattr(self, self.head_name):
+            init.zeros_(module.weight)
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel and axis."""
+        return self.config.scale
+
+    @property
+    def reach(self) -> int:
+        """How far in input pixels an output pixel can see: the generator's reach, and what interpolation spreads."""
+        return super().reach if self.scale == 1 else -(-super().reach // self.scale) + BICUBIC_REACH
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageOutput:
+        """Restore micrographs.
+
+        Args:
+            pixel_values: (B, 1, H, W) network values, any H and W.
+            labels: (B, 1, H * scale, W * scale) targets in the same units; the loss is L1 + L2, as in Kazimi et al.
+            **kwargs: accepted for transformers' Trainer and pipelines, not used.
+        """
+        image = self.enlarged(pixel_values)
+        reconstruction = getattr(self, self.head_name)(self._full_resolution(image))
+        if self.config.residual:
+            reconstruction = image + reconstruction
+        loss = None if labels is None else restoration_loss(reconstruction, labels)
+        return ImageOutput(loss=loss, reconstruction=reconstruction)
+
+    def enlarged(self, pixel_values: Tensor) -> Tensor:
+        """Return the input at the output's size (B, 1, H * scale, W * scale), by bicubic interpolation."""
+        if self.config.scale == 1:
+            return pixel_values
+        return F.interpolate(pixel_values, scale_factor=self.config.scale, mode="bicubic", align_corners=False)
+
+    @torch.no_grad()
+    def maps(self, pixel_values: Tensor) -> Tensor:
+        """Return the restored images (B, 1, H * scale, W * scale) in network values; tiles may be blended."""
+        return self(pixel_values).reconstruction.float()
+
+    def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
+        """Return the restored micrograph from network values (1, H, W), in the input's units and dtype."""
+        return self.processor.denormalize(maps[0], statistics, dtype)
+
+    def new_metrics(self) -> RestorationMetrics:
+        """Return empty sums for an evaluation; `add(output, target)` and `result()` fill and read them."""
+        return RestorationMetrics()
+
+    def trivial_answer(self, image: np.ndarray) -> np.ndarray:
+        """Return the answer that needs no network: the micrograph (H, W) itself, or its bicubic enlargement."""
+        if self.config.scale == 1:
+            return image
+        return self.enlarged(torch.from_numpy(np.asarray(image, dtype=np.float64))[None, None])[0, 0].numpy()
+
+    @classmethod
+    def check_degradation(cls, degrade: str) -> None:
+        """Raise an error where pairs made in this way would train another task."""
+        if degrade not in cls.degradations:
+            raise EMError(
+                f"'{degrade}' makes no pairs for {cls.__name__}; it takes --degrade {' or '.join(cls.degradations)}"
+            )

@@ -1,0 +1,46 @@
+"""Which part of a model learns: all of it, or the part that few images can afford."""
+
+import re
+
+from torch import nn
+
+from emfm.errors import EMError
+from emfm.modeling import EMPreTrainedModel
+
+EXPECTED = "none, encoder, all-but-head or last:K"
+
+
+def freeze(model: EMPreTrainedModel, what: str) -> list[nn.Module]:
+    """Stop a part of a model from learning.
+
+    A frozen part is left unchanged to the bit, the running statistics of its batch norms included.
+
+    Args:
+        model: its parameters are marked.
+        what: "none"; "encoder": everything down to the coarsest level; "all-but-head": the whole trunk; "last:K": all
+            but the head and the last K blocks of the trunk.
+
+    Returns:
+        The frozen modules, which have to stay in evaluation mode.
+
+    Raises:
+        EMError: the part is unknown, or K does not fit the model.
+    """
+    encoder, decoder = model.trunk.blocks()
+    blocks = [*encoder, *decoder]
+    last = re.fullmatch(r"last:(\d+)", what)
+    if what == "none":
+        frozen = []
+    elif what == "encoder":
+        frozen = encoder
+    elif what == "all-but-head":
+        frozen = blocks
+    elif last:
+        if not 1 <= int(last[1]) <= len(blocks):
+            raise EMError(f"freeze is '{what}'; this trunk has {len(blocks)} blocks: K is 1 to {len(blocks)}")
+        frozen = blocks[: len(blocks) - int(last[1])]
+    else:
+        raise EMError(f"freeze is '{what}'; expected {EXPECTED}")
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen

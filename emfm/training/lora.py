@@ -1,0 +1,50 @@
+"""LoRA (Hu et al. 2021, arXiv:2106.09685) through PEFT: a small addition to frozen weights instead of new weights."""
+
+from pathlib import Path
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from emfm.errors import EMError
+from emfm.modeling import EMPreTrainedModel
+
+
+def add_lora(model: EMPreTrainedModel, rank: int, base: str) -> PeftModel:
+    """Freeze a model and put an addition of low rank beside every convolution of its trunk; the head learns as a whole.
+
+    Args:
+        model: gets the additions in place and goes on working by itself.
+        rank: of the additions, 1 or more.
+        base: name, folder or Hub id of the pretrained weights; loading the adapter needs them again.
+
+    Returns:
+        PEFT's view of the model, which saves the additions alone and merges them.
+    """
+    if rank < 1:
+        raise EMError(f"the rank of LoRA is {rank}; expected at least 1")
+    names = [f"trunk.{name}" for name, module in model.trunk.named_modules() if isinstance(module, nn.Conv2d)]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules=names,
+        modules_to_save=[model.head_name],
+        base_model_name_or_path=base,
+    )
+    model.name_or_path = base  # PEFT writes it down as what the additions belong to
+    return get_peft_model(model, config)
+
+
+def save_adapter(adapter: PeftModel, model: EMPreTrainedModel, folder: str | Path) -> None:
+    """Write additions, head, configuration and processor into a folder that `from_pretrained` takes like any other."""
+    adapter.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    (Path(folder) / "README.md").unlink()  # PEFT's own says nothing
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    model.processor.save_pretrained(folder)
+    for file in Path(folder).iterdir():
+        file.chmod(0o644)
+
+
+def merge(adapter: PeftModel) -> EMPreTrainedModel:
+    """Add the additions to the weights that they stand beside; returns the plain model."""
+    return adapter.merge_and_unload()

@@ -49,7 +49,8 @@ def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tupl
         images = folder  # clean micrographs need no structure
     for part in (images, *([folder / truth] if truth else [])):
         if not part.is_dir():
-            raise EMError(f"there is no folder {part}; it holds one file of the same name for each of images/")
+            more = "; pairs can also be made from clean images with --degrade" if truth == "targets" else ""
+            raise EMError(f"there is no folder {part}; it holds a file of the same name for each of images/{more}")
     names = _split_names(folder, images, split)  # at once, so that a missing split is found before anything is read
     return (_record(folder, images, name, truth) for name in names)
 

@@ -104,7 +104,7 @@ def measure(
     data: LabelledMicrographs | PairedMicrographs,
     indices: Iterable[int],
     metrics: Metrics,
-    tile: int,
+    tile: int = DEFAULT_TILE,
 ) -> None:
     """Predict some micrographs, whole, and add them to the metrics."""
     for index in indices:

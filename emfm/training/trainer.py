@@ -123,11 +123,10 @@ class EMTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return the optimiser: the trunk at `backbone_lr_scale` times the rate, norms and biases without decay."""
         if self.optimizer is None:
-            decaying = set(self.get_decay_parameter_names(self.model))
             groups: dict[tuple[bool, bool], list[Tensor]] = {}
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad:
-                    groups.setdefault((name.startswith("trunk."), name in decaying), []).append(parameter)
+                    groups.setdefault((name.startswith("trunk."), parameter.ndim > 1), []).append(parameter)
             cls, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             rate = self.args.learning_rate
             self.optimizer = cls(
@@ -252,6 +251,12 @@ class EMTrainer(Trainer):
         for file in temporary.iterdir():
             file.replace(output / file.name)
         temporary.rmdir()
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # transformers would keep the best checkpoint and drop the newest, from which a run goes on; the best weights
+        # lie in the output folder
+        self.state.best_global_step = None
+        super()._save_checkpoint(model, trial)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:

@@ -6,7 +6,9 @@ from emfm.config import GENERATORS, EMFoundationConfig
 from emfm.errors import EMError, nearest
 
 BUNDLED = Path(__file__).parent
-REQUIRED_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
+MODEL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
+# A folder with LoRA's additions holds these in the place of whole weights.
+ADAPTER_FILES = ("config.json", "preprocessor_config.json", "adapter_config.json", "adapter_model.safetensors")
 
 
 def bundled_names() -> list[str]:
@@ -26,11 +28,12 @@ def locate(name_or_path: str | Path) -> str:
     name = str(name_or_path)
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
-        missing = [file for file in REQUIRED_FILES if not (folder / file).is_file()]
+        files = ADAPTER_FILES if (folder / "adapter_config.json").is_file() else MODEL_FILES
+        missing = [file for file in files if not (folder / file).is_file()]
         if missing:
             raise EMError(
                 f"{folder} is not a whole emfm model: {', '.join(missing)} missing. A model folder holds "
-                f"{', '.join(REQUIRED_FILES)}, as save_pretrained writes them"
+                f"{', '.join(files)}, as save_pretrained writes them"
             )
         return str(folder)
     if name in bundled_names():

@@ -6,6 +6,7 @@ import tempfile
 
 import numpy as np
 import pytest
+from downloads import cem500k, emps, gold, script, temimagenet  # noqa: F401  (fixtures)
 from PIL import Image
 
 import emfm

@@ -23,6 +23,7 @@ LAYERS = [
         "data.croppers",
         "data.training_crops",
         "data.patches",
+        "data.encoded_image",
         "data.parquet_folder",
         "data.keyed_random",
         "data.degradations",

@@ -227,7 +227,7 @@ def test_targets_in_other_units_train_and_come_back_in_the_units_of_the_image(tm
 def test_a_model_in_training_and_its_arguments_say_what_they_cannot_do(labelled_folder, tmp_path):
     data = load_em_dataset(labelled_folder)
     model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label={0: "a", 1: "b"}))
-    with pytest.raises(EMError, match="the model's classes are .*'b'.*disc"):
+    with pytest.raises(EMError, match=r"the model's classes are .*'b'.*disc"):
         EMTrainer(model, arguments(tmp_path / "out"), data, data)
     with pytest.raises(EMError, match="needs micrographs with targets"):
         EMTrainer(EMForDenoising(EMFoundationConfig.from_name("unet2-rf44")), arguments(tmp_path / "out"), data, data)

@@ -13,6 +13,8 @@ from emfm.errors import EMError
 IGNORED = -100
 # Pixels of a split from which the relation between the units of inputs and targets is found.
 UNIT_SAMPLE = 200_000
+# Pairs whose units differ must resemble each other at least this much.
+LEAST_CORRELATION = 0.15
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,25 @@ class PairedMicrographs(Examples):
         Targets are usually in their image's own units: (1, 0). Where they are not, say floats from 0 to 1 beside
         16-bit counts, the relation is the least-squares line of image values over target values, which noise of zero
         mean does not bend. A slope between 1/2 and 2 counts as the same units: a background or a blur changes it, too.
+
+        Raises:
+            EMError: units differ, and images and targets do not correlate enough to say how.
         """
         target, image = (np.concatenate(parts) for parts in zip(*map(self._sample, range(len(self))), strict=True))
         spread = float(np.var(target))
         if spread == 0:
             return 1.0, 0.0
-        gain = float(np.mean((target - target.mean()) * (image - image.mean()))) / spread
-        if gain <= 0 or 0.5 <= gain <= 2:
+        shared = float(np.mean((target - target.mean()) * (image - image.mean())))
+        # a target may have its contrast inverted; its units are then still those of the image
+        gain = abs(shared) / spread
+        correlation = abs(shared) / np.sqrt(spread * max(float(np.var(image)), 1e-300))
+        if 0.5 <= gain <= 2:
             return 1.0, 0.0
+        if correlation < LEAST_CORRELATION:
+            raise EMError(
+                f"images and targets hardly resemble each other (correlation {correlation:.2f}), so their units cannot "
+                "be compared: check that equal file names mean the same place, and give targets in the images' units"
+            )
         return gain, float(image.mean() - gain * target.mean())
 
     def _sample(self, index: int) -> tuple[np.ndarray, np.ndarray]:

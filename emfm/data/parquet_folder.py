@@ -1,6 +1,5 @@
 """Datasets written as the Hub keeps them: `data/SPLIT-00000-of-00008.parquet`, a card, and the classes of the masks."""
 
-import io
 import json
 import shutil
 import tempfile
@@ -9,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tifffile
 from huggingface_hub import DatasetCardData
-from PIL import Image
 from tqdm.auto import tqdm
 
-from emfm.data.io import decode_micrograph, write_text
+from emfm.data.encoded_image import EncodedImage
+from emfm.data.io import write_text
 from emfm.errors import EMError
 
 # Eight processes can share a split; a file of half a gigabyte is still quick to download again.
@@ -63,23 +60,6 @@ Licence: {card.license}. Cite:
 
 
 @dataclass(frozen=True)
-class EncodedImage:
-    """A whole image file in memory.
-
-    Attributes:
-        content: the bytes of the file.
-        name: the file's name.
-        shape: (height, width) in pixels.
-        dtype: of the pixels.
-    """
-
-    content: bytes
-    name: str
-    shape: tuple[int, int]
-    dtype: str
-
-
-@dataclass(frozen=True)
 class DatasetCard:
     """What the card says beside the figures that are counted.
 
@@ -106,49 +86,6 @@ class DatasetCard:
 
 Row = Mapping[str, EncodedImage]
 Splits = Mapping[str, Sequence[Hashable]]
-
-
-def kept_file(path: str | Path) -> EncodedImage:
-    """Return a PNG, JPEG or TIFF file as it is, after a look at its pixels.
-
-    Raises:
-        EMError: it is missing, broken, of another format, in colour, or a stack.
-    """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EMError(f"cannot read {path} ({error.strerror}); expected an image file") from error
-    image = decode_micrograph(content, str(path)).image
-    return EncodedImage(content, path.name, (image.shape[0], image.shape[1]), str(image.dtype))
-
-
-def encode_image(image: np.ndarray, name: str) -> EncodedImage:
-    """Write an array as an image file in memory: PNG for uint8 and uint16, TIFF for the rest.
-
-    Args:
-        image: (H, W) uint8, uint16, int16, int32 or floating point; float16 and float64 become float32.
-        name: of the file, without suffix.
-
-    Raises:
-        EMError: another shape or dtype, or values that are not finite.
-    """
-    if image.ndim != 2 or 0 in image.shape:
-        raise EMError(f"{name}: shape {image.shape}; expected one image (height, width)")
-    kind = np.dtype(np.float32) if image.dtype.kind == "f" else image.dtype.newbyteorder("=")
-    if kind.name not in ("uint8", "uint16", "int16", "int32", "float32"):
-        raise EMError(f"{name}: dtype {image.dtype}; expected uint8, uint16, int16, int32 or floating point")
-    pixels = np.ascontiguousarray(image, dtype=kind)
-    if kind.kind == "f" and not np.isfinite(pixels).all():
-        count = int((~np.isfinite(pixels)).sum())
-        raise EMError(f"{name}: {count} pixels are NaN or infinite; replace them in the source, or leave the image out")
-    file = io.BytesIO()
-    if kind.kind == "u":
-        Image.fromarray(pixels).save(file, "PNG")
-    else:
-        tifffile.imwrite(file, pixels)
-    suffix = ".png" if kind.kind == "u" else ".tif"
-    return EncodedImage(file.getvalue(), f"{name}{suffix}", (pixels.shape[0], pixels.shape[1]), kind.name)
 
 
 def check_parquet_folder(folder: Path, splits: Splits) -> None:
@@ -238,11 +175,10 @@ def _shard_count(items: Sequence[Hashable], first: Row) -> int:
 
 def _write_split(folder: Path, split: str, items: Sequence[Hashable], row: Callable[[Any], Row]) -> list[str]:
     """Write the files of a split; returns its columns."""
-    from datasets import Features
-    from datasets import Image as ImageFeature
+    from datasets import Features, Image
 
     first = row(items[0])
-    schema = Features({column: ImageFeature() for column in first}).arrow_schema
+    schema = Features({column: Image() for column in first}).arrow_schema
     count = _shard_count(items, first)
     with tqdm(total=len(items), desc=f"writing {split}", unit="image", leave=False) as bar:
         for shard in range(count):
@@ -270,14 +206,13 @@ def _write_shard(path: Path, items: Sequence[Hashable], row: Callable[[Any], Row
 
 def _card_text(card: DatasetCard, splits: Splits, columns: Sequence[str], labels: Mapping[str, str] | None) -> str:
     total = sum(len(items) for items in splits.values())
-    files = [{"split": split, "path": f"data/{split}-*"} for split in splits]
+    # no `configs`: `datasets` finds data/SPLIT-* anyway, and with them its cache confuses folders of the same name
     header = DatasetCardData(
         license=card.license,
         task_categories=[card.task],
         size_categories=[next((name for limit, name in SIZES.items() if total < limit), "n>10M")],
         pretty_name=card.title,
         tags=["electron-microscopy", "emfm"],
-        configs=[{"config_name": "default", "data_files": files}],
     )
     named = ", ".join(f"{value} is {name}" for value, name in (labels or {}).items())
     return CARD.format(

@@ -117,9 +117,9 @@ def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Ex
 def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """Return the task model with pretrained or random trunk; the seed decides the new weights.
 
-    Where the arguments do not say, a restoration predicts what is to be added to its input, but a pretrained generator
-    that keeps its image head predicts the image itself, as it has learned to. For super-resolution that head is
-    given up. These choices measured best on held-out micrographs, see docs/finetuning.md.
+    Where the arguments do not say, super-resolution predicts what is to be added to the enlarged input, and so does
+    denoising from random weights; a pretrained generator keeps its image head for denoising and background removal.
+    These choices measured best on held-out micrographs, see docs/finetuning.md.
 
     Args:
         args: of the run.
@@ -133,8 +133,8 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
         if args.class_weights is not None:
             fields["class_weights"] = _class_weights(args.class_weights, data)
     if issubclass(task, EMForImageRestoration):
-        keeps_head = args.model is not None and args.task != "super-resolution"
-        fields["residual"] = not keeps_head if args.residual is None else args.residual
+        adds = args.task == "super-resolution" or (args.task == "denoising" and args.scratch is not None)
+        fields["residual"] = adds if args.residual is None else args.residual
     if args.task == "super-resolution" and isinstance(data, (PairedMicrographs, CleanMicrographs)):
         if data.scale == 1:
             raise EMError(f"the targets of {args.data} have the size of their images: nothing to enlarge")

@@ -1,36 +1,46 @@
 """What pretraining is worth: the same network fine-tuned from its pretrained and from random weights.
 
-Every cell (start, seed) is one line of JSON in the results file, appended when it is done; a stopped run goes on where
-it was. Example:
+Every cell (start, number of images, seed) is one line of JSON in the results file, appended when it is done; a stopped
+run goes on where it was. Example:
 
-    python -m benchmarks.transfer --data FOLDER --generator unet4-rf200-w16 --num-images 20 --steps 300
+    python -m benchmarks.transfer --data FOLDER --generator unet4-rf200-w16 --num-images 1 5 20 --steps 300
 """
 
 import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emfm.tasks import TASKS
 from emfm.training.evaluate import evaluate
 from emfm.training.finetune import FinetuneArguments, finetune
 
-CELL = ("data", "generator", "start", "num_images", "steps", "crop", "batch_size", "learning_rate", "norm", "seed")
+SETTINGS = ("steps", "crop", "batch_size", "learning_rate", "norm", "degrade")
+CELL = ("task", "data", "generator", "start", "num_images", "seed", *SETTINGS)
+# Figures of the table: name, heading, format.
+FIGURES = {
+    "segmentation": (("dice", "Dice", ".3f"), ("iou", "IoU", ".3f")),
+    "restoration": (("l1", "L1", ".4f"), ("psnr", "PSNR (dB)", ".2f")),
+}
 
 
 def run_cell(cell: dict[str, Any], folder: str) -> dict[str, Any]:
     """Fine-tune and measure on the test split; returns the cell with its figures."""
-    settings = {name: cell[name] for name in CELL if name not in ("data", "generator", "start")}
     start = {"model" if cell["start"] == "pretrained" else "scratch": cell["generator"]}
+    settings = {name: cell[name] for name in ("num_images", "seed", *SETTINGS)}
     with tempfile.TemporaryDirectory() as temporary:
         output = str(Path(temporary) / "model")
-        facts = finetune(FinetuneArguments("segmentation", folder, output, **start, **settings))
+        facts = finetune(FinetuneArguments(cell["task"], folder, output, **start, **settings))
         curve = json.loads((Path(output) / "curve.json").read_text())
-        test = evaluate(output, folder, "test")
-    validation = [{name: entry[name] for name in ("step", "seconds", "dice")} for entry in curve]
+        test = evaluate(output, folder, "test", degrade=cell["degrade"])
+    merit = facts["figure_of_merit"]
+    validation = [{name: entry[name] for name in ("step", "seconds", merit)} for entry in curve]
     return {
         **cell,
         "precision": facts["precision"],
@@ -40,34 +50,42 @@ def run_cell(cell: dict[str, Any], folder: str) -> dict[str, Any]:
     }
 
 
+def _spread(values: Sequence[float], form: str) -> str:
+    deviation = np.std(values, ddof=1 if len(values) > 1 else 0)
+    return f"{np.mean(values):{form}} ± {deviation:{form}}"
+
+
 def table(results: list[dict[str, Any]]) -> str:
-    """Return mean and standard deviation over the seeds, one row per start."""
+    """Return mean and standard deviation over the seeds, one row per number of images and start."""
+    task = results[0]["task"]
+    figures = FIGURES.get(task, FIGURES["restoration"])
+    merit, _, form = figures[0]
+    headings = " | ".join(f"test {label}" for _, label, _ in figures)
     rows = [
-        "| data | generator | start | images | seeds | test Dice | test IoU | validation Dice at 10 % of the steps |"
+        f"| data | generator | images | start | seeds | {headings} | validation {figures[0][1]} at 10 % of the steps |",
+        "|---|---|---|---|---|" + "---|" * (len(figures) + 1),
     ]
-    rows.append("|---|---|---|---|---|---|---|---|")
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for result in results:
-        groups.setdefault(tuple(result[name] for name in ("data", "generator", "start", "num_images")), []).append(
-            result
-        )
+        key = tuple(result[name] for name in ("data", "generator", "num_images", "start"))
+        groups.setdefault(key, []).append(result)
     for key, cells in groups.items():
-        early = [next(e["dice"] for e in cell["validation"] if e["step"] >= cell["steps"] / 10) for cell in cells]
-        figures = ([cell["test"]["dice"] for cell in cells], [cell["test"]["iou"] for cell in cells], early)
-        shown = [
-            f"{np.mean(values):.3f} ± {np.std(values, ddof=1 if len(values) > 1 else 0):.3f}" for values in figures
-        ]
-        data, generator, start, images = key
-        rows.append(f"| {data} | {generator} | {start} | {images} | {len(cells)} | {' | '.join(shown)} |")
-    return "\n".join(rows)
+        early = [next(e[merit] for e in cell["validation"] if e["step"] >= cell["steps"] / 10) for cell in cells]
+        shown = [_spread([cell["test"][name] for cell in cells], form) for name, _, form in figures]
+        rows.append(f"| {' | '.join(map(str, key))} | {len(cells)} | {' | '.join(shown)} | {_spread(early, form)} |")
+    trivial = results[0]["test"]["trivial"]
+    shown = ", ".join(f"{label} {trivial[name]:{form}}" for name, label, form in figures)
+    return "\n".join([*rows, "", f"Without a network: {shown} (n = {results[0]['test']['n']} test micrographs)."])
 
 
 def main() -> None:
     """Run the cells that the results file lacks, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="labelled folder with a test split")
+    parser.add_argument("--data", required=True, help="folder with a test split")
+    parser.add_argument("--task", default="segmentation", choices=TASKS)
+    parser.add_argument("--degrade", help="restoration: make pairs from clean images")
     parser.add_argument("--generator", default="unet4-rf200-w16")
-    parser.add_argument("--num-images", type=int, default=20)
+    parser.add_argument("--num-images", type=int, nargs="+", default=[20])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=8)
@@ -81,15 +99,17 @@ def main() -> None:
     done = [json.loads(line) for line in lines]
     common = {name: getattr(arguments, name) for name in CELL if hasattr(arguments, name)}
     common["data"] = Path(arguments.data).resolve().name
-    for seed in arguments.seeds:
-        for start in ("pretrained", "scratch"):
-            cell = {**common, "start": start, "seed": seed}
-            if any(all(result[name] == cell[name] for name in CELL) for result in done):
-                continue
-            done.append(run_cell(cell, arguments.data))
+    asked = []
+    for seed, images, start in product(arguments.seeds, arguments.num_images, ("pretrained", "scratch")):
+        cell = {**common, "num_images": images, "start": start, "seed": seed}
+        found = next((result for result in done if all(result.get(name) == cell[name] for name in CELL)), None)
+        if found is None:
+            found = run_cell(cell, arguments.data)
             with arguments.results.open("a") as results:
-                results.write(json.dumps(done[-1]) + "\n")
-    sys.stdout.write(table(done) + "\n")
+                results.write(json.dumps(found) + "\n")
+        asked.append(found)
+    asked.sort(key=lambda result: (result["num_images"], result["start"]))
+    sys.stdout.write(table(asked) + "\n")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,27 @@ def test_fine_tuning_learns_discs_and_leaves_a_whole_model_folder(labelled_folde
     assert f"{facts['best']['dice']:.4f}" in (output / "README.md").read_text()
 
 
+def test_one_labelled_image_is_learned_by_heart(labelled_folder, tmp_path):
+    names = ["0.png"]
+    (labelled_folder / "splits.json").write_text(json.dumps({"train": names, "validation": names}))
+    settings = dict(steps=100, batch_size=4, learning_rate=5e-3, crop=64, scratch="unet2-rf44-w8")
+    facts = finetune(arguments(labelled_folder, tmp_path / "out", **settings))
+    assert facts["best"]["dice"] > 0.97 and facts["best"]["boundary_f1"] > 0.95
+
+
+def test_class_weights_are_counted_or_given_and_stay_with_the_model(labelled_folder, tmp_path):
+    data = load_em_dataset(labelled_folder)
+    share = np.mean([mask.mean() for mask in data.masks])
+    finetune(arguments(labelled_folder, tmp_path / "balanced", steps=1, class_weights="balanced"))
+    config = EMForSemanticSegmentation.from_pretrained(tmp_path / "balanced").config
+    assert config.class_weights == pytest.approx([0.5 / (1 - share), 0.5 / share])
+    finetune(arguments(labelled_folder, tmp_path / "given", steps=1, class_weights="0.5,3"))
+    assert EMForSemanticSegmentation.from_pretrained(tmp_path / "given").config.class_weights == [0.5, 3.0]
+    for wrong in ("1,2,3", "a,b", "0,1"):
+        with pytest.raises(EMError, match=r"class.weights are"):
+            finetune(arguments(labelled_folder, tmp_path / "wrong", class_weights=wrong))
+
+
 def test_the_curve_starts_before_the_first_step_and_the_best_step_is_what_is_saved(labelled_folder, tmp_path):
     output = tmp_path / "out"
     facts = finetune(arguments(labelled_folder, output, steps=20))

@@ -62,6 +62,7 @@ LAYERS = [
         "training.optimizer_state",
         "training.trainer_arguments",
         "training.trainer_state",
+        "training.facts",
         "training.freezing",
         "training.lora",
         "training.trainer",

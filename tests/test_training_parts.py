@@ -85,6 +85,48 @@ def test_a_batch_of_ignored_pixels_alone_has_a_finite_loss_with_zero_gradient():
     assert float(logits.grad.abs().sum()) == 0.0
 
 
+def test_class_weights_make_the_cross_entropy_a_weighted_mean():
+    logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    labels[0, 0] = -100
+    weights = [0.5, 2.0, 1.0]
+    expected = torch.nn.functional.cross_entropy(logits, labels, torch.tensor(weights), ignore_index=-100)
+    found = segmentation_loss(logits, labels, weights) - dice_loss(logits, labels)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_boundary_f1_counts_boundaries_within_two_pixels():
+    truth = np.zeros((40, 40), np.int64)
+    truth[10:30, 10:30] = 1
+    figures = {}
+    for shift in (0, 2, 5):
+        metrics = SegmentationMetrics({0: "background", 1: "particle"})
+        metrics.add(np.roll(truth, shift, axis=1), truth)
+        figures[shift] = metrics.result()["per_class"]["particle"]["boundary_f1"]
+    assert figures[0] == figures[2] == pytest.approx(1)
+    # of a square's 76 boundary pixels the two columns are lost, but for the places near a row of the other
+    assert 0.4 < figures[5] < 0.6
+
+
+def test_the_border_of_the_image_and_pixels_without_truth_are_no_boundary():
+    truth = np.ones((20, 20), np.int64)
+    metrics = SegmentationMetrics({0: "background", 1: "particle"})
+    metrics.add(truth, truth)
+    assert metrics.result()["per_class"]["particle"]["boundary_f1"] is None
+    truth[:, 10:] = -100
+    metrics.add(np.ones_like(truth), truth)
+    assert int(metrics.totals["boundaries"].sum()) == 0 or metrics.result()["boundary_f1"] == 0
+
+
+def test_the_majority_answer_is_the_best_single_class():
+    metrics = SegmentationMetrics({0: "background", 1: "particle"})
+    truth = np.zeros((10, 10), np.int64)
+    truth[:3] = 1
+    metrics.add(truth, truth)
+    answer = metrics.majority()
+    assert answer["dice"] == pytest.approx(2 * 30 / (30 + 100)) and answer["iou"] == pytest.approx(0.3)
+    assert answer["boundary_f1"] == 0
+
+
 def test_dice_and_iou_follow_from_the_summed_counts():
     counts = SegmentationMetrics({0: "background", 1: "particle"})
     counts.add(np.array([[1, 1, 0, 0]]), np.array([[1, 0, 0, 0]]))

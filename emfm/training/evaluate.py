@@ -47,7 +47,7 @@ def evaluate(
     model = ready_model(model)
     if not isinstance(model, EMTaskModel):
         raise EMError(f"{type(model).__name__} has no task to evaluate; fine-tune it first: emfm finetune TASK")
-    examples = load_examples(type(model), data, split, degrade, model.scale)
+    examples = load_examples(type(model), data, split, degrade, model.scale if degrade else None)
     check_data(model, examples, str(data))
     examples = examples.pairs() if isinstance(examples, CleanMicrographs) else examples
     metrics, trivial = model.new_metrics(), model.new_metrics()
@@ -73,7 +73,7 @@ def load_examples(
         EMError: the split cannot be loaded, or `degrade` makes pairs for another task.
     """
     if degrade is None:
-        return load_em_dataset(data, split, truth=task.truth, streaming=streaming)
+        return load_em_dataset(data, split, scale=scale, truth=task.truth, streaming=streaming)
     if not issubclass(task, EMForImageRestoration):
         raise EMError(f"--degrade '{degrade}' makes pairs for restoration; segmentation needs masks")
     task.check_degradation(degrade)

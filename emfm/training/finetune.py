@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, 
 from emfm.data.io import write_text
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
-from emfm.hub.card import finetuned_card
 from emfm.hub.verify import write_test_tensors
 from emfm.tasks import TASKS
 from emfm.tasks.restoration import EMForImageRestoration
 from emfm.tasks.task import EMTaskModel
 from emfm.training.curves import plot_curves
 from emfm.training.evaluate import load_examples
+from emfm.training.facts import run_facts
 from emfm.training.trainer import EMTrainer
 from emfm.training.trainer_arguments import EMTrainingArguments
 from emfm.training.trainer_state import checkpoints
@@ -187,7 +187,7 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
     model = build_model(args, training.like if isinstance(training, StreamedExamples) else training)
     trainer = EMTrainer(model, _training_arguments(args, show_progress), training, validation)
     trainer.train(resume_from_checkpoint=resuming)
-    facts = _facts(args, trainer, {"train": trainer.micrographs, "validation": len(validation)})
+    facts = run_facts(trainer, Path(args.data).resolve().name)
     if trainer.is_world_process_zero():
         _write_folder(trainer, args, facts)
     return facts
@@ -201,33 +201,10 @@ def _write_folder(trainer: EMTrainer, args: FinetuneArguments, facts: dict[str, 
         trainer.save_model(str(output))
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             (output / name).unlink()
-    write_text(output / "README.md", finetuned_card(facts))
+    trainer.create_model_card(facts["data"])
     # of the model as users will load it, additions of LoRA merged
     write_test_tensors(TASKS[args.task].from_pretrained(output), output)
     plot_curves({facts["start"]: trainer.curve}, output / "curve.png", TASKS[args.task].figure_of_merit)
     write_text(output / FACTS, json.dumps(facts, indent=1))
     for checkpoint in checkpoints(output):
         shutil.rmtree(checkpoint)
-
-
-def _facts(args: FinetuneArguments, trainer: EMTrainer, images: dict[str, int | None]) -> dict[str, Any]:
-    """Return what the card and `finetuning.json` tell of the run."""
-    settings = ["task", "degrade", "steps", "batch_size", "gradient_accumulation_steps", "crop", "learning_rate"]
-    settings += ["freeze", "lora", "class_weights", "intensity_jitter", "seed"]
-    model: Any = trainer.model
-    merit, sign = model.figure_of_merit, 1 if model.greater_is_better else -1
-    return {
-        **{name: value for name, value in asdict(args).items() if name in settings},
-        "backbone_lr_scale": trainer.args.backbone_lr_scale,
-        "start": args.model or f"random {args.scratch}",
-        "generator": model.config.generator,
-        "scale": model.scale,
-        "residual": model.config.residual,
-        "data": Path(args.data).resolve().name,
-        "images": images,
-        "processes": trainer.args.world_size,
-        "precision": "bf16" if trainer.args.bf16 else "fp32",
-        "seconds": trainer.curve[-1]["seconds"],
-        "figure_of_merit": merit,
-        "best": max(trainer.curve, key=lambda entry: sign * entry[merit]),
-    }

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.functional.regression import mean_absolute_error
 
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor
@@ -18,6 +19,8 @@ BACKGROUND = "background"
 BOUNDARY_TOLERANCE = 2
 DATA_RANGE = "the distance between the target's 1st and 99th percentile is 1"
 SMALLEST_SSIM = 11
+# Of equal images, in dB, so that means stay finite.
+HIGHEST_PSNR = 200.0
 
 
 @dataclass
@@ -166,7 +169,7 @@ class RestorationMetrics:
 
 def l1(output: Tensor, target: Tensor) -> float:
     """Return the mean absolute difference, in the tensors' units."""
-    return float((output.double() - target.double()).abs().mean())
+    return float(mean_absolute_error(output.double().contiguous(), target.double().contiguous()))
 
 
 def psnr(output: Tensor, target: Tensor, data_range: float = 2.0) -> float:
@@ -177,5 +180,5 @@ def psnr(output: Tensor, target: Tensor, data_range: float = 2.0) -> float:
         target: of the same shape.
         data_range: the distance that counts as the peak; 2 for network values, whose percentiles lie at -1 and +1.
     """
-    error = float((output.double() - target.double()).square().mean())
-    return float(10 * np.log10(data_range**2 / max(error, 1e-20)))  # finite for equal images, unlike torchmetrics' own
+    ratio = float(peak_signal_noise_ratio(output.double(), target.double(), data_range=data_range))
+    return min(ratio, HIGHEST_PSNR)

@@ -22,9 +22,11 @@ from emfm.data.io import write_text
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
 from emfm.errors import EMError
+from emfm.hub.card import finetuned_card
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.evaluate import check_data, measure
+from emfm.training.facts import run_facts
 from emfm.training.freezing import freeze
 from emfm.training.lora import add_lora, merge, save_adapter
 from emfm.training.trainer_arguments import EMTrainingArguments
@@ -58,6 +60,9 @@ class EMTrainer(Trainer):
     Attributes:
         curve: one entry per evaluation: step, epoch, seconds of training, metrics. Also in `curve.json`.
         adapter: PEFT's view of the model, with `args.lora`, until it is merged.
+        micrographs: how many there are to train on, None for a stream.
+        training_kind: the micrographs, or an empty sample of a stream.
+        start: name, folder or Hub id of the weights from which training started; empty for random ones.
 
     Raises:
         EMError: the data do not fit the model, or the arguments do not fit each other.
@@ -65,6 +70,7 @@ class EMTrainer(Trainer):
 
     args: EMTrainingArguments
     model: Any
+    eval_dataset: Any
 
     def __init__(
         self,
@@ -79,6 +85,8 @@ class EMTrainer(Trainer):
         check_data(model, eval_dataset, "the validation data")
         eval_dataset = eval_dataset.pairs() if isinstance(eval_dataset, CleanMicrographs) else eval_dataset
         self.micrographs = len(train_dataset) if isinstance(train_dataset, Examples) else None
+        self.training_kind = train_dataset.like if isinstance(train_dataset, StreamedExamples) else train_dataset
+        self.start = model.name_or_path
         self._frozen = freeze(model, args.freeze)
         self.adapter = None
         if args.lora:
@@ -231,6 +239,16 @@ class EMTrainer(Trainer):
             if better:
                 self.save_model(str(output))
             write_text(output / "curve.json", json.dumps(self.curve, indent=1))
+
+    def create_model_card(self, dataset: str = "micrographs", **kwargs: Any) -> None:
+        """Write README.md from what the run did and measured.
+
+        Args:
+            dataset: name of the training data.
+            **kwargs: accepted for transformers, not used.
+        """
+        if self.is_world_process_zero():
+            write_text(Path(self.args.output_dir) / "README.md", finetuned_card(run_facts(self, dataset)))
 
     def merge_adapter(self) -> None:
         """Add LoRA's additions to the weights; what is saved from now on is a plain model."""

@@ -29,6 +29,25 @@ finetune(FinetuneArguments(
     "segmentation", sys.argv[1], sys.argv[2], scratch="unet2-rf44", steps=4, batch_size=2, crop=32, precision="fp32",
 ))
 """
+# a stream of labelled micrographs, and the crops that each process trains on
+FINETUNE_STREAM = """
+import json, sys
+from emfm.data.training_crops import StreamedTrainingCrops
+from emfm.training.finetune import FinetuneArguments, finetune
+seen = []
+draw = StreamedTrainingCrops.__iter__
+def drawn(self):
+    for crop in draw(self):
+        seen.append(round(float(crop["pixel_values"].sum()), 3))
+        yield crop
+StreamedTrainingCrops.__iter__ = drawn
+facts = finetune(FinetuneArguments(
+    "segmentation", sys.argv[1], sys.argv[2] + "/out", scratch="unet2-rf44", steps=2, batch_size=2, crop=64,
+    precision="fp32", streaming=True, intensity_jitter=0.0,
+))
+rank = int(__import__("os").environ["RANK"])
+open(f"{sys.argv[2]}/seen_{rank}.json", "w").write(json.dumps([seen[:4], facts["processes"]]))
+"""
 # the crops of every process as pretraining reads them, by index after eight steps or from a stream
 SHARE = """
 import json, sys
@@ -133,6 +152,28 @@ def test_two_processes_fine_tune_one_model(labelled_folder, tmp_path):
     curve = json.loads((tmp_path / "out" / "curve.json").read_text())
     assert [entry["step"] for entry in curve] == [0, 1, 2, 3, 4]
     assert curve[-1]["epoch"] == pytest.approx(4 * 2 * 2 / 3, abs=1e-3)
+
+
+def test_two_processes_fine_tune_on_a_stream_without_sharing_a_micrograph(labelled_parquet, tmp_path):
+    torchrun(FINETUNE_STREAM, tmp_path, str(labelled_parquet), str(tmp_path))
+    (mine, processes), (other, _) = (json.loads((tmp_path / f"seen_{rank}.json").read_text()) for rank in range(2))
+    assert processes == 2
+    assert len(mine) == len(other) == 4 and len(set(mine + other)) == 8  # eight micrographs, each seen once
+    EMForSemanticSegmentation.from_pretrained(tmp_path / "out")
+
+
+def test_figures_of_two_processes_are_those_of_one(labelled_folder, tmp_path):
+    code = FINETUNE.replace('"segmentation"', '"denoising"').replace("steps=4", "steps=1, degrade='dose'")
+    (labelled_folder / "splits.json").write_text(
+        '{"train": ["0.png", "1.png"], "validation": ["3.png", "4.png", "5.png"]}'
+    )
+    torchrun(code, tmp_path, str(labelled_folder), str(tmp_path / "two"))
+    single = [sys.executable, str(tmp_path / "script.py"), str(labelled_folder), str(tmp_path / "one")]
+    subprocess.run(single, env=environment(), check=True, timeout=120)
+    one, two = (json.loads((tmp_path / name / "curve.json").read_text())[0] for name in ("one", "two"))
+    assert one["n"] == two["n"] == 3
+    for name in ("l1", "psnr", "ssim"):
+        assert two[name] == pytest.approx(one[name], rel=1e-6)
 
 
 def test_torchrun_told_to_end_leaves_a_checkpoint_and_no_process(labelled_folder, tmp_path):

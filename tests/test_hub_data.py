@@ -45,3 +45,25 @@ def test_pretraining_from_a_hub_dataset(streaming, parquet_folder, tmp_path):
     # a stream leaves nothing behind but the small files that describe it
     stored = [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".arrow", ".parquet")]
     assert bool(stored) != streaming
+
+
+def test_fine_tuning_from_a_stream_of_labelled_micrographs(labelled_parquet, tmp_path):
+    command = [sys.executable, "-m", "emfm.cli", "finetune", "segmentation", "--scratch", "unet2-rf44", "--streaming"]
+    toy = ["--steps", "2", "--batch-size", "2", "--crop", "32", "--precision", "fp32", "--json"]
+    with HubServer({"datasets/lab/discs": labelled_parquet}) as hub:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_DATASETS_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        arguments = ["--data", "lab/discs", "--output", str(tmp_path / "out"), *toy]
+        done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert any(line.endswith("labels.json") for line in hub.asked)
+    facts = json.loads(done.stdout)
+    assert facts["images"] == {"train": None, "validation": 1} and facts["data"] == "discs"
+    classes = json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]
+    assert classes == {"0": "background", "1": "disc"}
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".arrow", ".parquet")]

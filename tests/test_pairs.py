@@ -1,13 +1,10 @@
 """Pairs of micrograph and target: read from folders and datasets, streamed, or made from clean micrographs."""
 
-import io
 import json
 
-import datasets
 import numpy as np
 import pytest
 from conftest import disc_image, waves
-from PIL import Image
 
 from emfm import EMError, EMImageProcessor, load_em_dataset
 from emfm.data.croppers import new_cropper
@@ -39,28 +36,6 @@ def paired_folder(tmp_path):
         return folder
 
     return write
-
-
-@pytest.fixture
-def labelled_parquet(tmp_path):
-    """A dataset of nine 64 x 64 images with masks, in parquet files: eight for training, one for validation."""
-    folder = tmp_path / "labelled_parquet"
-    folder.mkdir()
-    features = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
-    for split, indices in (("train", range(8)), ("validation", range(8, 9))):
-        rows = {"image": [], "mask": []}
-        for index in indices:
-            for column, array in zip(rows, disc_image(64, index), strict=True):
-                file = io.BytesIO()
-                Image.fromarray(array).save(file, "PNG")
-                rows[column].append({"bytes": file.getvalue(), "path": None})
-        data = datasets.Dataset.from_dict(rows, features=features)
-        shards = 4 if split == "train" else 1
-        for shard in range(shards):
-            part = data.shard(shards, shard, contiguous=True)
-            part.to_parquet(str(folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet"))
-    (folder / "labels.json").write_text('{"0": "background", "255": "disc"}')
-    return folder
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])

@@ -258,6 +258,8 @@ class EMTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Write the model folder file by file, each whole; transformers would add a pickle of its arguments."""
+        if not self.args.should_save:  # transformers calls this on every process
+            return
         output = Path(output_dir or self.args.output_dir)
         temporary = output / ".model.tmp"
         shutil.rmtree(temporary, ignore_errors=True)

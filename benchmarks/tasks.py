@@ -64,9 +64,7 @@ def main() -> None:
     """Run the cells that the results file lacks, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="labelled folder with a test split")
-    parser.add_argument(
-        "--start", action="append", required=True, help="a model, or scratch:GENERATOR; repeatable"
-    )
+    parser.add_argument("--start", action="append", required=True, help="a model, or scratch:GENERATOR; repeatable")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=8)

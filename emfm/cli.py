@@ -186,7 +186,9 @@ def finetune(
         float, typer.Option(help="Random change of a crop's contrast and brightness; 0 is none.")
     ] = 0.2,
     precision: Annotated[Precision, typer.Option(help="auto: bf16 where the hardware has it.")] = Precision.AUTO,
-    workers: Annotated[int, typer.Option(help="Processes that cut crops beside the training.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides new weights, images and crops.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
     as_json: Json = False,

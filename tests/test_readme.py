@@ -18,7 +18,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 def shortened(text: str) -> str:
     text = re.sub(r"--steps \d+", "--steps 2", text)
     text = text.replace("max_steps=300", "max_steps=2, crop=64, per_device_train_batch_size=2")
-    text = text.replace("emfm finetune segmentation", "emfm finetune segmentation --crop 64 --batch-size 2")
+    text = re.sub(r"emfm finetune ([a-z-]+)", r"emfm finetune \1 --crop 64 --batch-size 2", text)
     return text.replace("--crop 128", "--crop 32 --batch-size 2 --discriminator-width 4")
 
 

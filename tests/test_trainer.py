@@ -122,6 +122,9 @@ def test_lora_needs_pretrained_weights(labelled_folder, tmp_path):
         EMTrainer(model, arguments(tmp_path, lora=2), data, data)
 
 
+init = EMTrainer.__init__
+
+
 class Cut(TrainerCallback):
     """Ends the process after a step, as a power cut would."""
 
@@ -138,7 +141,6 @@ def test_an_interrupted_run_ends_with_the_same_weights(start, pretrained, labell
     start = start if "scratch" in start else {**start, "model": str(pretrained / "unet2-rf44")}
     settings = dict(early_stopping=50, **start)
     finetune(finetune_arguments(labelled_folder, tmp_path / "whole", **settings), False)
-    init = EMTrainer.__init__
     monkeypatch.setattr(
         EMTrainer, "__init__", lambda self, *args, **kwargs: init(self, *args, callbacks=[Cut(7)], **kwargs)
     )
@@ -154,6 +156,20 @@ def test_an_interrupted_run_ends_with_the_same_weights(start, pretrained, labell
     for one, other in zip(*curves, strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
     assert not list((tmp_path / "cut").glob("checkpoint-*"))
+
+
+def test_an_interrupted_run_on_a_stream_ends_with_the_same_weights(labelled_parquet, tmp_path, monkeypatch):
+    settings = dict(scratch="unet2-rf44", streaming=True)
+    finetune(finetune_arguments(labelled_parquet, tmp_path / "whole", **settings), False)
+    monkeypatch.setattr(
+        EMTrainer, "__init__", lambda self, *args, **kwargs: init(self, *args, callbacks=[Cut(7)], **kwargs)
+    )
+    with pytest.raises(InterruptedError):
+        finetune(finetune_arguments(labelled_parquet, tmp_path / "cut", **settings), False)
+    monkeypatch.setattr(EMTrainer, "__init__", init)
+    finetune(finetune_arguments(labelled_parquet, tmp_path / "cut", resume=True, **settings), False)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
 
 
 def test_a_checkpoint_holds_no_pickle_and_other_settings_are_refused(labelled_folder, tmp_path):

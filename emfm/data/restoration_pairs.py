@@ -20,7 +20,7 @@ SCALES = (2, 4)
 # Epoch of the key of micrographs that are damaged as a whole; training counts from 0.
 WHOLE = -1
 # A mosaic of so many patches a side stands for the whole micrograph when its damaged intensities are measured.
-PATCHES, PATCH = 4, 32
+PATCHES, PATCH = 4, 16
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _network_values(image: np.ndarray, statistics: IntensityStatistics) -> np.nd
 
 
 def mosaic(image: np.ndarray) -> np.ndarray:
-    """Return patches from all over a micrograph side by side, 128 x 128 pixels; a small micrograph as it is.
+    """Return patches from all over a micrograph side by side, 64 x 64 pixels; a small micrograph as it is.
 
     Damaged like a crop, it tells how the damage changes the percentiles of the whole micrograph, which would take too
     long to damage anew for every crop.

@@ -18,6 +18,7 @@ from emfm.hub.verify import write_test_tensors
 from emfm.tasks import TASKS
 from emfm.tasks.restoration import EMForImageRestoration
 from emfm.tasks.task import EMTaskModel
+from emfm.training.batches import worker_count
 from emfm.training.curves import plot_curves
 from emfm.training.evaluate import load_examples
 from emfm.training.facts import run_facts
@@ -62,7 +63,7 @@ class FinetuneArguments:
     early_stopping: int = 0
     intensity_jitter: float = 0.2
     precision: str = "auto"
-    workers: int = 0
+    workers: int | None = None  # processes that cut crops; None: none on a CPU, up to 8 beside a GPU
     seed: int = 0
     resume: bool = False
 
@@ -79,6 +80,8 @@ class FinetuneArguments:
             raise EMError("--merge merges LoRA's additions: give --lora RANK with it")
         if self.streaming and self.num_images is not None:
             raise EMError("--num-images draws from all images, which a stream does not know: leave one of them out")
+        if self.workers is not None and self.workers < 0:
+            raise EMError(f"workers is {self.workers}; expected at least 0")
 
 
 def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, Examples]:
@@ -165,7 +168,7 @@ def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrain
         max_steps=args.steps,
         per_device_train_batch_size=args.batch_size,
         backbone_lr_scale=pretrained if args.backbone_lr_scale is None else args.backbone_lr_scale,
-        dataloader_num_workers=args.workers,
+        dataloader_num_workers=worker_count(args.workers),
         disable_tqdm=not show_progress,
         **{name: getattr(args, name) for name in same},
     )

@@ -308,8 +308,8 @@ def _crops(model: EMTaskModel, args: EMTrainingArguments, data: Any) -> Any:
     kind = data.like if isinstance(data, StreamedExamples) else data
     check_data(model, kind, "the training data")
     units = (1.0, 0.0)
-    sample = data.take(UNIT_SAMPLE) if isinstance(data, StreamedExamples) else data
-    if isinstance(sample, PairedMicrographs):
+    if isinstance(kind, PairedMicrographs):
+        sample: Any = data.take(UNIT_SAMPLE) if isinstance(data, StreamedExamples) else data
         units = sample.target_units()
         model.config.target_units = None if units == (1.0, 0.0) else list(units)
     cropper = new_cropper(kind, model.processor, args.crop, args.intensity_jitter, units)

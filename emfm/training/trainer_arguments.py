@@ -6,6 +6,7 @@ import torch
 from transformers import TrainingArguments
 
 from emfm.errors import EMError
+from emfm.training.batches import worker_count
 
 EVALUATIONS = 10
 
@@ -49,6 +50,7 @@ class EMTrainingArguments(TrainingArguments):
     logging_strategy: str = "no"
     report_to: str | None = "none"
     remove_unused_columns: bool = False
+    dataloader_num_workers: int = field(default_factory=lambda: worker_count(None))
     dataloader_pin_memory: bool = field(default_factory=torch.cuda.is_available)
 
     def __post_init__(self):

@@ -55,7 +55,10 @@ def save_state(trainer: "EMTrainer", checkpoint: Path, best: dict[str, Tensor]) 
 
 
 def _settings(trainer: "EMTrainer") -> dict[str, Any]:
-    return {name: getattr(trainer.args, name) for name in SETTINGS} | {"micrographs": trainer.micrographs}
+    settings = {name: getattr(trainer.args, name) for name in SETTINGS} | {"micrographs": trainer.micrographs}
+    if trainer.micrographs is None:  # which worker reads what decides the order of a stream
+        settings["dataloader_num_workers"] = trainer.args.dataloader_num_workers
+    return settings
 
 
 def checkpoints(output: str | Path) -> list[Path]:

@@ -170,9 +170,7 @@ def finetune(
     gradient_accumulation_steps: Annotated[int, typer.Option(help="So many batches make one step.")] = 1,
     crop: Annotated[int, typer.Option(help="Side of a crop in pixels, of the target's.")] = 256,
     learning_rate: Annotated[float, typer.Option(help="Peak of the cosine schedule.")] = 1e-3,
-    backbone_lr_scale: Annotated[
-        float | None, typer.Option(help="Rate of a pretrained trunk, as a share of the head's; 1 from random weights.")
-    ] = None,
+    backbone_lr_scale: Annotated[float, typer.Option(help="The trunk's rate, as a share of the head's.")] = 1.0,
     freeze: Annotated[
         str,
         typer.Option(help="What does not learn: none, encoder, all-but-head, last:K (all but the last K blocks)."),

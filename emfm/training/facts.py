@@ -1,5 +1,6 @@
 """What a fine-tuning run was, for its card and for `finetuning.json`: taken from the run itself."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emfm.data.examples import CleanMicrographs
@@ -7,6 +8,11 @@ from emfm.tasks import TASKS
 
 if TYPE_CHECKING:
     from emfm.training.trainer import EMTrainer
+
+
+def _name(start: str) -> str:
+    """Return a zoo name or Hub id as it is, of a folder the last part: where it lies is nobody's business."""
+    return Path(start).resolve().name if start and Path(start).is_dir() else start
 
 
 def run_facts(trainer: "EMTrainer", data: str) -> dict[str, Any]:
@@ -25,7 +31,7 @@ def run_facts(trainer: "EMTrainer", data: str) -> dict[str, Any]:
         "images": {"train": trainer.micrographs, "validation": len(trainer.eval_dataset)},
         "degrade": kind.degradation.kind if isinstance(kind, CleanMicrographs) else None,
         "generator": model.config.generator,
-        "start": trainer.start or f"random {model.config.generator}",
+        "start": _name(trainer.start) or f"random {model.config.generator}",
         "scale": model.scale,
         "residual": model.config.residual,
         "class_weights": model.config.class_weights,

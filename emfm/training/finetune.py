@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 STREAM_VALIDATION = 32
 # Written last: a folder with it is finished.
 FACTS = "finetuning.json"
-# The trunk's rate as a share of the head's, where it was pretrained.
-BACKBONE_LR_SCALE = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class FinetuneArguments:
     gradient_accumulation_steps: int = 1
     crop: int = 256
     learning_rate: float = 1e-3
-    backbone_lr_scale: float | None = None  # 1 from random weights, else BACKBONE_LR_SCALE
+    backbone_lr_scale: float = 1.0  # the trunk's rate, as a share of the head's
     freeze: str = "none"
     lora: int = 0
     merge: bool = False  # save LoRA's additions merged into the weights
@@ -160,14 +158,12 @@ def _class_weights(given: str, data: LabelledMicrographs) -> list[float]:
 
 
 def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrainingArguments:
-    same = ["gradient_accumulation_steps", "crop", "learning_rate", "freeze", "lora", "early_stopping"]
-    same += ["intensity_jitter", "precision", "seed"]
-    pretrained = 1.0 if args.scratch else BACKBONE_LR_SCALE
+    same = ["gradient_accumulation_steps", "crop", "learning_rate", "backbone_lr_scale", "freeze", "lora"]
+    same += ["early_stopping", "intensity_jitter", "precision", "seed"]
     return EMTrainingArguments(
         output_dir=args.output,
         max_steps=args.steps,
         per_device_train_batch_size=args.batch_size,
-        backbone_lr_scale=pretrained if args.backbone_lr_scale is None else args.backbone_lr_scale,
         dataloader_num_workers=worker_count(args.workers),
         disable_tqdm=not show_progress,
         **{name: getattr(args, name) for name in same},

@@ -71,13 +71,18 @@ def info(model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id."
 
 
 @app.command()
-def verify(model: Annotated[str, typer.Argument(help="Zoo name or folder.")], as_json: Json = False) -> None:
-    """Recompute a model's stored test output and compare."""
+def verify(
+    model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a model's files with their checksums, recompute its stored test output and compare."""
+    from emfm.hub.verify import model_folder
     from emfm.hub.verify import verify as verify_model
     from emfm.tasks import load_model
-    from emfm.weights import locate
 
-    difference = verify_model(load_model(model), locate(model))
+    folder = model_folder(model, revision)
+    difference = verify_model(load_model(folder), folder)
     if as_json:
         return typer.echo(json.dumps({"model": model, "difference": difference}))
     typer.echo(f"{model}: verified, largest difference {difference:.2g}")
@@ -253,6 +258,25 @@ def predict(
         return typer.echo(json.dumps(written, indent=1))
     for entry in written:
         typer.echo(f"{entry['input']} -> {entry['output']}, {entry['picture']}")
+
+
+@app.command()
+def push(
+    folder: Annotated[str, typer.Argument(help="Model folder, as finetune and pretrain leave it.")],
+    repo_id: Annotated[str, typer.Argument(help="Repository on the Hub: owner/name.")],
+    private: Annotated[bool | None, typer.Option(help="Whether a new repository is private.")] = None,
+    branch: Annotated[str | None, typer.Option(help="Branch to push to, made where it is missing.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Name for this revision, such as v1.0.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose the change instead of making it.")] = False,
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify a model and push it to the Hub in one commit; the token is that of `hf auth login` or of HF_TOKEN."""
+    from emfm.hub.push import PushArguments, push_folder
+
+    arguments = PushArguments(repo_id, private, branch, tag, create_pr, None, message)
+    address = push_folder(folder, arguments)
+    typer.echo(json.dumps({"repo_id": repo_id, "commit": address}) if as_json else f"pushed: {address}")
 
 
 @app.command()

@@ -197,6 +197,20 @@ class EMPreTrainedModel(PreTrainedModel):
         model.config, model.name_or_path = config, str(place)
         return model
 
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+        """Push the model with its processor, card and test tensors in one commit; returns the commit's address.
+
+        Args:
+            repo_id: `owner/name`.
+            **kwargs: `private`, `branch`, `tag`, `create_pr`, `token`, `message` of `emfm.hub.push.PushArguments`.
+
+        Raises:
+            EMError: the Hub refuses, or the model's configuration holds something private.
+        """
+        from emfm.hub.push import PushArguments, push_model
+
+        return push_model(self, PushArguments(repo_id, **kwargs))
+
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Write config.json, model.safetensors and preprocessor_config.json into a folder."""
         shown = transformers_logging.is_progress_bar_enabled()

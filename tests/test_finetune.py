@@ -22,6 +22,7 @@ from emfm.training.finetune import FinetuneArguments, finetune
 
 EXPECTED_FILES = {
     "README.md",
+    "checksums.json",
     "config.json",
     "curve.json",
     "curve.png",

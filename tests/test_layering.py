@@ -45,7 +45,7 @@ LAYERS = [
         "tasks.super_resolution",
         "tasks.background_removal",
     },
-    {"auto", "hub", "hub.zoo", "hub.card", "hub.verify"},
+    {"auto", "hub", "hub.zoo", "hub.card", "hub.verify", "hub.model_files", "hub.push"},
     {"inference", "inference.predict", "inference.pictures", "inference.files"},
     {
         "training",
@@ -65,6 +65,7 @@ LAYERS = [
         "training.facts",
         "training.freezing",
         "training.lora",
+        "training.training_data",
         "training.trainer",
         "training.curves",
         "training.finetune",
@@ -73,6 +74,8 @@ LAYERS = [
     {"demo", "demo.run", "demo.report"},
     {"cli"},
 ]
+# A method that transformers gives to models, and which needs all that lies above them when it is called.
+WHEN_CALLED = {("modeling", "hub.push")}
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 
 
@@ -105,7 +108,11 @@ def test_no_module_imports_from_a_layer_below_its_own():
     for name, path in modules().items():
         if name in ("", "data"):  # the lazy public names; a docstring
             continue
-        wrong += [f"{name} imports {target}" for target in imported(path) if LEVEL[target] > LEVEL[name]]
+        wrong += [
+            f"{name} imports {target}"
+            for target in imported(path)
+            if LEVEL[target] > LEVEL[name] and (name, target) not in WHEN_CALLED
+        ]
     assert wrong == []
 
 

@@ -93,6 +93,30 @@ OUTPUTS = {
 }
 
 
+PLAIN = """\
+---
+{header}
+---
+
+# {config.generator}
+
+Weights of `{cls}` of [emfm](https://arxiv.org/abs/2402.18286), pushed from memory. How they were trained is not
+recorded, so no figure and no range of use is claimed.
+
+```python
+from emfm import {cls}
+
+model = {cls}.from_pretrained("path/to/this/folder")
+```
+"""
+
+
+def plain_card(config: Any, cls: str) -> str:
+    """Return the README.md of a model of which nothing but its class is known."""
+    header = ModelCardData(library_name="emfm", tags=TAGS)
+    return PLAIN.format(header=header.to_yaml(), config=config, cls=cls)
+
+
 def pretraining_card(config: EMFoundationConfig) -> str:
     """Return the README.md of a pretrained generator, from `config.pretraining`."""
     run: dict[str, Any] = config.pretraining or {}

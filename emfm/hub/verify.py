@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from emfm.errors import EMError
+from emfm.hub.model_files import PUBLISHED, TEST_TENSORS, check_checksums, write_checksums
 from emfm.modeling import EMPreTrainedModel
+from emfm.weights import locate
 
-TEST_TENSORS = "test_tensors.safetensors"
 # Other machines sum in another order; measured between fp32 kernels the outputs differ by less than this.
 TOLERANCE = 1e-3
 
@@ -32,20 +35,22 @@ def run_model(model: EMPreTrainedModel, pixel_values: torch.Tensor) -> torch.Ten
 
 
 def write_test_tensors(model: EMPreTrainedModel, folder: str | Path) -> None:
-    """Write `test_tensors.safetensors` with `input` and the model's `output` into its folder."""
+    """Write `test_tensors.safetensors` with `input` and the model's `output` into its folder, and `checksums.json`."""
     pixel_values = fixed_input()
     output = run_model(model, pixel_values).contiguous()
     path = Path(folder) / TEST_TENSORS
     save_file({"input": pixel_values, "output": output}, path)
     path.chmod(0o644)  # safetensors makes it readable by its owner alone
+    write_checksums(folder)
 
 
 def verify(model: EMPreTrainedModel, folder: str | Path) -> float:
-    """Recompute the stored output from the stored input and return the largest difference.
+    """Compare the files with their checksums, recompute the stored output, and return the largest difference.
 
     Raises:
-        EMError: the folder has no test tensors, or the outputs differ by more than the tolerance.
+        EMError: a file is missing or was changed, or the outputs differ by more than the tolerance.
     """
+    check_checksums(folder)
     path = Path(folder) / TEST_TENSORS
     if not path.is_file():
         raise EMError(f"{folder} has no {TEST_TENSORS}, so its weights cannot be verified")
@@ -57,3 +62,22 @@ def verify(model: EMPreTrainedModel, folder: str | Path) -> float:
             "weights, the configuration or the code are not those that were published"
         )
     return difference
+
+
+def model_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
+    """Return the folder of a model: its own, or a copy of the Hub's with every published file.
+
+    Args:
+        name_or_path: zoo name, local folder or Hub id.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        EMError: nothing goes by this name, or the Hub does not answer.
+    """
+    place = locate(name_or_path)
+    if Path(place).is_dir():
+        return Path(place)
+    try:
+        return Path(snapshot_download(place, revision=revision, allow_patterns=list(PUBLISHED)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise EMError(f"cannot download {place}: {error}") from error

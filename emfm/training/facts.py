@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from emfm.training.trainer import EMTrainer
 
 
-def _name(start: str) -> str:
+def _name(start: str | None) -> str | None:
     """Return a zoo name or Hub id as it is, of a folder the last part: where it lies is nobody's business."""
     return Path(start).resolve().name if start and Path(start).is_dir() else start
 

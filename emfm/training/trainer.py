@@ -16,13 +16,14 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Sequ
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from emfm.data.croppers import new_cropper
 from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
 from emfm.data.io import write_text
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
 from emfm.errors import EMError
 from emfm.hub.card import finetuned_card
+from emfm.hub.push import PushArguments, push_folder
+from emfm.hub.verify import write_test_tensors
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.evaluate import check_data, measure
@@ -31,10 +32,9 @@ from emfm.training.freezing import freeze
 from emfm.training.lora import add_lora, merge, save_adapter
 from emfm.training.trainer_arguments import EMTrainingArguments
 from emfm.training.trainer_state import last_checkpoint, load_optimizer, load_state, load_tensors, save_state
+from emfm.training.training_data import crops_per_step, training_crops
 
 CALIBRATION_CROPS = 64
-# Of a stream of pairs so many tell the units of the targets.
-UNIT_SAMPLE = 32
 ModelWeights = dict[str, Tensor]
 
 
@@ -95,7 +95,7 @@ class EMTrainer(Trainer):
             self.adapter = add_lora(model, args.lora, model.name_or_path)
             self._frozen = [model.trunk]
         args.metric_for_best_model, args.greater_is_better = model.figure_of_merit, model.greater_is_better
-        crops = _crops(model, args, train_dataset)
+        crops = training_crops(model, args, train_dataset)
         model.to(memory_format=model.memory_format)
         super().__init__(model=model, args=args, train_dataset=crops, eval_dataset=eval_dataset, **kwargs)
         # the losses are means already: with accumulated gradients they are averaged, not summed
@@ -226,7 +226,7 @@ class EMTrainer(Trainer):
     def _record(self, model: EMTaskModel, result: dict[str, Any]) -> None:
         """Extend the curve; where the model is the best so far, write it to the output folder."""
         step, merit = self.state.global_step, model.figure_of_merit
-        crops = step * _crops_per_step(self.args)
+        crops = step * crops_per_step(self.args)
         epoch = None if self.micrographs is None else round(crops / self.micrographs, 3)
         sign = 1 if model.greater_is_better else -1
         best = max((sign * entry[merit] for entry in self.curve), default=-float("inf"))
@@ -249,6 +249,28 @@ class EMTrainer(Trainer):
         """
         if self.is_world_process_zero():
             write_text(Path(self.args.output_dir) / "README.md", finetuned_card(run_facts(self, dataset)))
+
+    def push_to_hub(self, repo_id: str | None = None, **kwargs: Any) -> str | None:
+        """Push the best model with card, test tensors and curve in one commit; returns the commit's address.
+
+        Args:
+            repo_id: `owner/name`; by default `args.hub_model_id`.
+            **kwargs: `private`, `branch`, `tag`, `create_pr`, `token`, `message` of `emfm.hub.push.PushArguments`.
+
+        Raises:
+            EMError: nothing was trained yet, there is no repository, or the Hub refuses.
+        """
+        repo_id = repo_id or self.args.hub_model_id
+        if repo_id is None or not self.curve:
+            missing = "name a repository: push_to_hub('owner/name')" if self.curve else "nothing was trained: train()"
+            raise EMError(f"cannot push: {missing}")
+        if not self.is_world_process_zero():
+            return None
+        output = Path(self.args.output_dir)
+        if not (output / "README.md").is_file():
+            self.create_model_card()
+        write_test_tensors(type(self.model).from_pretrained(output), output)
+        return push_folder(output, PushArguments(repo_id, **kwargs))
 
     def merge_adapter(self) -> None:
         """Add LoRA's additions to the weights; what is saved from now on is a plain model."""
@@ -295,24 +317,3 @@ class EMTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Do nothing, see above."""
-
-
-def _crops_per_step(args: EMTrainingArguments) -> int:
-    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-
-
-def _crops(model: EMTaskModel, args: EMTrainingArguments, data: Any) -> Any:
-    """Return training crops of micrographs; a dataset of batches as it is."""
-    if not isinstance(data, (Examples, StreamedExamples)):
-        return data
-    kind = data.like if isinstance(data, StreamedExamples) else data
-    check_data(model, kind, "the training data")
-    units = (1.0, 0.0)
-    if isinstance(kind, PairedMicrographs):
-        sample: Any = data.take(UNIT_SAMPLE) if isinstance(data, StreamedExamples) else data
-        units = sample.target_units()
-        model.config.target_units = None if units == (1.0, 0.0) else list(units)
-    cropper = new_cropper(kind, model.processor, args.crop, args.intensity_jitter, units)
-    if isinstance(data, StreamedExamples):
-        return StreamedTrainingCrops(data, cropper, args.seed, (args.process_index, args.world_size))
-    return TrainingCrops(data, cropper, args.max_steps * _crops_per_step(args), args.seed)

@@ -72,6 +72,8 @@ class EMTrainingArguments(TrainingArguments):
         if self.precision not in ("auto", "fp32", "bf16") or self.fp16:
             given = "fp16" if self.fp16 else self.precision
             raise EMError(f"precision is '{given}'; expected auto, fp32 or bf16")
+        if self.push_to_hub:
+            raise EMError("push_to_hub=True would push unfinished weights: call trainer.push_to_hub() after training")
         if not 0 < self.backbone_lr_scale <= 1:
             raise EMError(
                 f"backbone_lr_scale is {self.backbone_lr_scale}; expected above 0, up to 1 (to freeze: freeze)"

@@ -1,0 +1,90 @@
+"""Which files make a model folder, their checksums, and what must not leave the machine with them."""
+
+import getpass
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from emfm.data.io import write_text
+from emfm.errors import EMError
+
+CHECKSUMS = "checksums.json"
+TEST_TENSORS = "test_tensors.safetensors"
+# What loading or verifying a model reads: these have checksums.
+LOADED = (
+    "config.json",
+    "preprocessor_config.json",
+    "model.safetensors",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    TEST_TENSORS,
+)
+# What tells of a model: people may correct a card, so these have none.
+TOLD = ("README.md", "finetuning.json", "curve.json", "curve.png")
+PUBLISHED = (*LOADED, *TOLD, CHECKSUMS)
+# Access tokens of the Hub, and absolute paths of the three systems.
+PRIVATE = {
+    "an access token": re.compile(r"\bhf_[A-Za-z0-9]{8,}"),
+    "an absolute path": re.compile(r"(?<![\w:/.])/(?:home|root|Users|tmp|mnt|data|scratch|srv|opt)/|\b[A-Za-z]:\\\\"),
+}
+SHORTEST_NAME = 4
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_checksums(folder: str | Path) -> None:
+    """Write `checksums.json` with the SHA-256 of each file that loading or verifying reads."""
+    folder = Path(folder)
+    sums = {name: sha256(folder / name) for name in LOADED if (folder / name).is_file()}
+    write_text(folder / CHECKSUMS, json.dumps(sums, indent=1))
+
+
+def check_checksums(folder: str | Path) -> None:
+    """Compare every file with its checksum.
+
+    Raises:
+        EMError: a file is missing, was changed or is not listed; the message names it.
+    """
+    folder = Path(folder)
+    path = folder / CHECKSUMS
+    if not path.is_file():
+        raise EMError(f"{folder} has no {CHECKSUMS}, so its files cannot be verified")
+    try:
+        sums = json.loads(path.read_text(encoding="utf-8"))
+        listed = {str(name): str(value) for name, value in sums.items()}
+    except (ValueError, AttributeError) as error:
+        raise EMError(f"{path} is damaged ({error}); expected the name and SHA-256 of each file") from error
+    present = {name for name in LOADED if (folder / name).is_file()}
+    for name in sorted(present | listed.keys()):
+        if name not in LOADED:
+            raise EMError(f"{path} lists {name}, which is no file of a model")
+        if name not in present:
+            raise EMError(f"{folder}: {name} is missing, though {CHECKSUMS} lists it: download or push it again")
+        if name not in listed:
+            raise EMError(f"{folder}: {name} is not listed in {CHECKSUMS}: it was added after the model was published")
+        if sha256(folder / name) != listed[name]:
+            raise EMError(f"{folder}: {name} was changed or cut short (its SHA-256 is not the one in {CHECKSUMS})")
+
+
+def check_private(folder: str | Path) -> None:
+    """Raise an error where a text file of a model holds what is nobody's business: a token, a path, a user's name."""
+    folder = Path(folder)
+    for name in PUBLISHED:
+        if not name.endswith((".json", ".md")) or not (folder / name).is_file():
+            continue
+        text = (folder / name).read_text(encoding="utf-8")
+        found = [what for what, pattern in PRIVATE.items() if pattern.search(text)]
+        token = os.environ.get("HF_TOKEN", "")
+        if len(token) >= SHORTEST_NAME and token in text:
+            found.append("the access token of HF_TOKEN")
+        user = getpass.getuser()
+        if len(user) > SHORTEST_NAME and re.search(rf"\b{re.escape(user)}\b", text):
+            found.append(f"the user name {user}")
+        if found:
+            raise EMError(f"{folder / name} holds {' and '.join(found)}: take it out before the model is pushed")

@@ -73,3 +73,21 @@ def test_atomic_stem_gives_a_folder_of_pairs_for_each_restoration_task(tmp_path)
     assert len(images) == 1
     with pytest.raises(EMError, match="holds images already"):
         write_simulated_folder("atomic-stem", tmp_path, 6, (48, 64), seed=1)
+
+
+@pytest.mark.parametrize("kind", ["nanoparticles", "atomic-stem"])
+def test_images_do_not_depend_on_the_number_of_processors(kind, tmp_path, monkeypatch):
+    for processors in (1, 4):
+        monkeypatch.setattr("os.cpu_count", lambda count=processors: count)
+        write_simulated_folder(kind, tmp_path / str(processors), 6, (32, 40), seed=3)
+    files = [path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file()]
+    assert files and all((tmp_path / "1" / f).read_bytes() == (tmp_path / "4" / f).read_bytes() for f in files)
+
+
+def test_an_error_in_one_image_stops_the_simulation(tmp_path, monkeypatch):
+    def broken(shape, seed, parameters):
+        raise EMError("no")
+
+    monkeypatch.setattr("emfm.data.simulated_folder.simulate_nanoparticles", broken)
+    with pytest.raises(EMError, match="no"):
+        write_simulated_folder("nanoparticles", tmp_path / "data", 50, (20, 20), seed=0)

@@ -192,6 +192,11 @@ def test_early_stopping_ends_a_run_that_gets_no_better(labelled_folder, tmp_path
     assert 3 <= len(curve) < 6 and curve[-1]["step"] < 40
 
 
+def test_a_training_that_runs_away_stops_with_advice(labelled_folder, tmp_path):
+    with pytest.raises(EMError, match=r"no longer finite at step \d+: lower the learning rate"):
+        finetune(finetune_arguments(labelled_folder, tmp_path / "out", scratch="unet2-rf44", learning_rate=1e38), False)
+
+
 def test_the_trunk_learns_at_its_own_rate(labelled_folder, tmp_path):
     data = load_em_dataset(labelled_folder)
     model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label=data.id2label))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from emfm.data.datasets import load_em_dataset
@@ -96,6 +97,15 @@ def check_data(model: EMTaskModel, data: Examples, name: str) -> None:
         raise EMError(
             f"the targets of {name} have {data.scale} times as many pixels a side as the images; this "
             f"{type(model).__name__} makes {model.scale} times as many"
+        )
+
+
+def check_finite(model: EMTaskModel, step: int) -> None:
+    """Raise an error with advice where a training has run away."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        raise EMError(
+            f"the weights are no longer finite at step {step}: lower the learning rate, use --precision fp32, or look "
+            "for damaged micrographs, and start again"
         )
 
 

@@ -26,7 +26,7 @@ from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
-from emfm.training.evaluate import check_data, measure
+from emfm.training.evaluate import check_data, check_finite, measure
 from emfm.training.facts import run_facts
 from emfm.training.freezing import freeze
 from emfm.training.lora import add_lora, merge, save_adapter
@@ -45,6 +45,13 @@ class _Progress(ProgressCallback):
         name = f"eval_{args.metric_for_best_model}"
         if self.training_bar is not None and logs and name in logs:
             self.training_bar.set_postfix({args.metric_for_best_model: f"{logs[name]:.4f}"})
+
+
+class _EarlyStopping(EarlyStoppingCallback):
+    """Without the advice to set `load_best_model_at_end`: EMTrainer loads the best model itself."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        pass
 
 
 class EMTrainer(Trainer):
@@ -109,7 +116,7 @@ class EMTrainer(Trainer):
         if not args.disable_tqdm:
             self.add_callback(_Progress)
         if args.early_stopping:
-            self.add_callback(EarlyStoppingCallback(args.early_stopping))
+            self.add_callback(_EarlyStopping(args.early_stopping))
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
@@ -191,6 +198,7 @@ class EMTrainer(Trainer):
         started = time.perf_counter()
         model = self.accelerator.unwrap_model(self.model)
         if self.is_in_train:
+            check_finite(model, self.state.global_step)
             self._recalibrate(model)
         result = self._measure(model, eval_dataset or self.eval_dataset)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in result.items() if isinstance(value, float)}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -172,6 +173,8 @@ class EMPreTrainedModel(PreTrainedModel):
             )
         except EMError:
             raise
+        except SafetensorError as error:
+            raise EMError(f"cannot load {place}: model.safetensors is damaged or cut short ({error})") from error
         except (OSError, RuntimeError) as error:
             raise EMError(f"cannot load {place}: {error}") from error
         _check_keys(cls, str(pretrained_model_name_or_path), model.config, info)

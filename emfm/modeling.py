@@ -100,6 +100,10 @@ class EMPreTrainedModel(PreTrainedModel):
         """How far in input pixels an output pixel can see in any direction; instance norm sees the whole besides."""
         return BACKBONES[self.config.backbone].geometry.reach(self.config)
 
+    def fitting(self, processor: EMImageProcessor) -> EMImageProcessor:
+        """Return the processor that this kind of model needs in the place of the one that came with the weights."""
+        return processor
+
     def features(self, pixel_values: Tensor) -> list[Tensor]:
         """Return the trunk's multi-scale maps, finest first.
 
@@ -178,7 +182,7 @@ class EMPreTrainedModel(PreTrainedModel):
         except (OSError, RuntimeError) as error:
             raise EMError(f"cannot load {place}: {error}") from error
         _check_keys(cls, str(pretrained_model_name_or_path), model.config, info)
-        model.processor = processor
+        model.processor = model.fitting(processor)
         model.name_or_path = str(pretrained_model_name_or_path)
         return (model, info) if want_info else model
 
@@ -195,8 +199,9 @@ class EMPreTrainedModel(PreTrainedModel):
         model = cls.from_pretrained(base, **fields, dtype=kwargs["dtype"])
         try:
             model = PeftModel.from_pretrained(model, str(adapter.parent)).merge_and_unload()
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise EMError(f"the LoRA additions in {place} do not fit {base}: {error}") from error
+        model.processor = EMImageProcessor.from_pretrained(adapter.parent)
         model.config, model.name_or_path = config, str(place)
         return model
 

@@ -1,5 +1,7 @@
 """Every `emfm` command of the documentation is one that the command line takes."""
 
+import importlib
+import json
 import re
 import shlex
 from pathlib import Path
@@ -47,3 +49,21 @@ def test_the_estimated_cost_is_what_the_benchmark_prints():
     from benchmarks.pretrain_cost import table
 
     assert table(10.0) in (Path(__file__).parent.parent / "docs" / "pretraining.md").read_text()
+
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+
+
+@pytest.mark.parametrize(
+    ("file", "benchmark"),
+    [
+        ("transfer_segmentation", "transfer"),
+        ("transfer_denoising", "transfer"),
+        ("tasks", "tasks"),
+        ("finetune_settings", "finetune_settings"),
+    ],
+)
+def test_measured_tables_are_what_the_benchmarks_print_of_their_results(file, benchmark):
+    table = importlib.import_module(f"benchmarks.{benchmark}").table
+    results = [json.loads(line) for line in (RESULTS / f"{file}.jsonl").read_text().splitlines()]
+    assert table(results) in (Path(__file__).parent.parent / "docs" / "finetuning.md").read_text()

@@ -144,6 +144,28 @@ def test_the_output_has_the_dtype_and_units_of_the_input(clean_folder):
     np.testing.assert_allclose(result, image, atol=1)  # the untrained residual adds nothing
 
 
+def test_structures_far_brighter_than_the_rest_come_back_uncut(tmp_path):
+    """Heavy particles lie far beyond the 99th percentile; segmentation may cut them off, restoration must not."""
+    image = np.random.default_rng(0).normal(1000, 50, (64, 64))
+    image[30:33, 30:33] = 3000
+    EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).save_pretrained(tmp_path / "generator")
+    for model in (
+        EMForDenoising(EMFoundationConfig.from_name("unet2-rf44", residual=True)),
+        EMForDenoising.from_pretrained(tmp_path / "generator", residual=True),
+    ):
+        result = predict(model, image.astype(np.uint16)).output
+        np.testing.assert_allclose(result[30:33, 30:33], 3000, atol=1)
+        model.save_pretrained(tmp_path / "saved")
+        assert EMForDenoising.from_pretrained(tmp_path / "saved").processor.clip == 30
+
+
+def test_an_hrnet_predicts_the_image_itself_and_a_u_net_what_is_to_be_added(clean_folder, tmp_path):
+    for name, adds in (("unet2-rf44", True), ("hrnet-w18-small", False)):
+        settings = dict(degrade="downsample", scratch=name, steps=1)
+        facts = finetune(arguments("super-resolution", clean_folder, tmp_path / name, **settings), show_progress=False)
+        assert facts["residual"] == adds
+
+
 def test_restoration_figures_are_in_units_of_the_targets_contrast():
     target = np.linspace(0, 1000, 64 * 64).reshape(64, 64)
     metrics = RestorationMetrics()

@@ -20,6 +20,8 @@ GOLD_111_SPACING = 0.235  # nm, lattice constant 0.4078 nm / sqrt(3)
 MIN_PIXELS_PER_FRINGE = 2.5  # finer fringes lie too close to Nyquist (2 px) to survive the blur
 MIN_SIDE = 16  # px, below this not even the smallest particle fits
 MARGIN = 16  # px simulated around the image and cut off, so that the FFT's periodic wrap stays outside
+EXACT_BELOW = np.float32(6)  # expected electrons
+BATCH = 2**16  # pixels of particles rendered at once: what a processor's cache holds
 OUTLINE_ORDERS = np.arange(6, 1, -1)  # 2 makes ellipses, 3 to 6 rounded triangles to hexagons
 MUST_BE_POSITIVE = ("nominal_diameters", "pixels_across", "coverage", "attenuation_length", "dose", "gain")
 Range = tuple[float, float]
@@ -112,13 +114,15 @@ def simulate_nanoparticles(
     p, rng = parameters, np.random.default_rng(seed)
     conditions = _draw_conditions(rng, shape, p)
     particles = _draw_particles(rng, conditions, p)
-    transmitted, mask = _render_particles(rng, conditions, particles, p)
-    transmitted *= np.exp(-_background_depth(rng, conditions, len(particles.depths), p))
-    electrons = conditions.dose * _image_intensity(rng, transmitted, conditions, p)
-    clean = (p.gain * electrons + p.offset).astype(np.float32)
-    counts = np.float32(p.gain) * rng.poisson(electrons).astype(np.float32) + np.float32(p.offset)
-    counts += np.float32(p.read_noise) * rng.standard_normal(clean.shape, dtype=np.float32)
-    image = np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
+    depth, fringes = _render_particles(rng, conditions, particles, p)
+    mask = (depth[MARGIN:-MARGIN, MARGIN:-MARGIN] > 0).astype(np.uint8)  # inside an outline any depth is above zero
+    depth += _background_depth(rng, conditions, len(particles.depths), p)
+    fringes += 1
+    fringes *= np.exp(-depth)
+    electrons = _image_intensity(rng, fringes, conditions, p)
+    electrons *= np.float32(conditions.dose)
+    image = record_counts(rng, electrons, p.gain, p.offset, p.read_noise)
+    clean = np.float32(p.gain) * electrons + np.float32(p.offset)
     return SimulatedMicrograph(image, mask, clean, conditions.pixel_size, conditions.dose, particles)
 
 
@@ -128,6 +132,38 @@ def check_shape_and_seed(shape: tuple[int, int], seed: int, least: int) -> None:
         raise EMError(f"shape is {shape}, expected (height, width) of at least {least} px each; enlarge the image")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise EMError(f"seed is {seed!r}, expected an integer of 0 or more; pass for example seed=0")
+
+
+def record_counts(rng: Generator, electrons: np.ndarray, gain: float, offset: float, read_noise: float) -> np.ndarray:
+    """Count electrons, read them out and round to the camera's 16 bits.
+
+    Counts come from the expansion of the Poisson distribution's inverse about the normal one (Giles 2016, ACM
+    Transactions on Mathematical Software 42, equation 6), which takes a third of the time of NumPy's exact ones; from
+    6 expected electrons on its mean and variance are right to 0.03 %. Below, they are exact.
+
+    Args:
+        rng: drawn from.
+        electrons: (H, W) float32, expected in each pixel, zero or more.
+        gain: camera counts per electron.
+        offset: counts at zero dose.
+        read_noise: standard deviation in counts.
+
+    Returns:
+        (H, W) uint16, clipped where the camera saturates.
+    """
+    normal = rng.standard_normal(electrons.shape, dtype=np.float32)
+    squared = normal * normal
+    root = np.sqrt(np.maximum(electrons, EXACT_BELOW))
+    counts = electrons + root * normal
+    counts += squared * np.float32(1 / 6) + np.float32(1 / 3)
+    counts -= normal * (squared + 2) / (72 * root)
+    np.floor(counts, out=counts)
+    few = electrons < EXACT_BELOW
+    counts[few] = rng.poisson(electrons[few])
+    counts *= np.float32(gain)
+    counts += np.float32(offset)
+    counts += np.float32(read_noise) * rng.standard_normal(electrons.shape, dtype=np.float32)
+    return np.clip(np.rint(counts, out=counts), 0, 65535, out=counts).astype(np.uint16)
 
 
 @dataclass(frozen=True)
@@ -179,77 +215,124 @@ def _draw_particles(rng: Generator, c: _Conditions, p: NanoparticleParameters) -
 def _place(rng: Generator, centers: np.ndarray, radii: np.ndarray, touching_fraction: float) -> np.ndarray:
     """Set some centres (N, 2) against an earlier particle, in place, and return which particles may stay (N, bool)."""
     stays = np.zeros(len(radii), bool)
-    steps = 0.97 * np.exp(2j * np.pi * rng.random((len(radii), 1))).view(float)  # (N, 2), a little less than touching
+    places = centers.view(complex)[:, 0]  # the same memory: a distance is one absolute value
+    steps = 0.97 * np.exp(2j * np.pi * rng.random(len(radii)))  # a little less than touching
     touching, neighbours = rng.random(len(radii)) < touching_fraction, rng.random(len(radii))
     for i, radius in enumerate(radii):
         if touching[i] and i:
             placed = np.flatnonzero(stays)
             j = placed[int(neighbours[i] * len(placed))]
-            centers[i] = centers[j] + (radius + radii[j]) * steps[i]
-        overlaps = np.hypot(*(centers[:i] - centers[i]).T) < 0.95 * (radii[:i] + radius)
+            places[i] = places[j] + (radius + radii[j]) * steps[i]
+        overlaps = np.abs(places[:i] - places[i]) < 0.95 * (radii[:i] + radius)
         stays[i] = not (overlaps & stays[:i]).any()
     return stays
-
-
-def _box(center: np.ndarray, reach: float, padded: tuple[int, int]) -> tuple[tuple[slice, ...], list[np.ndarray]]:
-    """Return the slices of a box around a centre, clipped to the image, and its row and column offsets in px."""
-    first, last = np.clip([center - reach, center + reach + 2], 0, padded).astype(int)
-    offsets = [np.arange(*ends, dtype=np.float32) - np.float32(x) for *ends, x in zip(first, last, center, strict=True)]
-    return (slice(first[0], last[0]), slice(first[1], last[1])), [offsets[0][:, None], offsets[1]]
 
 
 def _render_particles(
     rng: Generator, c: _Conditions, particles: Particles, p: NanoparticleParameters
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the transmitted intensity (float32, with the margin) and the mask (uint8, without it)."""
-    depth, fringes, mask = (np.zeros(c.padded, dtype) for dtype in (np.float32, np.float32, bool))
+    """Return the optical depth of all particles and their relative fringes, float32 with the margin."""
+    depth, fringes = np.zeros((2, *c.padded), np.float32)
     amplitude, wavenumber = rng.uniform(*p.fringe_amplitude), 2 * np.pi * c.pixel_size / GOLD_111_SPACING  # rad per px
     phases = rng.uniform(0, 2 * np.pi, len(particles.depths))
     # A radius R (1 + m(azimuth)) encloses pi R^2 (1 + mean m^2): divide so that the nominal area stays.
     modulation = np.abs(particles.outlines[:, :5])
     radii = particles.diameters / c.pixel_size / 2 / np.sqrt(1 + (modulation**2).sum(axis=1) / 2)
     reaches = radii * (1 + modulation.sum(axis=1))
-    for i, center in enumerate(particles.centers + MARGIN):
-        box, (rows, columns) = _box(center, reaches[i], c.padded)
-        distance = np.maximum(np.sqrt(rows**2 + columns**2), np.float32(1e-6))
-        outline = np.polyval(particles.outlines[i], (columns + 1j * rows) / distance).real
-        squared = (distance / (np.float32(radii[i]) * outline)) ** 2
-        thickness = np.sqrt(np.maximum(1 - squared, 0))  # of an ellipsoid, relative to its centre
-        depth[box] += np.float32(particles.depths[i]) * thickness
-        mask[box] |= squared < 1
-        if np.isfinite(angle := particles.fringe_angles[i]):
-            along = np.cos(angle) * columns + np.sin(angle) * rows
-            fringes[box] += amplitude * thickness * np.cos(wavenumber * along + phases[i])
-    return np.exp(-depth) * (1 + fringes), mask[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(np.uint8)
+    # Particles of like size share one array, so that each step is one call for many small ones.
+    num_batches = np.ceil(min(len(radii), len(radii) * (2 * reaches.max() + 1) ** 2 / BATCH))
+    for batch in np.array_split(np.argsort(reaches), int(num_batches)):
+        boxes, rows, columns = _boxes(particles.centers[batch] + MARGIN, float(reaches[batch].max()), c.padded)
+        thickness = _thickness(rows, columns, radii[batch], particles.outlines[batch])
+        depths = particles.depths[batch].astype(np.float32)
+        for box, height, relative in zip(boxes, depths, thickness, strict=True):
+            depth[box] += height * relative
+        angles = particles.fringe_angles[batch]
+        for i in np.flatnonzero(np.isfinite(angles)):
+            x, y = (wavenumber * np.array([np.cos(angles[i]), np.sin(angles[i])])).astype(np.float32)
+            wave = np.cos(x * columns[i] + (y * rows[i] + np.float32(phases[batch[i]])))
+            fringes[boxes[i]] += np.float32(amplitude) * thickness[i] * wave
+    return depth, fringes
+
+
+def _boxes(
+    centers: np.ndarray, reach: float, padded: tuple[int, int]
+) -> tuple[list[tuple[slice, slice]], np.ndarray, np.ndarray]:
+    """Return equal boxes inside the image that hold all its pixels up to `reach` px (or more) from each centre (N, 2).
+
+    Beside the N slices come the offsets of their rows (N, height, 1) and columns (N, 1, width), float32 in px.
+    """
+    sides = np.minimum(int(2 * reach) + 1, padded)
+    first = np.clip(np.ceil(centers - reach), 0, padded - sides).astype(int)
+    offsets = (first - centers).astype(np.float32)
+    rows, columns = (np.arange(side, dtype=np.float32) + offsets[:, i, None] for i, side in enumerate(sides))
+    boxes = [(slice(y, y + sides[0]), slice(x, x + sides[1])) for y, x in first.tolist()]
+    return boxes, rows[:, :, None], columns[:, None]
+
+
+def _thickness(rows: np.ndarray, columns: np.ndarray, radii: np.ndarray, outlines: np.ndarray) -> np.ndarray:
+    """Return the thickness (N, height, width) of ellipsoids relative to their centres, float32."""
+    distance = np.maximum(np.sqrt(rows**2 + columns**2), np.float32(1e-6))
+    direction = (columns + np.complex64(1j) * rows) / distance  # exp(i azimuth)
+    outline = outlines[:, :1, None] * direction + outlines[:, 1:2, None]
+    for order in range(2, outlines.shape[1]):  # Horner's scheme
+        outline *= direction
+        outline += outlines[:, order, None, None]
+    distance /= outline.real
+    distance /= radii.astype(np.float32)[:, None, None]
+    distance *= distance
+    return np.sqrt(np.maximum(1 - distance, 0))
 
 
 def _background_depth(rng: Generator, c: _Conditions, num_particles: int, p: NanoparticleParameters) -> np.ndarray:
     """Return the optical depth (float32, with the margin) of slow drift and of soft-edged debris."""
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in c.padded)
     a = (p.illumination * rng.standard_normal(5)).astype(np.float32)
-    depth = (a[0] * y + a[1] * y**2)[:, None] + (a[2] * x + a[3] * x**2) + a[4] * y[:, None] * x
-    for _ in range(rng.poisson(rng.uniform(*p.debris) * num_particles)):
-        spread, strength = c.diameter * rng.uniform(0.1, 0.5), c.central_depth * rng.uniform(0.15, 0.7)
-        box, (rows, columns) = _box(rng.random(2) * c.padded, 3.5 * spread, c.padded)
-        elongation, tilt = rng.uniform(0.6, 1.0), rng.uniform(0, np.pi)
-        along, across = np.cos(tilt) * columns + np.sin(tilt) * rows, np.cos(tilt) * rows - np.sin(tilt) * columns
-        depth[box] += strength * np.exp((along**2 + (across / elongation) ** 2) / (-2 * spread**2))
+    depth = a[4] * y[:, None] * x
+    depth += (a[0] * y + a[1] * y**2)[:, None]
+    depth += a[2] * x + a[3] * x**2
+    count = rng.poisson(rng.uniform(*p.debris) * num_particles)
+    centers = rng.random((count, 2)) * c.padded
+    spreads, strengths = c.diameter * rng.uniform(0.1, 0.5, count), c.central_depth * rng.uniform(0.15, 0.7, count)
+    elongations, tilts = rng.uniform(0.6, 1.0, count), rng.uniform(0, np.pi, count)
+    turns = np.stack([np.cos(tilts), np.sin(tilts), -np.sin(tilts), np.cos(tilts)], axis=1).reshape(-1, 2, 2)
+    turns /= np.sqrt(2) * spreads[:, None, None] * np.stack([np.ones(count), elongations], axis=1)[:, :, None]
+    forms = (turns.transpose(0, 2, 1) @ turns).astype(np.float32)  # (N, 2, 2), of columns and rows
+    for i in range(count):
+        (box,), rows, columns = _boxes(centers[i : i + 1], 3.5 * spreads[i], c.padded)
+        exponent = (2 * forms[i, 0, 1] * rows[0]) * columns[0]
+        exponent += forms[i, 1, 1] * rows[0] ** 2
+        exponent += forms[i, 0, 0] * columns[0] ** 2
+        depth[box] += np.float32(strengths[i]) * np.exp(-exponent)
     return depth
 
 
+def _fall_off(exponents: np.ndarray) -> np.ndarray:
+    """Return exp(-exponents), float32; from 20 on it stays at 2e-9, as subnormal numbers would be slow."""
+    return np.exp(-np.minimum(exponents, 20)).astype(np.float32)
+
+
 def _image_intensity(rng: Generator, transmitted: np.ndarray, c: _Conditions, p: NanoparticleParameters) -> np.ndarray:
-    """Image the transmitted intensity and the carbon through the lens: float64 without the margin, zero or more."""
-    frequencies = np.fft.fftfreq(transmitted.shape[0])[:, None], np.fft.rfftfreq(transmitted.shape[1])
-    squared = (frequencies[0] ** 2 + frequencies[1] ** 2).astype(np.float32)  # (cycles per px)^2
+    """Image the transmitted intensity and the carbon through the lens: float32 without the margin, zero or more."""
+    # Along either axis (cycles per px)^2; all that is radial is a product or a sum of the two.
+    y, x = np.fft.fftfreq(transmitted.shape[0])[:, None] ** 2, np.fft.rfftfreq(transmitted.shape[1]) ** 2
     # sin(pi lambda defocus k^2) reaches 1 at the period; the Gaussian stands for partial coherence.
-    scaled = np.minimum(squared * np.float32(c.period**2), 60)  # beyond, slow subnormal numbers of no weight
-    transfer = np.sin(np.float32(np.pi / 2) * scaled) * np.exp(-scaled / 4)
-    spread = np.exp(np.float32(-2 * (np.pi * rng.uniform(*p.blur)) ** 2) * squared)
+    y_phase, x_phase = ((np.pi / 2 * c.period**2 * squared).astype(np.float32) for squared in (y, x))
+    transfer = np.sin(y_phase + x_phase)
+    transfer *= _fall_off(c.period**2 / 4 * y) * _fall_off(c.period**2 / 4 * x)
+    width = 2 * (np.pi * rng.uniform(*p.blur)) ** 2
+    spread = _fall_off(width * y) * _fall_off(width * x)
     carbon = transfer * spread
     carbon *= np.float32(c.granularity / np.sqrt(np.mean(carbon**2)))  # Parseval: unit white noise gets this rms
     # White noise drawn in Fourier space: its spectrum has the variance of a sum over all pixels.
-    grains = rng.standard_normal((*squared.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
-    grains *= np.float32(np.sqrt(transmitted.size / 2))
-    objects = np.fft.rfft2(transmitted) * (spread * (1 + np.float32(rng.uniform(*p.fresnel)) * transfer))
-    intensity = np.fft.irfft2(objects + grains * carbon, s=transmitted.shape)
-    return np.maximum(intensity[MARGIN:-MARGIN, MARGIN:-MARGIN], 0).astype(np.float64)
+    grains = rng.standard_normal((*carbon.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+    carbon *= np.float32(np.sqrt(transmitted.size / 2))
+    grains *= carbon
+    transfer *= np.float32(rng.uniform(*p.fresnel))
+    transfer += 1
+    transfer *= spread
+    spectrum = np.fft.rfft2(transmitted)
+    spectrum *= transfer
+    spectrum += grains
+    intensity = np.fft.irfft2(spectrum, s=transmitted.shape)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return np.maximum(intensity, 0).astype(np.float32)

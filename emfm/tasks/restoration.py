@@ -11,11 +11,13 @@ from transformers import initialization as init
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.modeling import ImageOutput
-from emfm.processing import IntensityStatistics
+from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.tasks.task import EMTaskModel
 from emfm.training.losses import restoration_loss
 from emfm.training.metrics import RestorationMetrics
 
+# Network values that pass uncut: heavy particles are far brighter than the 99th percentile of what surrounds them.
+CLIP = 30.0
 # Bicubic interpolation takes the two nearest pixels on each side.
 BICUBIC_REACH = 2
 
@@ -39,8 +41,13 @@ class EMForImageRestoration(EMTaskModel):
         super().__init__(config)
         if config.residual:
             self.head_name = "residual_head"  # type: ignore[misc]  # of this model alone
+        self.processor = self.fitting(self.processor)
         setattr(self, self.head_name, nn.Conv2d(self.trunk.channels[0], 1, 1))
         self.post_init()
+
+    def fitting(self, processor: EMImageProcessor) -> EMImageProcessor:
+        """Return the same processor with a limit that bright structures do not reach: what it cuts cannot come back."""
+        return EMImageProcessor(processor.low, processor.high, max(processor.clip, CLIP))
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

@@ -25,6 +25,7 @@ from emfm.training.facts import run_facts
 from emfm.training.trainer import EMTrainer
 from emfm.training.trainer_arguments import EMTrainingArguments
 from emfm.training.trainer_state import checkpoints
+from emfm.weights import locate
 
 logger = logging.getLogger(__name__)
 # Of a stream so many micrographs are read for validation.
@@ -118,9 +119,10 @@ def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Ex
 def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """Return the task model with pretrained or random trunk; the seed decides the new weights.
 
-    Where the arguments do not say, super-resolution predicts what is to be added to the enlarged input, and so does
-    denoising from random weights; a pretrained generator keeps its image head for denoising and background removal.
-    These choices measured best on held-out micrographs, see docs/finetuning.md.
+    Where the arguments do not say, a U-Net for super-resolution predicts what is to be added to the enlarged input, and
+    so does one for denoising from random weights; a pretrained one keeps its image head for denoising and background
+    removal. These choices measured best on held-out micrographs, see docs/finetuning.md. An HRNet always predicts the
+    image itself: it has no full-resolution path on which the noise of the input could be taken away again.
 
     Args:
         args: of the run.
@@ -134,8 +136,7 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
         if args.class_weights is not None:
             fields["class_weights"] = _class_weights(args.class_weights, data)
     if issubclass(task, EMForImageRestoration):
-        adds = args.task == "super-resolution" or (args.task == "denoising" and args.scratch is not None)
-        fields["residual"] = adds if args.residual is None else args.residual
+        fields["residual"] = _adds_to_input(args) if args.residual is None else args.residual
     if args.task == "super-resolution" and isinstance(data, (PairedMicrographs, CleanMicrographs)):
         if data.scale == 1:
             raise EMError(f"the targets of {args.data} have the size of their images: nothing to enlarge")
@@ -144,6 +145,16 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
         return task.from_pretrained(args.model, **fields)
     norm = {} if args.scratch.startswith("hrnet") else {"norm": args.norm}
     return task(EMFoundationConfig.from_name(args.scratch, **fields, **norm))
+
+
+def _adds_to_input(args: FinetuneArguments) -> bool:
+    if args.scratch is None:
+        config = EMFoundationConfig.from_pretrained(locate(str(args.model)))
+    else:
+        config = EMFoundationConfig.from_name(args.scratch)
+    adds = args.task == "super-resolution" or (args.task == "denoising" and args.scratch is not None)
+    # a model that was fine-tuned in this way before goes on so
+    return config.residual or (adds and config.backbone == "unet")
 
 
 def _class_weights(given: str, data: LabelledMicrographs) -> list[float]:

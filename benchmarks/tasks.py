@@ -34,9 +34,8 @@ def cells(data: str, starts: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def run_cell(cell: dict[str, Any], simulated: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def run_cell(cell: dict[str, Any], folder: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Fine-tune and measure on the test split; returns the cell with its figures."""
-    folder = str(simulated / cell["task"]) if cell["data"] == SIMULATED else cell["data"]
     scratch = cell["start"].startswith("scratch:")
     start = {"scratch" if scratch else "model": cell["start"].removeprefix("scratch:")}
     with tempfile.TemporaryDirectory() as temporary:
@@ -48,15 +47,16 @@ def run_cell(cell: dict[str, Any], simulated: Path, settings: dict[str, Any]) ->
 
 def table(results: list[dict[str, Any]]) -> str:
     """Return a row per run: the model's figures beside those without a network."""
-    rows = ["| task | data | start | n | model | without a network |", "|---|---|---|---|---|---|"]
+    rows = ["| task | data | start | steps | n | model | without a network |", "|---|---|---|---|---|---|---|"]
     for result in results:
         test = result["test"]
         shown = [
             ", ".join(f"{name} {figures[name]:{form}}" for name, form in FORMS.items() if name in figures)
             for figures in (test, test["trivial"])
         ]
-        data = Path(result["data"]).name + (f", {result['degrade']}" if result["degrade"] else "")
-        rows.append(f"| {result['task']} | {data} | {result['start']} | {test['n']} | {shown[0]} | {shown[1]} |")
+        data = result["data"] + (f", {result['degrade']}" if result["degrade"] else "")
+        start = f"{result['start']} | {result['steps']} | {test['n']}"
+        rows.append(f"| {result['task']} | {data} | {start} | {shown[0]} | {shown[1]} |")
     return "\n".join(rows)
 
 
@@ -78,11 +78,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         simulated = write_simulated_folder(SIMULATED, Path(temporary), 60, (256, 256), arguments.seed)
         shown = []
-        for cell in cells(str(Path(arguments.data).resolve()), arguments.start):
+        for cell in cells(Path(arguments.data).resolve().name, arguments.start):
             key = {**cell, **settings}
             found = done.get(json.dumps({**key, "seconds": 0, "test": 0}))
             if found is None:
-                found = {**key, **run_cell(cell, simulated, settings)}
+                folder = str(simulated / cell["task"]) if cell["data"] == SIMULATED else arguments.data
+                found = {**key, **run_cell(cell, folder, settings)}
                 with arguments.results.open("a") as results:
                     results.write(json.dumps(found) + "\n")
             shown.append(found)

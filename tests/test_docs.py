@@ -58,7 +58,6 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
     ("file", "benchmark"),
     [
         ("transfer_segmentation", "transfer"),
-        ("transfer_denoising", "transfer"),
         ("tasks", "tasks"),
         ("finetune_settings", "finetune_settings"),
     ],

@@ -25,7 +25,7 @@ from emfm.data.io import Micrograph, write_image
 from emfm.data.restoration_pairs import Degradation
 from emfm.tasks import TASKS, load_model
 from emfm.training.evaluate import evaluate
-from emfm.training.finetune import FinetuneArguments, finetune
+from emfm.training.finetune import FinetuneArguments, build_model, finetune, read_splits
 from emfm.training.metrics import RestorationMetrics
 
 DEGRADE = {"denoising": "dose", "super-resolution": "downsample", "background-removal": "background"}
@@ -159,11 +159,30 @@ def test_structures_far_brighter_than_the_rest_come_back_uncut(tmp_path):
         assert EMForDenoising.from_pretrained(tmp_path / "saved").processor.clip == 30
 
 
-def test_an_hrnet_predicts_the_image_itself_and_a_u_net_what_is_to_be_added(clean_folder, tmp_path):
-    for name, adds in (("unet2-rf44", True), ("hrnet-w18-small", False)):
-        settings = dict(degrade="downsample", scratch=name, steps=1)
-        facts = finetune(arguments("super-resolution", clean_folder, tmp_path / name, **settings), show_progress=False)
-        assert facts["residual"] == adds
+def test_what_predicts_the_difference_and_what_the_image_itself(clean_folder, tmp_path):
+    expected = {
+        ("super-resolution", "unet2-rf44"): True,
+        ("denoising", "unet2-rf44"): True,
+        ("background-removal", "unet2-rf44"): False,
+        ("background-removal", "hrnet-w18-small"): True,
+    }
+    for (task, name), adds in expected.items():
+        args = arguments(task, clean_folder, tmp_path / "out", degrade=DEGRADE[task], scratch=name)
+        model = build_model(args, read_splits(args)[0])
+        assert model.config.residual == adds
+    torch.manual_seed(0)
+    EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).save_pretrained(tmp_path / "pretrained")
+    start = dict(scratch=None, model=str(tmp_path / "pretrained"))
+    args = arguments("denoising", clean_folder, tmp_path / "out", degrade="dose", **start)
+    assert not build_model(args, read_splits(args)[0]).config.residual
+
+
+def test_the_difference_says_how_much_of_the_input_stays():
+    model = EMForDenoising(EMFoundationConfig.from_name("unet2-rf44", residual=True)).eval()
+    with torch.no_grad():
+        model.residual_head.bias.copy_(torch.tensor([0.25, -0.5]))
+    image = torch.randn(1, 1, 24, 24)
+    torch.testing.assert_close(model(image).reconstruction, 0.5 * image + 0.25)
 
 
 def test_restoration_figures_are_in_units_of_the_targets_contrast():

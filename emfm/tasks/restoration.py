@@ -26,8 +26,9 @@ class EMForImageRestoration(EMTaskModel):
     """A pretrained generator, trunk and image head, that is trained on pairs of micrographs and targets.
 
     Input and output are network values of the input's own statistics, so the output comes back in the micrograph's
-    units and dtype. With `config.residual` the head predicts what is to be added to the input; it then starts from
-    zeros, so that training starts from the input itself. Without, the pretrained image head is trained on.
+    units and dtype. With `config.residual` the head predicts for every pixel what is to be added to the input and how
+    much of the input stays; it starts from zeros, so that training starts from the input itself. Without, the
+    pretrained image head is trained on.
     """
 
     head_name = "image_head"
@@ -42,7 +43,7 @@ class EMForImageRestoration(EMTaskModel):
         if config.residual:
             self.head_name = "residual_head"  # type: ignore[misc]  # of this model alone
         self.processor = self.fitting(self.processor)
-        setattr(self, self.head_name, nn.Conv2d(self.trunk.channels[0], 1, 1))
+        setattr(self, self.head_name, nn.Conv2d(self.trunk.channels[0], 2 if config.residual else 1, 1))
         self.post_init()
 
     def fitting(self, processor: EMImageProcessor) -> EMImageProcessor:
@@ -75,7 +76,8 @@ class EMForImageRestoration(EMTaskModel):
         image = self.enlarged(pixel_values)
         reconstruction = getattr(self, self.head_name)(self._full_resolution(image))
         if self.config.residual:
-            reconstruction = image + reconstruction
+            added, share = reconstruction.chunk(2, dim=1)  # (B, 1, H, W) each
+            reconstruction = image + image * share + added
         loss = None if labels is None else restoration_loss(reconstruction, labels)
         return ImageOutput(loss=loss, reconstruction=reconstruction)
 

@@ -119,10 +119,10 @@ def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Ex
 def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """Return the task model with pretrained or random trunk; the seed decides the new weights.
 
-    Where the arguments do not say, a U-Net for super-resolution predicts what is to be added to the enlarged input, and
-    so does one for denoising from random weights; a pretrained one keeps its image head for denoising and background
-    removal. These choices measured best on held-out micrographs, see docs/finetuning.md. An HRNet always predicts the
-    image itself: it has no full-resolution path on which the noise of the input could be taken away again.
+    Where the arguments do not say, super-resolution predicts the difference to the enlarged input, and so does
+    denoising from random weights; a pretrained U-Net keeps its image head for denoising and background removal. These
+    choices measured best on held-out micrographs, see docs/finetuning.md. An HRNet always predicts the difference:
+    without a full-resolution path of its own it takes far longer to draw the image itself.
 
     Args:
         args: of the run.
@@ -154,7 +154,7 @@ def _adds_to_input(args: FinetuneArguments) -> bool:
         config = EMFoundationConfig.from_name(args.scratch)
     adds = args.task == "super-resolution" or (args.task == "denoising" and args.scratch is not None)
     # a model that was fine-tuned in this way before goes on so
-    return config.residual or (adds and config.backbone == "unet")
+    return config.residual or adds or config.backbone == "hrnet"
 
 
 def _class_weights(given: str, data: LabelledMicrographs) -> list[float]:

@@ -72,7 +72,8 @@ LAYERS = [
         "training.evaluate",
     },
     {"demo", "demo.run", "demo.report"},
-    {"cli"},
+    {"cli.application"},
+    {"cli", "cli.__main__", "cli.models", "cli.training", "cli.use", "cli.data"},
 ]
 # A method that transformers gives to models, and which needs all that lies above them when it is called.
 WHEN_CALLED = {("modeling", "hub.push")}

@@ -1,0 +1,83 @@
+"""Verbs about models: what there is, what is known of it, whether it is whole, and giving it to others."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from emfm.cli.application import Json, app
+
+
+@app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """List the pretrained models."""
+    from emfm.hub.zoo import list_models
+
+    models = list_models()
+    if as_json:
+        return typer.echo(json.dumps([asdict(info) for info in models], indent=1))
+    typer.echo(f"{'name':<20}{'parameters':>12}{'receptive field':>18}{'size':>10}")
+    for info in models:
+        typer.echo(f"{info.name:<20}{info.parameters:>12,}{info.receptive_field:>15} px{info.size / 1e6:>7.1f} MB")
+
+
+@app.command()
+def info(model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")], as_json: Json = False) -> None:
+    """Show what is known of a model."""
+    from emfm.tasks import load_model
+
+    loaded = load_model(model)
+    facts: dict[str, Any] = {
+        "model": model,
+        "class": type(loaded).__name__,
+        "generator": loaded.config.generator,
+        "parameters": loaded.num_parameters(),
+        "receptive_field": loaded.receptive_field,
+        "norm": loaded.config.norm,
+        "pixel_size_range": loaded.config.pixel_size_range,
+        "pretraining": loaded.config.pretraining,
+    }
+    if loaded.classes is not None:
+        facts["classes"] = list(loaded.classes.values())
+    if as_json:
+        return typer.echo(json.dumps(facts, indent=1))
+    for name, value in facts.items():
+        typer.echo(f"{name + ':':<18}{json.dumps(value) if isinstance(value, dict) else value}")
+
+
+@app.command()
+def verify(
+    model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a model's files with their checksums, recompute its stored test output and compare."""
+    from emfm.hub.verify import model_folder
+    from emfm.hub.verify import verify as verify_model
+    from emfm.tasks import load_model
+
+    folder = model_folder(model, revision)
+    difference = verify_model(load_model(folder), folder)
+    if as_json:
+        return typer.echo(json.dumps({"model": model, "difference": difference}))
+    typer.echo(f"{model}: verified, largest difference {difference:.2g}")
+
+
+@app.command()
+def push(
+    folder: Annotated[str, typer.Argument(help="Model folder, as finetune and pretrain leave it.")],
+    repo_id: Annotated[str, typer.Argument(help="Repository on the Hub: owner/name.")],
+    private: Annotated[bool | None, typer.Option(help="Whether a new repository is private.")] = None,
+    branch: Annotated[str | None, typer.Option(help="Branch to push to, made where it is missing.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Name for this revision, such as v1.0.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose the change instead of making it.")] = False,
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify a model and push it to the Hub in one commit; the token is that of `hf auth login` or of HF_TOKEN."""
+    from emfm.hub.push import PushArguments, push_folder
+
+    arguments = PushArguments(repo_id, private, branch, tag, create_pr, None, message)
+    address = push_folder(folder, arguments)
+    typer.echo(json.dumps({"repo_id": repo_id, "commit": address}) if as_json else f"pushed: {address}")

@@ -123,10 +123,15 @@ class _Handler(BaseHTTPRequestHandler):
         facts = {"id": name, "modelId": name, "sha": commit, "private": repo.private, "gated": False, "tags": []}
         return self._send_json({**facts, "downloads": 0, "likes": 0, "siblings": siblings})
 
-    def _entries(self, repo: Repo, verb: str, revision: str):
+    def _entries(self, repo: Repo, verb: str, argument: str):
+        revision, folder = re.fullmatch(r"(refs/\w+/\w+|[^/]*)/?(.*)", argument).groups()
         if repo.commit_id(revision) is None:
             return self._error(404, "RevisionNotFound")
         entries = repo.entries(revision)
+        if folder:
+            entries = [entry for entry in entries if entry["path"].startswith(f"{folder}/")]
+            if not entries:
+                return self._error(404, "EntryNotFound")
         if verb == "paths-info":
             text = self.body.decode()
             wanted = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text)["paths"]

@@ -20,7 +20,7 @@ from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor, IntensityStatistics
-from emfm.weights import locate
+from emfm.weights import absent, locate
 
 # Where the weights of the heads begin: what one class saved, another may lack.
 HEADS = ("image_head.", "residual_head.", "class_head.")
@@ -180,7 +180,8 @@ class EMPreTrainedModel(PreTrainedModel):
         except SafetensorError as error:
             raise EMError(f"cannot load {place}: model.safetensors is damaged or cut short ({error})") from error
         except (OSError, RuntimeError) as error:
-            raise EMError(f"cannot load {place}: {error}") from error
+            known = absent(pretrained_model_name_or_path) or f"cannot load {place}"
+            raise EMError(f"{known} ({error})") from error
         _check_keys(cls, str(pretrained_model_name_or_path), model.config, info)
         model.processor = model.fitting(processor)
         model.name_or_path = str(pretrained_model_name_or_path)

@@ -22,7 +22,7 @@ LOADED = (
     TEST_TENSORS,
 )
 # What tells of a model: people may correct a card, so these have none.
-TOLD = ("README.md", "finetuning.json", "curve.json", "curve.png")
+TOLD = ("README.md", "facts.json", "finetuning.json", "curve.json", "curve.png")
 PUBLISHED = (*LOADED, *TOLD, CHECKSUMS)
 # Access tokens of the Hub, and absolute paths of the three systems.
 PRIVATE = {

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from emfm.errors import EMError
 from emfm.hub.model_files import PUBLISHED, TEST_TENSORS, check_checksums, write_checksums
 from emfm.modeling import EMPreTrainedModel
-from emfm.weights import locate
+from emfm.weights import absent, locate
 
 # Other machines sum in another order; measured between fp32 kernels the outputs differ by less than this.
 TOLERANCE = 1e-3
@@ -80,4 +80,5 @@ def model_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
     try:
         return Path(snapshot_download(place, revision=revision, allow_patterns=list(PUBLISHED)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise EMError(f"cannot download {place}: {error}") from error
+        known = absent(name_or_path) or f"cannot download {place}"
+        raise EMError(f"{known} ({error})") from error

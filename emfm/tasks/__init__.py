@@ -11,7 +11,7 @@ from emfm.tasks.denoising import EMForDenoising
 from emfm.tasks.segmentation import EMForSemanticSegmentation
 from emfm.tasks.super_resolution import EMForSuperResolution
 from emfm.tasks.task import EMTaskModel
-from emfm.weights import locate
+from emfm.weights import absent, locate
 
 TASKS: dict[str, type[EMTaskModel]] = {
     "segmentation": EMForSemanticSegmentation,
@@ -31,7 +31,11 @@ def load_model(name_or_path: str | Path, **kwargs: Any) -> EMPreTrainedModel:
     Raises:
         EMError: nothing goes by this name, or it was saved by a class that emfm does not have.
     """
-    config = EMFoundationConfig.from_pretrained(locate(name_or_path), **kwargs)
+    place = locate(name_or_path)
+    try:
+        config = EMFoundationConfig.from_pretrained(place, **kwargs)
+    except OSError as error:
+        raise EMError(f"{absent(name_or_path) or f'cannot load {place}'} ({error})") from error
     known: list[type[EMPreTrainedModel]] = [EMFoundation, *TASKS.values()]
     classes = {cls.__name__: cls for cls in known}
     saved = (config.architectures or ["nothing"])[0]

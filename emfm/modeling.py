@@ -168,9 +168,9 @@ class EMPreTrainedModel(PreTrainedModel):
         want_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("dtype", torch.float32)
         hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
-        if adapter := find_adapter_config_file(str(place), **hub):
-            return cls._with_adapter(place, Path(adapter), kwargs)
         try:
+            if adapter := find_adapter_config_file(str(place), **hub):
+                return cls._with_adapter(place, Path(adapter), kwargs)
             processor = EMImageProcessor.from_pretrained(place, **hub)
             model, info = super().from_pretrained(
                 place, *args, use_safetensors=True, output_loading_info=True, **kwargs

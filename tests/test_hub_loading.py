@@ -14,7 +14,7 @@ from PIL import Image
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, list_models
 from emfm.hub.verify import verify
 from emfm.tasks import load_model
-from emfm.weights import BUNDLED, ZOO_NAMESPACE, bundled_names
+from emfm.weights import BUNDLED, bundled_names
 
 
 def run_python(code: str, **environment: str) -> str:
@@ -125,67 +125,6 @@ class TestEveryBundledModel:
         assert torch.equal(
             model.trunk.bottleneck.conv1.weight, EMFoundation.from_pretrained(name).trunk.bottleneck.conv1.weight
         )
-
-
-def test_weights_that_are_neither_bundled_nor_reached_on_the_hub_are_answered_with_what_else_there_is(tmp_path):
-    code = """
-from emfm import EMError, EMForSemanticSegmentation
-from emfm.hub.verify import model_folder
-from emfm.tasks import load_model
-for load in (load_model, EMForSemanticSegmentation.from_pretrained, model_folder):
-    try:
-        load("unet3-rf176")
-    except EMError as error:
-        for part in (
-            "the weights of 'unet3-rf176' are not in this package, which has unet4-rf200",
-            "lab/unet3-rf176 could not be loaded from the Hub",
-            "EMFoundationConfig.from_name('unet3-rf176')",
-            "--scratch unet3-rf176",
-        ):
-            assert part in str(error), (load, part, str(error))
-    else:
-        raise AssertionError(load)
-print("answered")
-"""
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "EMFM_ZOO": "lab"}
-    assert run_python(code, **offline) == "answered"
-    with HubServer() as hub:
-        missing = run_python(code, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "home"), EMFM_ZOO="lab")
-    assert missing == "answered" and any("lab/unet3-rf176" in asked for asked in hub.asked)
-
-
-def test_a_zoo_name_that_is_not_bundled_loads_from_the_zoos_namespace_on_the_hub(tmp_path):
-    torch.manual_seed(1)
-    model = EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).eval()
-    model.save_pretrained(tmp_path / "repo")
-    code = """
-import torch
-from emfm import EMFoundation
-from emfm.tasks import load_model
-for load in (EMFoundation.from_pretrained, load_model):
-    print(load("unet2-rf44").eval()(torch.ones(1, 1, 32, 32)).reconstruction.sum().item())
-"""
-    expected = model(torch.ones(1, 1, 32, 32)).reconstruction.sum().item()
-    for namespace, setting in ((ZOO_NAMESPACE, {}), ("lab", {"EMFM_ZOO": "lab"})):
-        with HubServer({f"{namespace}/unet2-rf44": tmp_path / "repo"}) as hub:
-            found = run_python(code, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / namespace), **setting)
-        assert float(found) == pytest.approx(expected, rel=1e-5)
-
-
-def test_bundled_weights_never_ask_the_hub(tmp_path):
-    code = """
-import emfm.auto
-from emfm import EMFoundation, list_models
-from emfm.hub.verify import model_folder
-from emfm.tasks import load_model
-names = [info.name for info in list_models()]
-for name in names:
-    EMFoundation.from_pretrained(name), load_model(name), model_folder(name)
-print(len(names))
-"""
-    with HubServer() as hub:
-        assert int(run_python(code, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "home"))) >= 2
-        assert hub.asked == []
 
 
 def test_the_zoo_lists_what_is_bundled_smallest_first():

@@ -26,6 +26,8 @@ CARD = """\
 
 {use}
 
+Intended for:
+
 {intended_use}
 
 ## Data

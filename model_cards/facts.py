@@ -49,6 +49,8 @@ def load_facts(path: Path, folder: Path) -> ModelInfo:
     run = config.pretraining or {}
     weights = folder / "model.safetensors"
     here = weights.is_file()
+    if not here and not {"size", "parameters"} <= set(told):
+        raise EMError(f"{path}: {folder} has no weights, so its facts need size (bytes) and parameters")
     return ModelInfo(
         name=name,
         parameters=_count_parameters(weights) if here else told["parameters"],

@@ -18,7 +18,8 @@ from emfm.weights import BUNDLED, ZOO_NAMESPACE, zoo_id
 
 FACTS = {
     "task": "segmentation", "data": "discs", "dataset_id": None, "images": {"train": 1, "validation": 2},
-    "degrade": None, "generator": "unet4-rf200-w16", "start": "unet4-rf200-w16", "base_model": "emfm/unet4-rf200-w16",
+    "validation_trained_on": 0, "degrade": None,
+    "generator": "unet4-rf200-w16", "start": "unet4-rf200-w16", "base_model": "emfm/unet4-rf200-w16",
     "adapter": False, "license": None, "scale": 1, "steps": 30, "batch_size": 8, "gradient_accumulation_steps": 1,
     "processes": 1, "crop": 64, "learning_rate": 1e-3, "backbone_lr_scale": 1.0, "freeze": "none", "lora": 0,
     "precision": "fp32", "seed": 3, "seconds": 12.4, "figure_of_merit": "dice",
@@ -136,6 +137,7 @@ def test_the_text_of_a_card_says_how_many_images_which_seed_and_what_is_unknown(
     ):
         assert part in text, part
     assert "from random weights on 1 labelled" in CARDS["scratch"]
+    assert "trained on" not in CARDS["segmentation"]
 
 
 def test_a_pretraining_claims_no_licence_that_nobody_stated_and_tells_its_command():
@@ -158,6 +160,7 @@ def test_a_finished_run_leaves_such_a_card(finetuned):
     (dice,) = [result for result in data.eval_results if result.metric_type == "dice"]
     assert dice.metric_value == round(facts["best"]["dice"], 4) and dice.dataset_type == "discs"
     assert json.loads((folder / "out" / "finetuning.json").read_text()) == facts
+    assert facts["validation_trained_on"] == 3 and "**The network was trained on 3 of them, too**" in text
     assert str(folder.parent) not in text
 
 
@@ -168,6 +171,19 @@ def test_a_model_that_started_from_a_folder_names_no_base_model(finetuned, tmp_p
     facts = finetune(FinetuneArguments("segmentation", str(folder), str(output), **args), show_progress=False)
     data = ModelCard((output / "README.md").read_text()).data
     assert data.base_model is None and facts["start"] == "out" and data.license == "unknown"
+
+
+@pytest.mark.parametrize(("images", "seen"), [(6, 0), (2, 2)])
+def test_validation_images_that_were_trained_on_are_told(images, seen, tmp_path):
+    from conftest import waves
+
+    from emfm.data.io import write_image
+
+    for index in range(images):
+        write_image(tmp_path / "clean" / f"{index}.png", waves(index))
+    settings = dict(scratch="unet2-rf44", steps=1, batch_size=1, crop=32, precision="fp32", degrade="dose")
+    args = FinetuneArguments("denoising", str(tmp_path / "clean"), str(tmp_path / "out"), **settings)
+    assert finetune(args, show_progress=False)["validation_trained_on"] == seen
 
 
 def test_a_licence_that_the_hub_would_refuse_is_refused(tmp_path):

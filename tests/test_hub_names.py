@@ -25,7 +25,9 @@ from emfm.weights import ZOO_NAMESPACE
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     with HubServer() as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         yield server
 

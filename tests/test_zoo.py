@@ -208,3 +208,15 @@ def test_list_and_info_show_the_facts(emfm, monkeypatch):  # noqa: F811
     assert facts["metrics"] == listed[1]["metrics"] and facts["norm"] == "instance"
     code, stdout, _ = emfm("info", "unet4-rf200-w16")
     assert code == 0 and "Dice 0.847 ± 0.060" in stdout and "emfm pretrain --data fib25_medulla" in stdout
+
+
+def test_a_model_may_have_its_weights_on_the_hub_alone(tmp_path):
+    facts, folder = new_model(tmp_path)
+    text = facts.read_text()
+    facts.write_text("measured = []\nsize = 1000\nparameters = 250\n" + text[: text.index("[[measured]]")])
+    (folder / "model.safetensors").unlink()
+    info = load_facts(facts, folder)
+    assert (info.size, info.parameters, info.receptive_field) == (1000, 250, 200)
+    facts.write_text(facts.read_text().replace("size = 1000\n", ""))
+    with pytest.raises(EMError, match="has no weights, so its facts need size"):
+        load_facts(facts, folder)

@@ -28,8 +28,8 @@ result.output  # {output}
 
 ## Figures
 
-On {validation}, whole, after step {best[step]}. This step was chosen by these same figures, so expect somewhat less on
-new images; `emfm evaluate --split test` measures that, beside an answer that needs no network.
+On {validation}, whole, after step {best[step]}. {caution}
+`emfm evaluate --split test` measures that, beside an answer that needs no network.
 
 {table}
 
@@ -39,6 +39,11 @@ new images; `emfm evaluate --split test` measures that, beside an answer that ne
 - Micrographs of another instrument, magnification or material may need {needs} of their own.{plausible}
 - {license}
 """
+CHOSEN = "This step was chosen by these same figures, so expect somewhat less on new images;"
+TRAINED_ON = (
+    "**The network was trained on {} of them, too**: the figures say how well they were learned, not what to expect on "
+    "new images;"
+)
 PLAUSIBLE = "\n- The output is a plausible image: check on known structures before you measure on it."
 NO_LICENSE = (
     "No licence was stated for these weights; that of the training images, and of the weights they started from, may "
@@ -70,6 +75,7 @@ def finetuned_card(facts: dict[str, Any]) -> str:
         pairs=_pairs(facts),
         output=OUTPUTS.get(facts["task"], RESTORED),
         validation=_count(best["n"], "validation micrograph"),
+        caution=TRAINED_ON.format(seen) if (seen := facts["validation_trained_on"]) else CHOSEN,
         table=_segmentation_table(best) if segments else _restoration_table(best),
         needs="labels" if segments else "pairs",
         plausible="" if segments else PLAUSIBLE,

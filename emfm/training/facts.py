@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emfm.data.examples import CleanMicrographs
+import numpy as np
+
+from emfm.data.examples import CleanMicrographs, Examples
 from emfm.tasks import TASKS
 from emfm.weights import locate, zoo_id
 
@@ -28,6 +30,16 @@ def _dataset_id(data: str) -> str | None:
     return data if data.count("/") == 1 and not data.startswith((".", "/", "~")) and not Path(data).exists() else None
 
 
+def _trained_on_too(trainer: "EMTrainer") -> int:
+    """Return how many of the validation micrographs were trained on, as where there are too few to hold any out."""
+    trained, held_out = trainer.training_kind, trainer.eval_dataset
+    if not isinstance(trained, Examples):
+        return 0
+    # of pairs that were made by damage the target is the micrograph
+    shown = getattr(held_out, "targets", held_out.images) if isinstance(trained, CleanMicrographs) else held_out.images
+    return sum(any(np.may_share_memory(image, other) for other in trained.images) for image in shown)
+
+
 def run_facts(trainer: "EMTrainer", data: str, license: str | None = None) -> dict[str, Any]:
     """Return settings, data, cost and best figures of a finished run.
 
@@ -44,6 +56,7 @@ def run_facts(trainer: "EMTrainer", data: str, license: str | None = None) -> di
         "data": Path(data).resolve().name,
         "dataset_id": _dataset_id(data),
         "images": {"train": trainer.micrographs, "validation": len(trainer.eval_dataset)},
+        "validation_trained_on": _trained_on_too(trainer),
         "degrade": kind.degradation.kind if isinstance(kind, CleanMicrographs) else None,
         "generator": model.config.generator,
         "start": _name(trainer.start) or f"random {model.config.generator}",

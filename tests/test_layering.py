@@ -10,6 +10,7 @@ PACKAGE = Path(emfm.__file__).parent
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
     {"errors"},
+    {"migrations"},
     {"config", "processing", "inference.tiling", "training.losses", "training.metrics"},
     {
         "data.io",
@@ -34,8 +35,8 @@ LAYERS = [
         "data.simulated_folder",
     },
     {"backbones", "backbones.trunk", "backbones.unet", "backbones.hrnet"},
-    {"weights"},
-    {"modeling"},
+    {"weights", "hub.model_files", "hub.download"},
+    {"modeling", "loading"},
     {
         "tasks",
         "tasks.task",
@@ -45,7 +46,7 @@ LAYERS = [
         "tasks.super_resolution",
         "tasks.background_removal",
     },
-    {"auto", "hub", "hub.zoo", "hub.card", "hub.verify", "hub.model_files", "hub.push"},
+    {"auto", "hub", "hub.zoo", "hub.card", "hub.verify", "hub.push"},
     {"inference", "inference.predict", "inference.pictures", "inference.files"},
     {
         "training",

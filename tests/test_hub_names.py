@@ -17,7 +17,7 @@ from emfm import (
     list_models,
     predict,
 )
-from emfm.hub.verify import model_folder
+from emfm.hub.download import model_folder
 from emfm.tasks import load_model
 from emfm.weights import ZOO_NAMESPACE
 

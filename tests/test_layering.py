@@ -10,6 +10,7 @@ PACKAGE = Path(emfm.__file__).parent
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
     {"errors"},
+    {"migrations"},
     {"config", "processing", "inference.tiling", "training.losses", "training.metrics"},
     {
         "data.io",
@@ -34,8 +35,8 @@ LAYERS = [
         "data.simulated_folder",
     },
     {"backbones", "backbones.trunk", "backbones.unet", "backbones.hrnet"},
-    {"weights"},
-    {"modeling"},
+    {"weights", "hub.model_files", "hub.download"},
+    {"modeling", "loading"},
     {
         "tasks",
         "tasks.task",
@@ -52,7 +53,6 @@ LAYERS = [
         "hub.pretraining_card",
         "hub.finetuned_card",
         "hub.verify",
-        "hub.model_files",
         "hub.push",
     },
     {"inference", "inference.predict", "inference.pictures", "inference.files", "inference.pipelines"},

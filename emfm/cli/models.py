@@ -51,7 +51,7 @@ def _zoo_facts(zoo: Any) -> dict[str, Any]:
 
 def _model_facts(model: str) -> dict[str, Any]:
     """Return the facts of any other model, with those of the zoo where its folder holds them."""
-    from emfm.hub.verify import model_folder
+    from emfm.hub.download import model_folder
     from emfm.hub.zoo import FACTS, read_facts
     from emfm.tasks import load_model
 
@@ -78,11 +78,11 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare a model's files with their checksums, recompute its stored test output and compare."""
-    from emfm.hub.verify import model_folder
+    from emfm.hub.download import model_folder
     from emfm.hub.verify import verify as verify_model
     from emfm.tasks import load_model
 
-    folder = model_folder(model, revision)
+    folder = model_folder(model, revision=revision)
     difference = verify_model(load_model(folder), folder)
     if as_json:
         return typer.echo(json.dumps({"model": model, "difference": difference}))

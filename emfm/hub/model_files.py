@@ -24,6 +24,8 @@ LOADED = (
 # What tells of a model: people may correct a card, so these have none.
 TOLD = ("README.md", "facts.json", "finetuning.json", "curve.json", "curve.png")
 PUBLISHED = (*LOADED, *TOLD, CHECKSUMS)
+# How files end that hold pickled weights, which emfm never reads.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # Access tokens of the Hub, and absolute paths of the three systems.
 PRIVATE = {
     "an access token": re.compile(r"\bhf_[A-Za-z0-9]{8,}"),

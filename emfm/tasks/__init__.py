@@ -5,13 +5,13 @@ from typing import Any
 
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
+from emfm.hub.download import HUB_ARGUMENTS, model_folder
 from emfm.modeling import EMFoundation, EMPreTrainedModel
 from emfm.tasks.background_removal import EMForBackgroundRemoval
 from emfm.tasks.denoising import EMForDenoising
 from emfm.tasks.segmentation import EMForSemanticSegmentation
 from emfm.tasks.super_resolution import EMForSuperResolution
 from emfm.tasks.task import EMTaskModel
-from emfm.weights import absent, locate
 
 TASKS: dict[str, type[EMTaskModel]] = {
     "segmentation": EMForSemanticSegmentation,
@@ -31,14 +31,14 @@ def load_model(name_or_path: str | Path, **kwargs: Any) -> EMPreTrainedModel:
     Raises:
         EMError: nothing goes by this name, or it was saved by a class that emfm does not have.
     """
-    place = locate(name_or_path)
-    try:
-        config = EMFoundationConfig.from_pretrained(place, **kwargs)
-    except OSError as error:
-        raise EMError(f"{absent(name_or_path) or f'cannot load {place}'} ({error})") from error
+    hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
+    folder = model_folder(name_or_path, **hub)
+    config = EMFoundationConfig.from_pretrained(folder)
     known: list[type[EMPreTrainedModel]] = [EMFoundation, *TASKS.values()]
     classes = {cls.__name__: cls for cls in known}
     saved = (config.architectures or ["nothing"])[0]
     if saved not in classes:
         raise EMError(f"{name_or_path} was saved by {saved}; emfm has {', '.join(classes)}")
-    return classes[saved].from_pretrained(name_or_path, **kwargs)
+    model = classes[saved].from_pretrained(folder, **kwargs)
+    model.name_or_path = str(name_or_path)
+    return model

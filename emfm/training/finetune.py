@@ -15,6 +15,7 @@ from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, 
 from emfm.data.io import write_text
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
+from emfm.hub.download import model_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.tasks import TASKS
 from emfm.tasks.restoration import EMForImageRestoration
@@ -26,7 +27,6 @@ from emfm.training.facts import run_facts
 from emfm.training.trainer import EMTrainer
 from emfm.training.trainer_arguments import EMTrainingArguments
 from emfm.training.trainer_state import checkpoints
-from emfm.weights import locate
 
 logger = logging.getLogger(__name__)
 # Of a stream so many micrographs are read for validation.
@@ -155,7 +155,7 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
 
 def _adds_to_input(args: FinetuneArguments) -> bool:
     if args.scratch is None:
-        config = EMFoundationConfig.from_pretrained(locate(str(args.model)))
+        config = EMFoundationConfig.from_pretrained(model_folder(str(args.model)))
     else:
         config = EMFoundationConfig.from_name(args.scratch)
     adds = args.task == "super-resolution" or (args.task == "denoising" and args.scratch is not None)

@@ -24,6 +24,15 @@ def zoo_id(name: str) -> str:
     return f"{os.environ.get('EMFM_ZOO') or ZOO_NAMESPACE}/{name}"
 
 
+def missing_files(folder: Path) -> list[str]:
+    """Return the files that a folder lacks to be loaded as a model."""
+    return [file for file in _needed(folder) if not (folder / file).is_file()]
+
+
+def _needed(folder: Path) -> tuple[str, ...]:
+    return ADAPTER_FILES if (folder / "adapter_config.json").is_file() else MODEL_FILES
+
+
 def locate(name_or_path: str | Path) -> str:
     """Return the local folder or the Hub id that a model's name stands for.
 
@@ -39,12 +48,11 @@ def locate(name_or_path: str | Path) -> str:
     name = str(name_or_path)
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
-        files = ADAPTER_FILES if (folder / "adapter_config.json").is_file() else MODEL_FILES
-        missing = [file for file in files if not (folder / file).is_file()]
+        missing = missing_files(folder)
         if missing:
             raise EMError(
                 f"{folder} is not a whole emfm model: {', '.join(missing)} missing. A model folder holds "
-                f"{', '.join(files)}, as save_pretrained writes them"
+                f"{', '.join(_needed(folder))}, as save_pretrained writes them"
             )
         return str(folder)
     if name in bundled_names():

@@ -137,7 +137,9 @@ def test_the_text_of_a_card_says_how_many_images_which_seed_and_what_is_unknown(
     ):
         assert part in text, part
     assert "from random weights on 1 labelled" in CARDS["scratch"]
-    assert "trained on" not in CARDS["segmentation"]
+    assert "trained on" not in CARDS["segmentation"] and "| **mean without background** |" in CARDS["segmentation"]
+    pores = FACTS["best"] | {"per_class": {"pore": FACTS["best"]["per_class"]["background"]}}
+    assert "| **mean** | 0.9123 |" in finetuned_card(FACTS | {"best": pores})
 
 
 def test_a_pretraining_claims_no_licence_that_nobody_stated_and_tells_its_command():

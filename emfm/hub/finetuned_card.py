@@ -153,7 +153,8 @@ def _pairs(facts: dict[str, Any]) -> str:
 def _segmentation_table(best: dict[str, Any]) -> str:
     names = [name for name in SEGMENTATION if name in best]
     rows = [[label, *(figure(values[name]) for name in names)] for label, values in best["per_class"].items()]
-    rows.append(["**mean without background**", *(figure(best[name]) for name in names)])
+    mean = "mean without background" if "background" in best["per_class"] else "mean"
+    rows.append([f"**{mean}**", *(figure(best[name]) for name in names)])
     return table(["class", *(SEGMENTATION[name] for name in names)], rows)
 
 

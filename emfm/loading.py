@@ -22,6 +22,38 @@ TASK_FIELDS = ("id2label", "scale", "residual", "target_units", "class_weights")
 SHOWN = 6
 
 
+def read_config(folder: Path, **fields: Any) -> tuple[EMFoundationConfig, dict[str, Any]]:
+    """Return the configuration of a model folder, and those of the keywords that are not fields of it.
+
+    Args:
+        folder: of the model.
+        **fields: take the place of those read.
+
+    Raises:
+        EMError: config.json is damaged, unknown or hostile.
+    """
+    try:
+        return EMFoundationConfig.from_pretrained(folder, return_unused_kwargs=True, **fields)
+    except EMError as error:
+        raise EMError(f"cannot load {folder}: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise EMError(f"cannot load {folder}: config.json is damaged ({error})") from error
+
+
+def read_processor(folder: Path) -> EMImageProcessor:
+    """Return the processor of a model folder.
+
+    Raises:
+        EMError: preprocessor_config.json is damaged or holds what it should not.
+    """
+    try:
+        return EMImageProcessor.from_pretrained(folder)
+    except EMError as error:
+        raise EMError(f"cannot load {folder}: preprocessor_config.json: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise EMError(f"cannot load {folder}: preprocessor_config.json is damaged ({error})") from error
+
+
 def check_weights(cls: type["EMPreTrainedModel"], config: EMFoundationConfig, path: Path) -> None:
     """Compare names and shapes of a weights file, from its header alone, with those that the configuration asks for.
 
@@ -81,7 +113,7 @@ def load_with_adapter(
     """
     from peft import PeftModel
 
-    config = cls.config_class.from_pretrained(folder)
+    config, _ = read_config(folder)
     if (config.architectures or [""])[0] != cls.__name__:
         raise EMError(f"{name} holds LoRA additions for {config.architectures}; load them as that class")
     base = _base_of(folder / "adapter_config.json")
@@ -92,7 +124,7 @@ def load_with_adapter(
         model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise EMError(f"the LoRA additions in {folder} do not fit {base}: {error}") from error
-    model.processor = EMImageProcessor.from_pretrained(folder)
+    model.processor = read_processor(folder)
     model.config, model.name_or_path = config, name
     return model
 

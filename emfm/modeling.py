@@ -19,7 +19,7 @@ from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.hub.download import HUB_ARGUMENTS, model_folder
-from emfm.loading import check_weights, load_with_adapter
+from emfm.loading import check_weights, load_with_adapter, read_config, read_processor
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 
@@ -112,8 +112,9 @@ class EMPreTrainedModel(PreTrainedModel):
 
     def _full_resolution(self, pixel_values: Tensor) -> Tensor:
         """Return the trunk's features (B, C, H, W) at the input's size: padded inside, cropped back."""
+        padded = self._pad(pixel_values)  # checks the shape
         height, width = pixel_values.shape[-2:]
-        return self.trunk(self._pad(pixel_values))[..., :height, :width]
+        return self.trunk(padded)[..., :height, :width]
 
     def _pad(self, pixel_values: Tensor) -> Tensor:
         """Mirror the bottom and right edges up to the next multiple of the trunk's stride."""
@@ -166,8 +167,8 @@ class EMPreTrainedModel(PreTrainedModel):
             return load_with_adapter(cls, name, folder, dtype, hub)
         config = kwargs.pop("config", None)
         if not isinstance(config, PreTrainedConfig):
-            config, kwargs = cls.config_class.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
-        processor = EMImageProcessor.from_pretrained(folder)
+            config, kwargs = read_config(folder, **kwargs)
+        processor = read_processor(folder)
         check_weights(cls, config, folder / "model.safetensors")
         try:
             model, info = super().from_pretrained(

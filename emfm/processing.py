@@ -64,9 +64,7 @@ class EMImageProcessor(BaseImageProcessor):
         fields.update({key: kwargs.pop(key) for key in ("low", "high", "clip") if key in kwargs})
         unknown = sorted(set(fields) - {"low", "high", "clip"})
         if unknown:
-            raise EMError(
-                f"preprocessor_config.json holds {', '.join(unknown)}; EMImageProcessor has low, high and clip"
-            )
+            raise EMError(f"the stored processor holds {', '.join(unknown)}; EMImageProcessor has low, high and clip")
         return_unused = kwargs.pop("return_unused_kwargs", False)
         processor = cls(**fields)
         return (processor, kwargs) if return_unused else processor

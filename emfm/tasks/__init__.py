@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.hub.download import HUB_ARGUMENTS, model_folder
+from emfm.loading import read_config
 from emfm.modeling import EMFoundation, EMPreTrainedModel
 from emfm.tasks.background_removal import EMForBackgroundRemoval
 from emfm.tasks.denoising import EMForDenoising
@@ -33,7 +33,7 @@ def load_model(name_or_path: str | Path, **kwargs: Any) -> EMPreTrainedModel:
     """
     hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
     folder = model_folder(name_or_path, **hub)
-    config = EMFoundationConfig.from_pretrained(folder)
+    config, _ = read_config(folder)
     known: list[type[EMPreTrainedModel]] = [EMFoundation, *TASKS.values()]
     classes = {cls.__name__: cls for cls in known}
     saved = (config.architectures or ["nothing"])[0]

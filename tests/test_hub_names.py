@@ -24,6 +24,7 @@ from emfm.weights import ZOO_NAMESPACE
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
+    monkeypatch.delenv("EMFM_ZOO", raising=False)
     with HubServer() as server:
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)

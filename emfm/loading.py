@@ -33,7 +33,8 @@ def read_config(folder: Path, **fields: Any) -> tuple[EMFoundationConfig, dict[s
         EMError: config.json is damaged, unknown or hostile.
     """
     try:
-        return EMFoundationConfig.from_pretrained(folder, return_unused_kwargs=True, **fields)
+        found: Any = EMFoundationConfig.from_pretrained(folder, return_unused_kwargs=True, **fields)
+        return found
     except EMError as error:
         raise EMError(f"cannot load {folder}: {error}") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -133,9 +134,13 @@ def _base_of(path: Path) -> str:
     """Return the name of the weights that additions belong to; PEFT understands more than emfm writes."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-        base, kind, other = settings["base_model_name_or_path"], settings["peft_type"], settings.get("auto_mapping")
+        base, kind = settings["base_model_name_or_path"], settings["peft_type"]
+        library = (settings.get("auto_mapping") or {}).get("parent_library", "emfm")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EMError(f"{path} is damaged ({error!r}); expected what emfm writes for LoRA") from error
-    if kind != "LORA" or other or not isinstance(base, str):
-        raise EMError(f"{path} describes {kind} additions to {base!r}; emfm loads LoRA's additions to a named model")
+    if kind != "LORA" or library.partition(".")[0] != "emfm" or not isinstance(base, str):
+        raise EMError(
+            f"{path} describes {kind} additions to {base!r} of {library}; emfm loads LoRA's additions to a named model "
+            "of its own"
+        )
     return base

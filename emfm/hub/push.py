@@ -4,16 +4,19 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from emfm.errors import EMError
-from emfm.hub.card import plain_card
+from emfm.hub.card import card_for_repo, plain_card
 from emfm.hub.download import model_folder
 from emfm.hub.model_files import PUBLISHED, TOLD, check_private, sha256
 from emfm.hub.verify import verify, write_test_tensors
 from emfm.modeling import EMPreTrainedModel
 from emfm.tasks import load_model
+
+CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ def push_model(model: EMPreTrainedModel, args: PushArguments) -> str:
         told = [origin / name for name in TOLD if (origin / name).is_file()] if origin else []
         for file in told:
             shutil.copyfile(file, folder / file.name)
-        if not (folder / "README.md").is_file():
-            (folder / "README.md").write_text(plain_card(model.config, type(model).__name__), encoding="utf-8")
+        if not (folder / CARD).is_file():
+            (folder / CARD).write_text(plain_card(model.config, type(model).__name__), encoding="utf-8")
         return push_folder(folder, args)
 
 
@@ -89,8 +92,8 @@ def push_folder(folder: str | Path, args: PushArguments) -> str:
     """
     folder = Path(folder)
     model = load_model(folder)
-    if not (folder / "README.md").is_file():
-        raise EMError(f"{folder} has no README.md: a model is pushed with its card, as finetune and pretrain write it")
+    if not (folder / CARD).is_file():
+        raise EMError(f"{folder} has no {CARD}: a model is pushed with its card, as finetune and pretrain write it")
     verify(model, folder)
     check_private(folder)
     return _commit(folder, args)
@@ -102,12 +105,10 @@ def _commit(folder: Path, args: PushArguments) -> str:
         repo_id = api.create_repo(args.repo_id, private=args.private, exist_ok=True).repo_id
         if args.branch and args.branch != "main":
             api.create_branch(repo_id, branch=args.branch, exist_ok=True)
-        commit = api.upload_folder(
+        commit = api.create_commit(
             repo_id=repo_id,
-            folder_path=folder,
+            operations=_operations(folder, repo_id, api.list_repo_files(repo_id, revision=args.branch)),
             revision=args.branch,
-            allow_patterns=list(PUBLISHED),
-            delete_patterns=["*"],
             commit_message=args.message or "Upload model",
             create_pr=args.create_pr,
         )
@@ -116,3 +117,13 @@ def _commit(folder: Path, args: PushArguments) -> str:
     except Exception as error:  # the client's transport has errors of its own, which differ between its releases
         raise EMError(f"cannot push to {args.repo_id} ({type(error).__name__}): {error}") from error
     return commit.pr_url or commit.commit_url
+
+
+def _operations(folder: Path, repo_id: str, there: list[str]) -> list[Any]:
+    """Return what the commit does: every file of the model is added, and what else lies there is removed."""
+    files = {name: folder / name for name in PUBLISHED if (folder / name).is_file()}
+    additions = [CommitOperationAdd(name, path) for name, path in files.items() if name != CARD]
+    card = card_for_repo(files[CARD].read_text(encoding="utf-8"), repo_id)
+    additions.append(CommitOperationAdd(CARD, card.encode()))
+    stale = [name for name in there if name not in files and name != ".gitattributes"]
+    return [*additions, *(CommitOperationDelete(name) for name in stale)]

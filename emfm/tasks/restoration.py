@@ -70,6 +70,9 @@ class EMForImageRestoration(EMTaskModel):
     figure_of_merit = "l1"
     greater_is_better = False
     truth = "targets"
+    # the head is one of these, by `config.residual`
+    residual_head: ResidualHead
+    image_head: nn.Conv2d
     # What `degrade` may make pairs for this task with; the first is the usual one.
     degradations: ClassVar[tuple[str, ...]]
 

@@ -1,0 +1,54 @@
+"""PNG and JPEG, through Pillow. They are decoded whole; neither says how large a pixel is in the microscope."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import JpegImagePlugin, PngImagePlugin
+
+from emfm.data.formats.planes import LARGEST_RATIO, WHOLE_BYTES, Pixels, Planes, Request, check_pixels, plane_of
+from emfm.errors import EMError
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# Modes whose array is not the values as they are; all others hold one, three or four values a pixel.
+_CONVERTED = {"P": "RGB", "PA": "RGBA", "LA": "L", "La": "L", "CMYK": "RGB", "YCbCr": "RGB"}
+
+
+def open_picture(file: Path | BytesIO, request: Request) -> Planes:
+    """Decode a PNG or JPEG file."""
+    try:
+        values = _decoded(file, request)
+    except EMError:
+        raise
+    except Exception as error:  # Pillow raises many kinds on damaged files
+        raise request.damaged(error) from error
+    height, width = values.shape[:2]
+    pixels = Pixels((height, width), values.dtype, values.shape[2] if values.ndim == 3 else 1)
+    check_pixels(pixels, request)
+    image = plane_of(pixels, lambda top, bottom, left, right: values[top:bottom, left:right], request)
+    return Planes((), pixels.shape, "YX", None, lambda number: np.asarray(image))
+
+
+def _decoded(file: Path | BytesIO, request: Request) -> np.ndarray:
+    encoded = file.stat().st_size if isinstance(file, Path) else len(file.getbuffer())
+    with file.open("rb") if isinstance(file, Path) else file as stream:
+        magic = stream.read(len(PNG_MAGIC))
+        stream.seek(0)
+        # Image.open would refuse large mosaics, and take any of Pillow's formats by whatever name
+        plugin = PngImagePlugin.PngImageFile if magic == PNG_MAGIC else JpegImagePlugin.JpegImageFile
+        with plugin(stream) as picture:
+            width, height = picture.size
+            claimed = width * height * (len(picture.getbands()) if picture.mode != "I;16" else 2)
+            if claimed > max(WHOLE_BYTES, LARGEST_RATIO * encoded):
+                raise request.damaged(f"{encoded} bytes claim to hold {width} x {height} pixels")
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1:
+                raise EMError(f"{request.name}: an animation of {frames} frames; expected one image")
+            if picture.mode == "CMYK" and request.colour is None:
+                # in ink colours a grey picture has three equal, empty channels
+                raise EMError(
+                    f"{request.name}: a colour image (CMYK); convert it to greyscale first, or name a rule, for "
+                    "example colour='luminance'"
+                )
+            mode = _CONVERTED.get(picture.mode)
+            return np.array(picture.convert(mode) if mode else picture)

@@ -27,6 +27,7 @@ LAYERS = [
         "data.formats.hdf5",
         "data.formats.zarr_store",
         "data.formats.vendor",
+        "data.formats.vendor_structure",
         "data.datasets",
         "data.examples",
         "data.restoration_pairs",

@@ -1,29 +1,43 @@
 """DM3, DM4, SER and EMD through rosettasciio, which is optional: `pip install 'emfm[em]'`."""
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emfm.data.formats.planes import Planes, Request, nanometres, pixel_side, planes_of_array
+from emfm.data.formats.vendor_structure import check_dm, check_emd, check_ser
 from emfm.errors import EMError
 
-# rosettasciio's module for each suffix.
-MODULES = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".ser": "tia", ".emd": "emd"}
+# rosettasciio's module for each suffix, and what is checked before it reads.
+MODULES: dict[str, tuple[str, Callable[[Path], bool]]] = {
+    ".dm3": ("digitalmicrograph", check_dm),
+    ".dm4": ("digitalmicrograph", check_dm),
+    ".ser": ("tia", check_ser),
+    ".emd": ("emd", check_emd),
+}
 
 
 def open_vendor(path: Path, request: Request) -> Planes:
     """Open a file of an electron microscope's own software lazily, with its calibration."""
+    module, check = MODULES[path.suffix.lower()]
     try:
-        reader = importlib.import_module(f"rsciio.{MODULES[path.suffix.lower()]}")
+        reader = importlib.import_module(f"rsciio.{module}")
     except ImportError as error:
         raise EMError(
             f"{request.name}: {request.kind} files are read by rosettasciio, which is not installed: "
             "pip install 'emfm[em]'"
         ) from error
     try:
-        signal = _signal(reader.file_reader(str(path), lazy=True), request)
+        big_endian = check(path)
+        # of a SER file rosettasciio reads everything in any case
+        signal = _signal(reader.file_reader(str(path), lazy=module != "tia"), request)
         axes, sides = _axes(signal)
-        return planes_of_array(signal["data"], axes, pixel_side(*sides, request.name), request)
+        # rosettasciio takes all pixels of DM files for little-endian
+        data = signal["data"].map_blocks(np.ndarray.byteswap) if big_endian else signal["data"]
+        return planes_of_array(data, axes, pixel_side(*sides, request.name), request)
     except EMError:
         raise
     except Exception as error:  # on damage it raises whatever its parser meets

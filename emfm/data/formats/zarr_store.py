@@ -63,6 +63,8 @@ def _find(root: Any, request: Request) -> tuple[Any, dict | None, str]:
             raise EMError(f"{request.name} has no dataset '{request.dataset}'; it holds {_listed(root)}") from error
     while isinstance(node, zarr.Group) and not _multiscales(node):
         images = [child for _, child in node.members() if not isinstance(child, zarr.Array) or child.ndim >= 2]
+        if "bioformats2raw.layout" in node.attrs:  # has a group for metadata, too
+            images = [child for child in images if isinstance(child, zarr.Group) and _multiscales(child)]
         if len(images) != 1:
             hint = "; choose one with dataset=" if images else ""
             raise EMError(f"{request.name} holds {len(images)} images: {_listed(node)}{hint}")

@@ -1,6 +1,7 @@
 """Ways in which a file is damaged: cut off, bits turned over, numbers made absurd, parts moved; all from a seed."""
 
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,10 @@ def damaged_copy(sound: Path, place: Path, rng: np.random.Generator) -> str:
     if content[:1] in (b"{", b"\x93"):
         ways += [_digits] * 4  # JSON and NPY headers hold numbers as text
     way = ways[rng.integers(len(ways))]
-    target.write_bytes(way(bytearray(content), rng))
+    damaged = way(bytearray(content), rng)
+    if damaged[12:16] == b"IHDR" and rng.random() < 0.5:  # a header with the right checksum is believed
+        damaged = damaged[:29] + zlib.crc32(damaged[12:29]).to_bytes(4, "big") + damaged[33:]
+    target.write_bytes(damaged)
     return way.__name__.strip("_")
 
 

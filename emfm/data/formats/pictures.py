@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import JpegImagePlugin, PngImagePlugin
 
-from emfm.data.formats.planes import LARGEST_RATIO, WHOLE_BYTES, Pixels, Planes, Request, check_pixels, plane_of
+from emfm.data.formats.planes import Pixels, Planes, Request, check_claim, check_pixels, plane_of
 from emfm.errors import EMError
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -30,17 +30,15 @@ def open_picture(file: Path | BytesIO, request: Request) -> Planes:
 
 
 def _decoded(file: Path | BytesIO, request: Request) -> np.ndarray:
-    encoded = file.stat().st_size if isinstance(file, Path) else len(file.getbuffer())
-    with file.open("rb") if isinstance(file, Path) else file as stream:
-        magic = stream.read(len(PNG_MAGIC))
-        stream.seek(0)
+    # all of it: Pillow would make room for as many bytes as a damaged chunk claims, but memory has only those there are
+    content = file.read_bytes() if isinstance(file, Path) else file.getvalue()
+    with BytesIO(content) as stream:
         # Image.open would refuse large mosaics, and take any of Pillow's formats by whatever name
-        plugin = PngImagePlugin.PngImageFile if magic == PNG_MAGIC else JpegImagePlugin.JpegImageFile
+        plugin = PngImagePlugin.PngImageFile if content.startswith(PNG_MAGIC) else JpegImagePlugin.JpegImageFile
         with plugin(stream) as picture:
             width, height = picture.size
             claimed = width * height * (len(picture.getbands()) if picture.mode != "I;16" else 2)
-            if claimed > max(WHOLE_BYTES, LARGEST_RATIO * encoded):
-                raise request.damaged(f"{encoded} bytes claim to hold {width} x {height} pixels")
+            check_claim(claimed, len(content), request)
             frames = getattr(picture, "n_frames", 1)
             if frames > 1:
                 raise EMError(f"{request.name}: an animation of {frames} frames; expected one image")

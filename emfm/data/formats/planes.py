@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emfm.data.formats.colour import one_channel
-from emfm.data.lazy_image import BLOCK_BYTES, LazyImage
+from emfm.data.lazy_image import LazyImage
 from emfm.errors import EMError
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,9 @@ WHOLE_BYTES = 64 << 20
 # What one piece of a compressed file may become. Deflate reaches 1032:1 and LZW about 1300:1 on constant images; more
 # than this says that the header is damaged, or made to fill the memory.
 LARGEST_RATIO = 2000
+# The same for an image that is read piece by piece: chunks that a Zarr or HDF5 file leaves out cost it nothing, so
+# labels that are background for the most part are far smaller than their pixels.
+LARGEST_SPARSE_RATIO = 1_000_000
 # Pixel sizes along the two axes that differ by more than this are anisotropic.
 ISOTROPIC = 0.01
 # Nanometres in one unit of length, by the names that ImageJ, OME, OME-Zarr, HDF5 and DigitalMicrograph use.
@@ -140,8 +143,7 @@ def plane_of(pixels: Pixels, read: ReadRegion, request: Request, mapped: bool = 
         return image if image.flags.owndata and image.flags.writeable else np.array(image)
     if mapped and pixels.samples == 1 and pixels.dtype.isnative:
         return region(0, height, 0, width)  # a view of the map
-    rows = max(1, BLOCK_BYTES // (width * pixels.samples * pixels.dtype.itemsize))
-    return LazyImage(pixels.shape, native, pixels.chunk or (rows, width), region)
+    return LazyImage(pixels.shape, native, pixels.chunk or (1, width), region)
 
 
 def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, request: Request) -> Planes:
@@ -182,7 +184,7 @@ def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, requ
             place[rows], place[columns] = slice(top, bottom), slice(left, right)
             if pixels.samples > 1:
                 place[samples] = slice(None)
-            values = np.asarray(array[tuple(place)])
+            values = np.asanyarray(array[tuple(place)])  # a memory map stays one
             return values.transpose([sorted(in_order).index(axis) for axis in in_order])
 
         return plane_of(pixels, read, request, mapped=isinstance(array, np.ndarray))
@@ -206,15 +208,16 @@ def _guessed(shape: tuple[int, ...]) -> str:
     return "".join(letters)
 
 
-def check_chunk(nbytes: int, encoded: int, request: Request) -> None:
-    """Raise an error if one piece of a compressed file claims to be larger than any compression makes it.
+def check_claim(nbytes: int, encoded: int, request: Request, ratio: int = LARGEST_RATIO) -> None:
+    """Raise an error if pixels claim to be more than any compression makes of the bytes that are there.
 
     Args:
-        nbytes: of the piece, decoded.
-        encoded: bytes in the file that it is decoded from.
+        nbytes: of the pixels, decoded: of an image or of the piece of it that is decoded at once.
+        encoded: bytes in the file that they are decoded from.
         request: of the caller.
+        ratio: how many bytes may come out of one.
     """
-    if nbytes > max(WHOLE_BYTES, LARGEST_RATIO * encoded):
+    if nbytes > max(WHOLE_BYTES, ratio * encoded):
         raise request.damaged(f"{encoded} bytes claim to hold {nbytes} bytes of pixels")
 
 

@@ -118,8 +118,10 @@ def _page(opened: OpenTiff, page: Any, offset: int | None, request: Request) -> 
     if samples == 2 and key.extrasamples:
         samples = 1  # grey and alpha
     palette = _palette(opened.tiff, key)
-    shown = Pixels((height, width), key.dtype, samples)
-    check_pixels(shown if palette is None else Pixels((height, width), palette.dtype, 3), request)
+    dtype = key.dtype
+    if palette is not None:
+        dtype, samples = palette.dtype, 3
+    check_pixels(Pixels((height, width), dtype, samples), request)
     if offset is None and page.is_final:
         offset = page.dataoffsets[0]
     read, chunk = _reader(opened, page, offset, request)
@@ -130,10 +132,11 @@ def _page(opened: OpenTiff, page: Any, offset: int | None, request: Request) -> 
             return palette[values[..., 0]]
         return values[..., :samples] if samples > 1 else values[..., 0]
 
-    if palette is not None:
-        shown = Pixels((height, width), palette.dtype, 3)
-    pixels = Pixels(shown.shape, shown.dtype, shown.samples, chunk)
-    return plane_of(pixels, region, request, mapped=chunk is None and palette is None)
+    if chunk is None and palette is None:
+        dtype = dtype.newbyteorder(opened.tiff.byteorder)
+    return plane_of(
+        Pixels((height, width), dtype, samples, chunk), region, request, mapped=chunk is None and palette is None
+    )
 
 
 def _reader(
@@ -146,8 +149,7 @@ def _reader(
         return segments.read, segments.shape
     key = page.keyframe
     separate, _, height, width, together = key.shaped
-    stored = key.dtype.newbyteorder(opened.tiff.byteorder)
-    mapped = opened.mapped(stored, offset, (separate, height, width, together))
+    mapped = opened.mapped(key.dtype.newbyteorder(opened.tiff.byteorder), offset, (separate, height, width, together))
     return lambda top, bottom, left, right: mapped[:, top:bottom, left:right], None
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from emfm.data.formats.planes import (
+    LARGEST_RATIO,
+    LARGEST_SPARSE_RATIO,
     WHOLE_BYTES,
     Planes,
     Request,
-    check_chunk,
+    check_claim,
     nanometres,
     pixel_side,
     planes_of_array,
@@ -37,9 +39,9 @@ def open_zarr(path: Path, request: Request) -> Planes:
         root = zarr.open(LocalStore(path, read_only=True), mode="r")
         array, multiscale, level = _find(root, request)
         _check_codecs(array, request)
-        nbytes = math.prod(array.chunks) * array.dtype.itemsize
-        if nbytes > WHOLE_BYTES:
-            check_chunk(nbytes, _largest_file(path / array.path), request)
+        chunk = math.prod(array.chunks) * array.dtype.itemsize
+        if max(array.nbytes, chunk) > WHOLE_BYTES:
+            _check_claims(array, chunk, path / array.path, request)
         axes, pixel_size = _ome(array, multiscale, level, request) if multiscale else (None, None)
         return planes_of_array(array, axes, pixel_size, request)
     except EMError:
@@ -138,6 +140,14 @@ def _check_codecs(array: Any, request: Request) -> None:
         raise EMError(f"{request.name}: its chunks are encoded with {', '.join(unknown)}, which is not read for safety")
 
 
-def _largest_file(folder: Path) -> int:
-    sizes = (os.stat(os.path.join(place, name)).st_size for place, _, names in os.walk(folder) for name in names)  # noqa: PTH116, PTH118
-    return max(sizes, default=0)
+def _check_claims(array: Any, chunk: int, folder: Path, request: Request) -> None:
+    """Compare what a large array claims with its files; it stops where they suffice, for there may be millions."""
+    total = largest = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            size = (Path(place) / name).stat().st_size
+            total, largest = total + size, max(largest, size)
+            if array.nbytes <= LARGEST_SPARSE_RATIO * total and chunk <= LARGEST_RATIO * largest:
+                return
+    check_claim(chunk, largest, request)
+    check_claim(array.nbytes, total, request, LARGEST_SPARSE_RATIO)

@@ -393,10 +393,10 @@ def test_a_region_of_a_huge_compressed_tiff_costs_neither_its_time_nor_its_memor
     tifffile.imwrite(
         path, (tile for _ in range(count * count)), shape=shape, dtype="uint16", tile=(512, 512), compression="zstd"
     )
-    before, started = psutil.Process().memory_info().rss, time.perf_counter()
+    before, started = psutil.Process().memory_info().rss, time.process_time()
     image = read_micrograph(path).image
     np.testing.assert_array_equal(image[10_240:10_752, 11_776:], tile[:, :224])
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert psutil.Process().memory_info().rss - before < 60 << 20
 
 

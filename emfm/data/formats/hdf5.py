@@ -6,15 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from emfm.data.formats.planes import (
-    LARGEST_SPARSE_RATIO,
-    Planes,
-    Request,
-    check_claim,
-    nanometres,
-    pixel_side,
-    planes_of_array,
-)
+from emfm.data.formats.planes import Planes, Request, check_claim, nanometres, pixel_side, planes_of_array
 from emfm.errors import EMError, nearest
 
 # Objects that are looked at, and names that an error lists.
@@ -36,9 +28,7 @@ def open_hdf5(path: Path, request: Request) -> Planes:
             raise EMError(f"{request.name}: '{dataset.name}' keeps its values in other files, which is not supported")
         if not dataset.is_virtual:  # its pixels lie in other files
             chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
-            stored = dataset.id.get_storage_size()
-            check_claim(chunk, stored, request)
-            check_claim(dataset.nbytes, stored, request, LARGEST_SPARSE_RATIO)
+            check_claim(chunk, dataset.id.get_storage_size(), request)
         return planes_of_array(dataset, None, _pixel_size(dataset, request), request)
     except EMError:
         raise

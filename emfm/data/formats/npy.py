@@ -11,7 +11,8 @@ from emfm.errors import EMError
 def open_npy(path: Path, request: Request) -> Planes:
     """Map an NPY file; pickled objects are refused."""
     try:
-        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        with np.errstate(over="ignore"):  # a size that overflows is not the file's
+            array = np.load(path, allow_pickle=False, mmap_mode="r")
     # damaged headers, which are Python literals, raise many kinds
     except Exception as error:
         raise request.damaged(error) from error

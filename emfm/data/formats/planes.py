@@ -18,9 +18,9 @@ WHOLE_BYTES = 64 << 20
 # What one piece of a compressed file may become. Deflate reaches 1032:1 and LZW about 1300:1 on constant images; more
 # than this says that the header is damaged, or made to fill the memory.
 LARGEST_RATIO = 2000
-# The same for an image that is read piece by piece: chunks that a Zarr or HDF5 file leaves out cost it nothing, so
-# labels that are background for the most part are far smaller than their pixels.
-LARGEST_SPARSE_RATIO = 1_000_000
+# A whole image may be far larger than its file, for Zarr, HDF5 and TIFF leave empty chunks out; but not of any size:
+# the largest mosaics have a million pixels a side.
+LARGEST_SIDE = 10_000_000
 # Pixel sizes along the two axes that differ by more than this are anisotropic.
 ISOTROPIC = 0.01
 # Nanometres in one unit of length, by the names that ImageJ, OME, OME-Zarr, HDF5 and DigitalMicrograph use.
@@ -103,6 +103,8 @@ def check_pixels(pixels: Pixels, request: Request) -> None:
     """Raise an error for pixels that are no micrograph's: empty, complex, text, or of other than 1, 3 or 4 samples."""
     if 0 in pixels.shape:
         raise EMError(f"{request.name}: shape {pixels.shape}; expected one image (height, width)")
+    if max(pixels.shape) > LARGEST_SIDE:
+        raise request.damaged(f"it claims {pixels.shape[0]} x {pixels.shape[1]} pixels")
     if pixels.dtype.kind not in "biuf":
         raise EMError(f"{request.name}: dtype {pixels.dtype}; expected boolean, integer or floating point")
     if pixels.samples not in (1, 3, 4):
@@ -208,16 +210,15 @@ def _guessed(shape: tuple[int, ...]) -> str:
     return "".join(letters)
 
 
-def check_claim(nbytes: int, encoded: int, request: Request, ratio: int = LARGEST_RATIO) -> None:
+def check_claim(nbytes: int, encoded: int, request: Request) -> None:
     """Raise an error if pixels claim to be more than any compression makes of the bytes that are there.
 
     Args:
-        nbytes: of the pixels, decoded: of an image or of the piece of it that is decoded at once.
+        nbytes: of the pixels that are decoded at once.
         encoded: bytes in the file that they are decoded from.
         request: of the caller.
-        ratio: how many bytes may come out of one.
     """
-    if nbytes > max(WHOLE_BYTES, ratio * encoded):
+    if nbytes > max(WHOLE_BYTES, LARGEST_RATIO * encoded):
         raise request.damaged(f"{encoded} bytes claim to hold {nbytes} bytes of pixels")
 
 

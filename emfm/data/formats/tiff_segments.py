@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from emfm.data.formats.planes import LARGEST_RATIO, LARGEST_SPARSE_RATIO, WHOLE_BYTES, Request, check_claim
+from emfm.data.formats.planes import LARGEST_RATIO, WHOLE_BYTES, Request, check_claim
 
 JPEG = {6, 7, 33007, 34892}
 # Codecs of whole images carry a size of their own, which damage can make huge; only JPEG's is checked here.
@@ -43,7 +43,6 @@ class Segments:
             raise request.damaged(f"strips or tiles end beyond the file's {self._opened.size} bytes")
         nbytes = self.shape[0] * self.shape[1] * self._together * self._key.dtype.itemsize
         check_claim(nbytes, int(counts[:needed].max()), request)
-        check_claim(self._key.nbytes, int(counts[:needed].sum()), request, LARGEST_SPARSE_RATIO)
 
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """Return a region, (separate samples, rows, columns, samples)."""

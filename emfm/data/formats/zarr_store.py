@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from emfm.data.formats.planes import (
-    LARGEST_RATIO,
-    LARGEST_SPARSE_RATIO,
     WHOLE_BYTES,
     Planes,
     Request,
@@ -40,8 +38,8 @@ def open_zarr(path: Path, request: Request) -> Planes:
         array, multiscale, level = _find(root, request)
         _check_codecs(array, request)
         chunk = math.prod(array.chunks) * array.dtype.itemsize
-        if max(array.nbytes, chunk) > WHOLE_BYTES:
-            _check_claims(array, chunk, path / array.path, request)
+        if chunk > WHOLE_BYTES:
+            check_claim(chunk, _largest_file(path / array.path), request)
         axes, pixel_size = _ome(array, multiscale, level, request) if multiscale else (None, None)
         return planes_of_array(array, axes, pixel_size, request)
     except EMError:
@@ -140,14 +138,6 @@ def _check_codecs(array: Any, request: Request) -> None:
         raise EMError(f"{request.name}: its chunks are encoded with {', '.join(unknown)}, which is not read for safety")
 
 
-def _check_claims(array: Any, chunk: int, folder: Path, request: Request) -> None:
-    """Compare what a large array claims with its files; it stops where they suffice, for there may be millions."""
-    total = largest = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            size = (Path(place) / name).stat().st_size
-            total, largest = total + size, max(largest, size)
-            if array.nbytes <= LARGEST_SPARSE_RATIO * total and chunk <= LARGEST_RATIO * largest:
-                return
-    check_claim(chunk, largest, request)
-    check_claim(array.nbytes, total, request, LARGEST_SPARSE_RATIO)
+def _largest_file(folder: Path) -> int:
+    sizes = ((Path(place) / name).stat().st_size for place, _, names in os.walk(folder) for name in names)
+    return max(sizes, default=0)

@@ -145,7 +145,7 @@ def plane_of(pixels: Pixels, read: ReadRegion, request: Request, mapped: bool = 
         return image if image.flags.owndata and image.flags.writeable else np.array(image)
     if mapped and pixels.samples == 1 and pixels.dtype.isnative:
         return region(0, height, 0, width)  # a view of the map
-    return LazyImage(pixels.shape, native, pixels.chunk or (1, width), region)
+    return LazyImage(pixels.shape, native, pixels.chunk or (1, 1), region)
 
 
 def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, request: Request) -> Planes:

@@ -43,6 +43,20 @@ def test_tiff_keeps_every_dtype_in_both_byte_orders(tmp_path, dtype, order):
     assert_read(path, image, 0.25)
 
 
+def test_packed_12_bit_tiff_is_read_without_loss(tmp_path):
+    image = pattern("uint16") >> 4
+    tifffile.imwrite(tmp_path / "camera.tif", image, bitspersample=12)
+    assert_read(tmp_path / "camera.tif", image)
+
+
+@pytest.mark.parametrize("shape", [(70, 90, 3), (70, 90, 2), (70, 90, 4)])
+def test_a_16_bit_png_in_colour_or_with_alpha_is_refused_before_bits_are_lost(tmp_path, shape):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(np.full(shape, 300, np.uint16)))
+    with pytest.raises(EMError, match=r"deep\.png: a 16-bit PNG"):
+        read_micrograph(tmp_path / "deep.png", colour="luminance")
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 @pytest.mark.parametrize(
     "options",

@@ -109,15 +109,6 @@ def read_stack(path: str | Path, *, dataset: str | None = None, colour: str | No
     return (_slice(path, planes, number) for number in range(planes.count))
 
 
-def count_slices(path: str | Path, *, dataset: str | None = None) -> int:
-    """Return how many slices a file holds; 1 for a single image.
-
-    Raises:
-        EMError: as `read_micrograph`.
-    """
-    return _opened(path, dataset, None)[1].count
-
-
 def decode_micrograph(content: bytes, name: str) -> Micrograph:
     """Read one micrograph from the bytes of a PNG, JPEG or TIFF file, as the rows of a dataset hold them.
 

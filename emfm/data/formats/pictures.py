@@ -32,6 +32,11 @@ def open_picture(file: Path | BytesIO, request: Request) -> Planes:
 def _decoded(file: Path | BytesIO, request: Request) -> np.ndarray:
     # all of it: Pillow would make room for as many bytes as a damaged chunk claims, but memory has only those there are
     content = file.read_bytes() if isinstance(file, Path) else file.getvalue()
+    if content.startswith(PNG_MAGIC) and content[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6"):
+        raise EMError(
+            f"{request.name}: a 16-bit PNG with colour or alpha, of which Pillow would keep 8 bits; save it as grey "
+            "without alpha, or as TIFF"
+        )
     with BytesIO(content) as stream:
         # Image.open would refuse large mosaics, and take any of Pillow's formats by whatever name
         plugin = PngImagePlugin.PngImageFile if content.startswith(PNG_MAGIC) else JpegImagePlugin.JpegImageFile

@@ -24,6 +24,7 @@ _MODULE_OF = {
     "load_em_dataset": "emfm.data.datasets",
     "predict": "emfm.inference.predict",
     "read_micrograph": "emfm.data.io",
+    "read_stack": "emfm.data.io",
 }
 
 __all__ = ["__version__", *sorted(_MODULE_OF)]
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from emfm.config import EMFoundationConfig as EMFoundationConfig
     from emfm.data.datasets import load_em_dataset as load_em_dataset
     from emfm.data.io import read_micrograph as read_micrograph
+    from emfm.data.io import read_stack as read_stack
     from emfm.errors import EMError as EMError
     from emfm.hub.zoo import list_models as list_models
     from emfm.inference.predict import predict as predict

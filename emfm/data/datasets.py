@@ -12,6 +12,7 @@ from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, 
 from emfm.data.io import Micrograph
 from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_records, folder_truth
 from emfm.data.labelled_hub import hub_labels, open_rows, row_record
+from emfm.data.lazy_image import LazyImage
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.data.unlabelled import is_dataset
@@ -85,7 +86,7 @@ def _from_dataset(kind: "_Kind", split: str, truth: str | None, streaming: bool)
         return StreamedExamples(rows, first.part(0, 0), examples)
     records = [row_record(row, f"{kind.source}, {split}, row {i}", found) for i, row in enumerate(rows)]
     if found == "masks" and labels is None:
-        masks = [mask.image for _, mask, _ in records if mask is not None]
+        masks = [mask.array for _, mask, _ in records if mask is not None]
         labels = values_as_classes(masks, f"the dataset '{kind.source}'", "its labels.json")
     return kind.examples(found, records, labels)
 
@@ -103,14 +104,14 @@ class _Kind:
         truths: list[np.ndarray] = []
         scale = self.scale
         for micrograph, wanted, name in records:
-            common["images"].append(np.asarray(micrograph.image))
+            common["images"].append(micrograph.array)
             common["names"].append(micrograph.name)
             common["pixel_sizes"].append(micrograph.pixel_size)
             if wanted is not None and labels is not None:
-                truths.append(_class_map(wanted.image, micrograph, labels, name))
+                truths.append(_class_map(wanted.array, micrograph, labels, name))
             elif wanted is not None:
-                scale = scale or _scale(wanted.image, micrograph, name)
-                truths.append(_target(wanted.image, micrograph, scale, name))
+                scale = scale or _scale(wanted.array, micrograph, name)
+                truths.append(_target(wanted.array, micrograph, scale, name))
         if self.degradation is not None:
             return CleanMicrographs(**common, degradation=self.degradation)
         if labels is not None:
@@ -118,7 +119,7 @@ class _Kind:
         return PairedMicrographs(**common, targets=truths, scale=scale or 1)
 
 
-def _size(image: np.ndarray) -> str:
+def _size(image: np.ndarray | LazyImage) -> str:
     return f"{image.shape[0]} x {image.shape[1]}"
 
 

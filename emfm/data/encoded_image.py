@@ -43,7 +43,7 @@ def kept_file(path: str | Path) -> EncodedImage:
         content = path.read_bytes()
     except OSError as error:
         raise EMError(f"cannot read {path} ({error.strerror}); expected an image file") from error
-    image = decode_micrograph(content, str(path)).image
+    image = decode_micrograph(content, str(path)).array
     return EncodedImage(content, path.name, (image.shape[0], image.shape[1]), str(image.dtype))
 
 

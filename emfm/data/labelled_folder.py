@@ -68,7 +68,7 @@ def folder_classes(folder: Path) -> GreyValues:
     path = folder / "labels.json"
     if path.is_file():
         return read_labels(path)
-    masks = (read_micrograph(file).image for file in list_micrographs(folder / "masks"))
+    masks = (read_micrograph(file).array for file in list_micrographs(folder / "masks"))
     return values_as_classes(masks, str(folder / "masks"), str(path))
 
 
@@ -97,6 +97,6 @@ def _truth_path(folder: Path, images: Path, name: str, truth: str) -> Path:
     """Return the truth of an image: the same name, or the same stem with another lossless suffix."""
     stem = Path(name).parent / Path(name).stem
     for candidate in (name, *(f"{stem}{suffix}" for suffix in SUFFIXES if suffix not in (".jpg", ".jpeg"))):
-        if (folder / truth / candidate).is_file():
+        if (folder / truth / candidate).exists():
             return folder / truth / candidate
     raise EMError(f"{images / name} has no {truth[:-1]}: expected {folder / truth / name}")

@@ -184,7 +184,7 @@ class StreamedCrops(IterableDataset):
         if is_held_out(sample):
             return None
         try:
-            image = decode(sample, f"sample {index} of epoch {epoch}").image
+            image = decode(sample, f"sample {index} of epoch {epoch}").array
             return random_crop(
                 image, self.processor.statistics(image), self.processor, self.side, (self.seed, epoch, index)
             )
@@ -209,7 +209,7 @@ def held_out_of_stream(stream: Any, processor: EMImageProcessor) -> InMemory:
     for number, sample in enumerate(read_samples(stream)):
         if is_held_out(sample):
             try:
-                images.append(decode(sample, f"sample {number}").image)
+                images.append(decode(sample, f"sample {number}").array)
             except EMError as error:
                 logger.warning("left out of validation: %s", error)
         if len(images) == STREAM_VALIDATION:

@@ -89,7 +89,7 @@ class Undecoded:
         return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, IntensityStatistics]:
-        image = read_micrograph(self._files[index]).image
+        image = read_micrograph(self._files[index]).array
         if index not in self._statistics:
             self._statistics[index] = self._processor.statistics(image)
         return image, self._statistics[index]
@@ -108,7 +108,7 @@ def open_micrographs(source: str, processor: EMImageProcessor) -> Micrographs:
     if is_dataset(source):
         return _open_dataset(source, processor)
     # a tuple: datasets would take a list for shards
-    files = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in list_micrographs(source))
+    files = tuple((str(path), *_size_and_time(path)) for path in list_micrographs(source))
     if not _fits(sum(size for _, size, _ in files)):
         logger.warning("%s does not fit into the cache of datasets: every crop decodes its file anew", source)
         return Undecoded([path for path, _, _ in files], processor)
@@ -177,6 +177,12 @@ def _open_dataset(source: str, processor: EMImageProcessor) -> Micrographs:
     return Decoded(rows)
 
 
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Return the bytes and the newest time of change (ns) of a file, or of all files of a Zarr folder."""
+    stats = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path])]
+    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+
+
 def _from_files(files: tuple[tuple[str, int, int], ...], processor: EMImageProcessor) -> Any:
     from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from datasets.exceptions import DatasetGenerationError
@@ -221,7 +227,7 @@ def _features() -> Any:
 
 
 def _row(micrograph: Micrograph, processor: EMImageProcessor) -> dict[str, Any]:
-    image = micrograph.image
+    image = micrograph.array
     try:
         statistics = processor.statistics(image)
     except EMError as error:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from emfm.data.dataset_card import DatasetCard, Row
 from emfm.data.encoded_image import EncodedImage, encode_image, kept_file
 from emfm.data.parquet_folder import (
-    DatasetCard,
-    Row,
     Splits,
     check_parquet_folder,
     describe_parquet_folder,

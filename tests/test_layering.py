@@ -9,7 +9,7 @@ PACKAGE = Path(emfm.__file__).parent
 
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"errors"},
+    {"errors", "privacy"},
     {"config", "processing", "inference.tiling", "training.losses", "training.metrics"},
     {
         "data.io",
@@ -24,6 +24,11 @@ LAYERS = [
         "data.training_crops",
         "data.patches",
         "data.encoded_image",
+        "data.dataset_card",
+        "data.image_header",
+        "data.truths",
+        "data.published_folder",
+        "data.prepared_folder",
         "data.parquet_folder",
         "data.keyed_random",
         "data.degradations",
@@ -45,7 +50,17 @@ LAYERS = [
         "tasks.super_resolution",
         "tasks.background_removal",
     },
-    {"auto", "hub", "hub.zoo", "hub.card", "hub.verify", "hub.model_files", "hub.push"},
+    {
+        "auto",
+        "hub",
+        "hub.zoo",
+        "hub.card",
+        "hub.verify",
+        "hub.model_files",
+        "hub.commit",
+        "hub.push",
+        "hub.push_dataset",
+    },
     {"inference", "inference.predict", "inference.pictures", "inference.files"},
     {
         "training",

@@ -10,8 +10,8 @@ from dataset_rows import left, names, pixels, reloaded
 from downloads import write_stack
 from PIL import Image
 
+from emfm.data.dataset_card import DatasetCard
 from emfm.data.datasets import load_em_dataset
-from emfm.data.parquet_folder import DatasetCard
 
 SCRIPTS = Path(__file__).parents[1] / "hub_scripts"
 PARTICLE = {"0": "background", "255": "particle"}

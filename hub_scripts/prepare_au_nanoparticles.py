@@ -10,7 +10,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from au_patches import PATCH, MicrographStack, find_pair
+from au_files import find_pair
+from au_patches import PATCH, MicrographStack
 from dataset_sources import AU_NANOPARTICLES
 from prepare_command import Prepared, command_line, preparation_parser, run_preparation
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_sources import TEMIMAGENET
-from prepare_command import Prepared, command_line, contents, preparation_parser, run_preparation, shuffled
+from download_files import contents, shuffled
+from prepare_command import Prepared, command_line, preparation_parser, run_preparation
 
 from emfm.data.dataset_card import DatasetCard
 from emfm.data.encoded_image import EncodedImage, kept_file

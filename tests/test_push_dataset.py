@@ -1,6 +1,9 @@
 """Folders pushed as datasets with the real client over HTTP: every value kept, one commit, nothing private in it."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -8,6 +11,7 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import tifffile
+from conftest import waves
 from dataset_rows import pixels
 from hub_server import HubServer
 from PIL import Image
@@ -296,3 +300,31 @@ def test_a_failure_in_the_middle_leaves_the_dataset_as_it_was(pattern, fault, hu
 def cut_connection(handler) -> None:
     handler.close_connection = True
     handler.connection.close()
+
+
+@pytest.mark.slow
+def test_in_processes_of_their_own_a_folder_is_pushed_and_pretrained_on_as_a_stream(tmp_path):
+    for index in range(45):
+        write_image(tmp_path / "scans" / f"{index:02d}.tif", waves(index).astype(np.uint16) * 200, pixel_size=0.2)
+    with HubServer() as server:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": server.url,
+            "HF_TOKEN": "hf_test",
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_DATASETS_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+
+        def run(*arguments: str) -> dict:
+            command = [sys.executable, "-m", "emfm.cli", *arguments, "--json"]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, done.stderr[-3000:]
+            return json.loads(done.stdout)
+
+        assert run("push-dataset", str(tmp_path / "scans"), "lab/scans", *OPTIONS)["repo_id"] == "lab/scans"
+        toy = ["--generator", "unet2-rf44", "--steps", "2", "--batch-size", "2", "--crop", "32", "--save-steps", "2"]
+        toy += ["--discriminator-width", "4", "--output", str(tmp_path / "run")]
+        assert run("pretrain", "--data", "lab/scans", "--streaming", *toy)["step"] == 2
+        assert len(server.repos["datasets/lab/scans"].commits) == 2
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".arrow", ".parquet")]

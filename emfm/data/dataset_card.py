@@ -31,7 +31,7 @@ CARD = """\
 {table}
 
 Columns: {columns}. The images are one-channel PNG, JPEG or TIFF files in their own dtype: {dtypes}; \
-{heights} x {widths} pixels.{labels} `pixel_size_nm` is the side of a pixel of `image` in nm: {pixel_sizes}.
+{heights} pixels high, {widths} wide.{labels} `pixel_size_nm` is the side of a pixel of `image` in nm: {pixel_sizes}.
 
 ```python
 from datasets import load_dataset

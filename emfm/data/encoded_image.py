@@ -8,6 +8,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from emfm.data.image_header import MOST_PIXELS
 from emfm.data.io import Micrograph, decode_micrograph, read_micrograph
 from emfm.errors import EMError
 from emfm.privacy import holds_private_metadata
@@ -71,6 +72,9 @@ def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograp
             return _encoded(content, name, micrograph), micrograph
     else:
         micrograph = read_micrograph(path)
+    if micrograph.image.size > MOST_PIXELS:
+        height, width = micrograph.image.shape
+        raise EMError(f"{path} has {height} x {width} pixels; a row has at most {MOST_PIXELS:,}: cut it into parts")
     again = encode_image(_storable(micrograph.image, path), str(Path(name).with_suffix("").as_posix()))
     return replace(again, pixel_size=micrograph.pixel_size), micrograph
 

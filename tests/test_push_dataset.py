@@ -208,6 +208,8 @@ def broken(folder: Path, what: str) -> None:
         (folder / "masks" / "m03.png").unlink()
     elif what == "missing file":
         (folder / "splits.json").write_text('{"train": ["m00.tif", "gone.tif"]}')
+    elif what == "empty splits":
+        (folder / "splits.json").write_text('{"train": [], "test": []}')
     elif what == "twice":
         (folder / "splits.json").write_text('{"train": ["m00.tif"], "test": ["m00.tif"]}')
     elif what == "split name":
@@ -227,6 +229,7 @@ def broken(folder: Path, what: str) -> None:
         ("grey value", "m03.png holds the grey values 7, which labels.json does not name"),
         ("no mask", "m03.tif has no mask"),
         ("missing file", "splits.json: 'train' names gone.tif, which is not in"),
+        ("empty splits", "splits.json lists no image in any split"),
         ("twice", "'m00.tif' is in the split 'train' and again in 'test'"),
         ("split name", "splits.json names a split 'my split'; expected letters"),
         ("damaged", "m03.tif: the file is damaged"),

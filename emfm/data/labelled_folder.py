@@ -94,20 +94,20 @@ def _split_names(folder: Path, images: Path, split: str) -> list[str]:
 
 
 def folder_splits(folder: Path, images: Path) -> dict[str, list[str]]:
-    """Return the file names of each split that has any, from `splits.json`; without it all images are "train".
+    """Return the file names of each split that has any, from `splits.json`.
 
     Args:
         folder: holds `splits.json`.
         images: folder to which the names are relative.
 
     Raises:
-        EMError: `splits.json` is damaged or names a file that is not there, or there is no image.
+        EMError: `splits.json` is damaged, names no file, or one that is not there.
     """
     path = folder / "splits.json"
-    if not path.is_file():
-        return {"train": _split_names(folder, images, "train")}
     content = read_json_object(path, '{"train": [file names], "test": [file names]}')
     splits = {split: _split_names(folder, images, split) for split, listed in content.items() if listed}
+    if not splits:
+        raise EMError(f"{path} lists no image in any split; remove it to have all images in 'train'")
     for split, names in splits.items():
         missing = [name for name in names if not (images / name).is_file()]
         if missing:

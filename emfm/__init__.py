@@ -22,6 +22,7 @@ _MODULE_OF = {
     "EMError": "emfm.errors",
     "list_models": "emfm.hub.zoo",
     "load_em_dataset": "emfm.data.datasets",
+    "push_dataset": "emfm.hub.push_dataset",
     "predict": "emfm.inference.predict",
     "read_micrograph": "emfm.data.io",
     "read_stack": "emfm.data.io",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from emfm.data.io import read_micrograph as read_micrograph
     from emfm.data.io import read_stack as read_stack
     from emfm.errors import EMError as EMError
+    from emfm.hub.push_dataset import push_dataset as push_dataset
     from emfm.hub.zoo import list_models as list_models
     from emfm.inference.predict import predict as predict
     from emfm.modeling import EMFoundation as EMFoundation

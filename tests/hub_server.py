@@ -151,11 +151,14 @@ class _Handler(BaseHTTPRequestHandler):
         revision, folder = re.fullmatch(r"(refs/\w+/\w+|[^/]*)/?(.*)", argument).groups()
         if repo.commit_id(revision) is None:
             return self._error(404, "RevisionNotFound")
-        entries = repo.entries(revision)
+        entries = repo.entries(revision, folders=True)
         if folder:
             entries = [entry for entry in entries if entry["path"].startswith(f"{folder}/")]
             if not entries:
                 return self._error(404, "EntryNotFound")
+        if verb == "tree" and self.query.get("recursive", ["false"])[0].lower() != "true":
+            depth = folder.count("/") + 1 if folder else 0
+            entries = [entry for entry in entries if entry["path"].count("/") == depth]
         if verb == "paths-info":
             text = self.body.decode()
             wanted = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text)["paths"]

@@ -9,7 +9,7 @@ PACKAGE = Path(emfm.__file__).parent
 
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"errors"},
+    {"errors", "privacy"},
     {"migrations"},
     {"config", "processing", "inference.tiling", "training.losses", "training.metrics"},
     {
@@ -40,6 +40,11 @@ LAYERS = [
         "data.training_crops",
         "data.patches",
         "data.encoded_image",
+        "data.dataset_card",
+        "data.image_header",
+        "data.truths",
+        "data.published_folder",
+        "data.prepared_folder",
         "data.parquet_folder",
         "data.keyed_random",
         "data.degradations",
@@ -68,7 +73,9 @@ LAYERS = [
         "hub.pretraining_card",
         "hub.finetuned_card",
         "hub.verify",
+        "hub.commit",
         "hub.push",
+        "hub.push_dataset",
     },
     {"inference", "inference.predict", "inference.pictures", "inference.files", "inference.pipelines"},
     {"auto"},

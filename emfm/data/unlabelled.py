@@ -6,14 +6,18 @@ at once.
 """
 
 import logging
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from emfm.data.dataset_card import PIXEL_SIZE
+from emfm.data.image_header import check_decodable
 from emfm.data.io import Micrograph, decode_micrograph, list_micrographs, read_micrograph
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor, IntensityStatistics
@@ -23,6 +27,19 @@ logger = logging.getLogger(__name__)
 EXPANSION = 4
 # Large micrographs make large rows: few are held in memory before they are written.
 ROWS_IN_MEMORY = 16
+
+
+@dataclass(frozen=True)
+class ImageStream:
+    """Undecoded images as they come.
+
+    Attributes:
+        rows: a `datasets.IterableDataset` with the undecoded column `image`.
+        name: of the dataset, or of all whose rows it mixes.
+    """
+
+    rows: Any
+    name: str
 
 
 class Micrographs(Protocol):
@@ -146,15 +163,40 @@ def load_images(source: str, streaming: bool) -> tuple[Any, str]:
     return (data if columns[0] == "image" else data.rename_column(columns[0], "image")), columns[0]
 
 
-def decode(sample: dict[str, Any], name: str) -> Micrograph:
-    """Decode a row of an image column that was loaded undecoded: `bytes`, or a `path` to read them from."""
-    content = sample["bytes"]
-    if content is None:
-        import fsspec
+def decode(sample: dict[str, Any] | None, name: str) -> Micrograph:
+    """Decode a row of an image column that was loaded undecoded: `bytes`, or a `path` to read them from.
 
-        with fsspec.open(sample["path"], "rb") as file:
-            content = file.read()
-    return decode_micrograph(content, sample["path"] or name)
+    Args:
+        sample: the row's image.
+        name: of dataset and row, for the error.
+
+    Raises:
+        EMError: the row holds no image, or one that is damaged or would fill the memory.
+    """
+    content, path = (sample["bytes"], sample["path"]) if sample else (None, None)
+    label = f"{name} ({path})" if path else name
+    if not content:
+        if not path:
+            raise EMError(f"{label}: the row holds no image; take it out of the dataset")
+        content = _read(path, label)
+    check_decodable(content, label)
+    return replace(decode_micrograph(content, label), name=path or name)
+
+
+def _read(path: str, label: str) -> bytes:
+    import fsspec
+
+    try:
+        with fsspec.open(path, "rb") as file:
+            return file.read()
+    except Exception as error:  # each file system has errors of its own
+        raise EMError(f"{label}: the row has no bytes, and its path cannot be read ({error})") from error
+
+
+def row_pixel_size(row: dict[str, Any]) -> float | None:
+    """Return what the column `pixel_size_nm` of a row says, None where it says nothing that can be a pixel size."""
+    value = row.get(PIXEL_SIZE)
+    return float(value) if isinstance(value, (int, float)) and 0 < value < math.inf else None
 
 
 def _open_dataset(source: str, processor: EMImageProcessor) -> Micrographs:

@@ -1,5 +1,7 @@
 """The generator, EMFoundation, and what all models share: padding, strict loading, the processor beside the weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,6 +36,18 @@ class ImageOutput(ModelOutput):
 
     loss: Tensor | None = None
     reconstruction: Tensor | None = None
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Keep transformers' bar away: for one small file it only disturbs those of trainings and predictions."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 class EMPreTrainedModel(PreTrainedModel):
@@ -171,9 +185,10 @@ class EMPreTrainedModel(PreTrainedModel):
         processor = read_processor(folder)
         check_weights(cls, config, folder / "model.safetensors")
         try:
-            model, info = super().from_pretrained(
-                folder, *args, config=config, use_safetensors=True, output_loading_info=True, dtype=dtype, **kwargs
-            )
+            with _without_bar():
+                model, info = super().from_pretrained(
+                    folder, *args, config=config, use_safetensors=True, output_loading_info=True, dtype=dtype, **kwargs
+                )
         except (OSError, RuntimeError, SafetensorError) as error:
             raise EMError(f"cannot load {name}: {error}") from error
         model.processor = model.fitting(processor)
@@ -196,13 +211,8 @@ class EMPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Write config.json, model.safetensors and preprocessor_config.json into a folder."""
-        shown = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()  # a bar for one small file only disturbs those of a training
-        try:
+        with _without_bar():
             super().save_pretrained(save_directory, *args, **kwargs)
-        finally:
-            if shown:
-                transformers_logging.enable_progress_bar()
         self.processor.save_pretrained(save_directory)
         for file in Path(save_directory).glob("*.safetensors"):
             file.chmod(0o644)  # safetensors makes them readable by their owner alone

@@ -46,7 +46,15 @@ LAYERS = [
         "tasks.background_removal",
     },
     {"auto", "hub", "hub.zoo", "hub.card", "hub.verify", "hub.model_files", "hub.push"},
-    {"inference", "inference.predict", "inference.pictures", "inference.files"},
+    {
+        "inference",
+        "inference.predict",
+        "inference.measurements",
+        "inference.profiles",
+        "inference.pictures",
+        "inference.results",
+        "inference.files",
+    },
     {
         "training",
         "training.batch_norm",

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from emfm import EMError
-from emfm.inference import pictures
+from emfm.inference import pictures, profiles
+from emfm.inference.measurements import measure
 from emfm.inference.pictures import bar_length, before_and_after, overlay, picture_of, shrink, side_by_side
 from emfm.inference.predict import Prediction
 from emfm.inference.profiles import line_profile
@@ -45,8 +46,8 @@ def test_shrinking_takes_the_mean_of_each_block_also_at_the_edges(monkeypatch, s
 
 def test_shrinking_a_class_map_invents_no_class():
     classes = np.zeros((9, 9), dtype=np.uint8)
-    classes[3:6, 3:6] = 2
-    assert shrink(classes, 3, means=False).tolist() == [[0, 0, 0], [0, 2, 0], [0, 0, 0]]
+    classes[3:8, 2:6] = 2
+    assert shrink(classes, 3, means=False).tolist() == [[0, 0, 0], [0, 2, 0], [0, 2, 0]]
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
@@ -114,11 +115,39 @@ def test_a_profile_of_a_ramp_is_the_ramp_in_nanometres():
     assert np.allclose(profile.after, image[25] + 5)
 
 
-def test_a_profile_along_a_diagonal_interpolates_and_fits_an_enlarged_output():
+class SlicesOnly:
+    """An image that stays in its file and reads regions, as large compressed ones do."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __getitem__(self, region):
+        parts = region if isinstance(region, tuple) else (region,)
+        assert all(isinstance(part, slice) for part in parts)
+        return self.array[parts]
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+@pytest.mark.parametrize("limit", [4096, 16])
+def test_pictures_and_tables_of_an_image_that_reads_only_regions_equal_those_of_an_array(monkeypatch, limit):
+    monkeypatch.setattr(pictures, "LARGEST_SIDE", limit)
+    image, classes = ramp(40, 50), (ramp(40, 50) > 1200).astype(np.uint8)
+    for labels, output in ((LABELS, classes), (None, image + 7)):
+        plain = side_by_side(Prediction(image, output, labels, 1.0, "a"))
+        lazy = side_by_side(Prediction(SlicesOnly(image), SlicesOnly(output), labels, 1.0, "a"))
+        assert np.array_equal(plain, lazy)
+    assert measure(SlicesOnly(classes), LABELS).areas.tolist() == [int(classes.sum())]
+
+
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_a_profile_along_a_diagonal_interpolates_and_fits_an_enlarged_output(monkeypatch, rows):
+    monkeypatch.setattr(profiles, "BAND_ROWS", rows)
     image = ramp(40, 40).astype(np.float32)
     rows, columns = np.mgrid[:80, :80]
     enlarged = (1000 + 10 * ((rows + 0.5) / 2 - 0.5) + 3 * ((columns + 0.5) / 2 - 0.5)).astype(np.float32)
-    profile = line_profile(Prediction(image, enlarged, None, 1.0, "a"), (3, 4), (33, 28))
+    profile = line_profile(Prediction(SlicesOnly(image), SlicesOnly(enlarged), None, 1.0, "a"), (3, 4), (33, 28))
     assert profile.positions[-1] == pytest.approx(2 * np.hypot(30, 24))  # the micrograph's pixel is 2 nm
     share = np.linspace(0, 1, len(profile.positions))
     expected = 1000 + 10 * (4 + 24 * share) + 3 * (3 + 30 * share)

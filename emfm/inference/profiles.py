@@ -12,6 +12,8 @@ from emfm.errors import EMError
 from emfm.inference.predict import Prediction
 
 Point = tuple[float, float]
+# Rows that are read at once.
+BAND_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,22 @@ def line_profile(prediction: Prediction, start: Point | None = None, stop: Point
 
 
 def _bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return values (N,) between pixels; only those beside the line are read."""
-    left = np.clip(np.floor(x).astype(np.int64), 0, max(0, image.shape[1] - 2))
-    top = np.clip(np.floor(y).astype(np.int64), 0, max(0, image.shape[0] - 2))
-    right, bottom = np.minimum(left + 1, image.shape[1] - 1), np.minimum(top + 1, image.shape[0] - 1)
+    """Return values (N,) between pixels; of a large file only what lies beside the line is read."""
+    values, bands = np.empty(len(x)), y.astype(np.int64) // BAND_ROWS
+    for band in np.unique(bands):
+        mine = bands == band
+        left, top = int(x[mine].min()), int(y[mine].min())
+        part = np.asarray(image[top : int(y[mine].max()) + 2, left : int(x[mine].max()) + 2], dtype=np.float64)
+        values[mine] = _between(part, x[mine] - left, y[mine] - top)
+    return values
 
-    def values(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        return np.asarray(image[rows, columns], dtype=np.float64)
 
-    across, down = x - left, y - top
-    upper = values(top, left) + across * (values(top, right) - values(top, left))
-    lower = values(bottom, left) + across * (values(bottom, right) - values(bottom, left))
-    return upper + down * (lower - upper)
+def _between(part: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    left, top = x.astype(np.int64), y.astype(np.int64)
+    right, bottom = np.minimum(left + 1, part.shape[1] - 1), np.minimum(top + 1, part.shape[0] - 1)
+    upper = part[top, left] + (x - left) * (part[top, right] - part[top, left])
+    lower = part[bottom, left] + (x - left) * (part[bottom, right] - part[bottom, left])
+    return upper + (y - top) * (lower - upper)
 
 
 def write_profile(path: str | Path, profile: Profile) -> None:

@@ -78,8 +78,8 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join([*rows, "", f"Without a network: {shown} (n = {results[0]['test']['n']} test micrographs)."])
 
 
-def main() -> None:
-    """Run the cells that the results file lacks, then print the table."""
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the settings of a command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder with a test split")
     parser.add_argument("--task", default="segmentation", choices=TASKS)
@@ -93,15 +93,25 @@ def main() -> None:
     parser.add_argument("--norm", default="instance", help="of the network from scratch; a pretrained one has its own")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/transfer.jsonl"))
-    arguments = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def cells(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the settings of every run that is asked for."""
+    common = {name: getattr(arguments, name) for name in CELL if hasattr(arguments, name)}
+    common["data"] = Path(arguments.data).resolve().name
+    product_of = product(arguments.seeds, arguments.num_images, ("pretrained", "scratch"))
+    return [{**common, "num_images": images, "start": start, "seed": seed} for seed, images, start in product_of]
+
+
+def main() -> None:
+    """Run the cells that the results file lacks, then print the table."""
+    arguments = parse()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     lines = arguments.results.read_text().splitlines() if arguments.results.exists() else []
     done = [json.loads(line) for line in lines]
-    common = {name: getattr(arguments, name) for name in CELL if hasattr(arguments, name)}
-    common["data"] = Path(arguments.data).resolve().name
     asked = []
-    for seed, images, start in product(arguments.seeds, arguments.num_images, ("pretrained", "scratch")):
-        cell = {**common, "num_images": images, "start": start, "seed": seed}
+    for cell in cells(arguments):
         found = next((result for result in done if all(result.get(name) == cell[name] for name in CELL)), None)
         if found is None:
             found = run_cell(cell, arguments.data)

@@ -22,8 +22,10 @@ _MODULE_OF = {
     "EMError": "emfm.errors",
     "list_models": "emfm.hub.zoo",
     "load_em_dataset": "emfm.data.datasets",
+    "push_dataset": "emfm.hub.push_dataset",
     "predict": "emfm.inference.predict",
     "read_micrograph": "emfm.data.io",
+    "read_stack": "emfm.data.io",
 }
 
 __all__ = ["__version__", *sorted(_MODULE_OF)]
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from emfm.config import EMFoundationConfig as EMFoundationConfig
     from emfm.data.datasets import load_em_dataset as load_em_dataset
     from emfm.data.io import read_micrograph as read_micrograph
+    from emfm.data.io import read_stack as read_stack
     from emfm.errors import EMError as EMError
+    from emfm.hub.push_dataset import push_dataset as push_dataset
     from emfm.hub.zoo import list_models as list_models
     from emfm.inference.predict import predict as predict
     from emfm.modeling import EMFoundation as EMFoundation

@@ -1,11 +1,15 @@
 """The configuration of a generator, and the names under which generators are known."""
 
 import re
+from dataclasses import fields as fields_of
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from emfm.errors import EMError, nearest
+from emfm.migrations import SCHEMA_VERSION, migrate
 
 # One solution per named receptive field (pixels); the bottleneck's dilation stands last.
 UNET_DILATIONS: dict[str, tuple[int, ...]] = {
@@ -29,6 +33,9 @@ HRNET_VARIANTS = {
 GENERATORS = (*UNET_DILATIONS, *HRNET_VARIANTS)
 NORMS = ("batch", "instance")
 MAX_WIDTH = 256
+# What transformers writes or adds besides the fields.
+BESIDES = ("model_type", "torch_dtype", "_commit_hash", "_name_or_path", "name_or_path", "num_labels", "use_cache")
+MAX_CLASSES = 65_536  # a class map is uint16 at most
 
 
 @strict
@@ -66,7 +73,7 @@ class EMFoundationConfig(PreTrainedConfig):
     # Segmentation: weight of each class in the cross-entropy; None for equal ones.
     class_weights: list[float] | tuple[float, ...] | None = None
     # Version of this file's layout, raised when a field changes its meaning.
-    schema_version: int = 1
+    schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self, **kwargs):
         self.dilations = tuple(self.dilations)
@@ -99,10 +106,44 @@ class EMFoundationConfig(PreTrainedConfig):
                 f"class_weights are {list(self.class_weights)}; expected a positive number for each of the "
                 f"{len(self.id2label or {})} classes"
             )
-        if self.schema_version != 1:
+        if self.schema_version != SCHEMA_VERSION:
+            raise EMError(f"schema_version is {self.schema_version}; this emfm writes {SCHEMA_VERSION}: update emfm")
+        if not re.fullmatch(r"[a-z0-9-]{1,64}", self.generator):
+            raise EMError(f"generator is {self.generator!r}; expected a name of small letters, digits and hyphens")
+        self._check_classes()
+
+    def _check_classes(self):
+        labels = self.id2label or {}
+        if sorted(labels) != list(range(len(labels))) or len(labels) > MAX_CLASSES:
+            raise EMError(f"id2label has the indices {sorted(labels)[:10]}; expected 0 to {len(labels) - 1}, each once")
+        for index, label in labels.items():
+            if not isinstance(label, str) or not label.isprintable() or not 0 < len(label) <= 200:
+                raise EMError(f"class {index} is called {label!r:.80}; expected a printable name of up to 200 letters")
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
+        """Build the configuration from the content of a config.json, of this version or an earlier one.
+
+        Args:
+            config_dict: the content.
+            **kwargs: fields that take the place of those read, as in transformers.
+
+        Raises:
+            EMError: it is not one of emfm's, a field is unknown, or a value is not of the field's kind.
+        """
+        kind = config_dict.get("model_type")
+        if kind != cls.model_type:
+            raise EMError(f"config.json describes a model of type {kind!r}; expected '{cls.model_type}'")
+        known = {field.name for field in fields_of(cls)} | set(BESIDES)
+        unknown = sorted(config_dict.keys() - known)
+        if unknown:
             raise EMError(
-                f"this model has schema_version {self.schema_version}; this emfm reads version 1: update emfm"
+                f"config.json holds {', '.join(unknown)}, which this emfm does not know: take it out, or update emfm"
             )
+        try:
+            return super().from_dict(migrate(dict(config_dict)), **kwargs)
+        except (StrictDataclassError, TypeError, AttributeError) as error:
+            raise EMError(f"config.json is damaged: {error}") from error
 
     @classmethod
     def from_name(cls, name: str, **fields) -> "EMFoundationConfig":

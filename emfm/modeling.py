@@ -1,6 +1,5 @@
 """The generator, EMFoundation, and what all models share: padding, strict loading, the processor beside the weights."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,24 +9,18 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, find_adapter_config_file
+from transformers.utils import ModelOutput
 from transformers.utils import logging as transformers_logging
 
 from emfm.backbones import BACKBONES
 from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
+from emfm.hub.download import HUB_ARGUMENTS, model_folder
+from emfm.loading import check_weights, load_with_adapter, read_config, read_processor
 from emfm.processing import EMImageProcessor, IntensityStatistics
-from emfm.weights import locate
-
-# Where the weights of the heads begin: what one class saved, another may lack.
-HEADS = ("image_head.", "residual_head.", "class_head.")
-# What a task adds to a generator's configuration.
-TASK_FIELDS = ("id2label", "scale", "residual", "target_units", "class_weights")
-# What a Hub download understands, passed on to the processor's own download.
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 @dataclass
@@ -119,8 +112,9 @@ class EMPreTrainedModel(PreTrainedModel):
 
     def _full_resolution(self, pixel_values: Tensor) -> Tensor:
         """Return the trunk's features (B, C, H, W) at the input's size: padded inside, cropped back."""
+        padded = self._pad(pixel_values)  # checks the shape
         height, width = pixel_values.shape[-2:]
-        return self.trunk(self._pad(pixel_values))[..., :height, :width]
+        return self.trunk(padded)[..., :height, :width]
 
     def _pad(self, pixel_values: Tensor) -> Tensor:
         """Mirror the bottom and right edges up to the next multiple of the trunk's stride."""
@@ -164,46 +158,27 @@ class EMPreTrainedModel(PreTrainedModel):
             EMError: nothing goes by this name, a file is missing, or a weight outside the head is missing,
                 unexpected or of another shape.
         """
-        place = locate(pretrained_model_name_or_path)
+        name = str(pretrained_model_name_or_path)
+        hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
+        folder = model_folder(name, **hub)
         want_info = kwargs.pop("output_loading_info", False)
-        kwargs.setdefault("dtype", torch.float32)
-        hub = {key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs}
-        if adapter := find_adapter_config_file(str(place), **hub):
-            return cls._with_adapter(place, Path(adapter), kwargs)
+        dtype = kwargs.pop("dtype", torch.float32)
+        if (folder / "adapter_config.json").is_file():
+            return load_with_adapter(cls, name, folder, dtype, hub)
+        config = kwargs.pop("config", None)
+        if not isinstance(config, PreTrainedConfig):
+            config, kwargs = read_config(folder, **kwargs)
+        processor = read_processor(folder)
+        check_weights(cls, config, folder / "model.safetensors")
         try:
-            processor = EMImageProcessor.from_pretrained(place, **hub)
             model, info = super().from_pretrained(
-                place, *args, use_safetensors=True, output_loading_info=True, **kwargs
+                folder, *args, config=config, use_safetensors=True, output_loading_info=True, dtype=dtype, **kwargs
             )
-        except EMError:
-            raise
-        except SafetensorError as error:
-            raise EMError(f"cannot load {place}: model.safetensors is damaged or cut short ({error})") from error
-        except (OSError, RuntimeError) as error:
-            raise EMError(f"cannot load {place}: {error}") from error
-        _check_keys(cls, str(pretrained_model_name_or_path), model.config, info)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise EMError(f"cannot load {name}: {error}") from error
         model.processor = model.fitting(processor)
-        model.name_or_path = str(pretrained_model_name_or_path)
+        model.name_or_path = name
         return (model, info) if want_info else model
-
-    @classmethod
-    def _with_adapter(cls, place: Any, adapter: Path, kwargs: dict[str, Any]) -> "EMPreTrainedModel":
-        """Load the weights that LoRA's additions in a folder belong to, and add them: a plain model."""
-        from peft import PeftModel
-
-        config = cls.config_class.from_pretrained(adapter.parent)
-        if (config.architectures or [""])[0] != cls.__name__:
-            raise EMError(f"{place} holds LoRA additions for {config.architectures}; load them as that class")
-        base = json.loads(adapter.read_text())["base_model_name_or_path"]
-        fields = {name: getattr(config, name) for name in TASK_FIELDS}
-        model = cls.from_pretrained(base, **fields, dtype=kwargs["dtype"])
-        try:
-            model = PeftModel.from_pretrained(model, str(adapter.parent)).merge_and_unload()
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise EMError(f"the LoRA additions in {place} do not fit {base}: {error}") from error
-        model.processor = EMImageProcessor.from_pretrained(adapter.parent)
-        model.config, model.name_or_path = config, str(place)
-        return model
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
         """Push the model with its processor, card and test tensors in one commit; returns the commit's address.
@@ -231,20 +206,6 @@ class EMPreTrainedModel(PreTrainedModel):
         self.processor.save_pretrained(save_directory)
         for file in Path(save_directory).glob("*.safetensors"):
             file.chmod(0o644)  # safetensors makes them readable by their owner alone
-
-
-def _check_keys(cls: type[EMPreTrainedModel], name: str, config: EMFoundationConfig, info: dict[str, Any]) -> None:
-    """Raise an error that lists every missing or unexpected weight, but for a head that the checkpoint cannot have."""
-    same_class = cls.__name__ in (config.architectures or [])
-    missing = [k for k in info["missing_keys"] if same_class or not k.startswith(HEADS)]
-    unexpected = [k for k in info["unexpected_keys"] if same_class or not k.startswith(HEADS)]
-    if missing or unexpected:
-        parts = [
-            f"{kind}: {', '.join(sorted(keys))}"
-            for kind, keys in (("missing", missing), ("unexpected", unexpected))
-            if keys
-        ]
-        raise EMError(f"the weights of {name} do not fit {cls.__name__}. {'; '.join(parts)}")
 
 
 class EMFoundation(EMPreTrainedModel):

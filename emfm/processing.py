@@ -64,9 +64,7 @@ class EMImageProcessor(BaseImageProcessor):
         fields.update({key: kwargs.pop(key) for key in ("low", "high", "clip") if key in kwargs})
         unknown = sorted(set(fields) - {"low", "high", "clip"})
         if unknown:
-            raise EMError(
-                f"preprocessor_config.json holds {', '.join(unknown)}; EMImageProcessor has low, high and clip"
-            )
+            raise EMError(f"the stored processor holds {', '.join(unknown)}; EMImageProcessor has low, high and clip")
         return_unused = kwargs.pop("return_unused_kwargs", False)
         processor = cls(**fields)
         return (processor, kwargs) if return_unused else processor
@@ -141,7 +139,7 @@ class EMImageProcessor(BaseImageProcessor):
             raise EMError(
                 f"EMImageProcessor does not know {', '.join(sorted(kwargs))}; it takes images and return_tensors"
             )
-        arrays = [_as_array(image) for image in _as_list(images)]
+        arrays = [as_array(image) for image in _as_list(images)]
         sizes = sorted({array.shape for array in arrays})
         if len(sizes) != 1:
             given = ", ".join(str(size) for size in sizes) or "none"
@@ -176,7 +174,7 @@ def _as_list(images: Any) -> list[Any]:
     return [images]
 
 
-def _as_array(image: Any) -> np.ndarray:
+def as_array(image: Any) -> np.ndarray:
     """Return a 2-D array in the image's own dtype."""
     if isinstance(image, Tensor):
         image = image.detach().cpu()

@@ -10,11 +10,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from au_patches import PATCH, MicrographStack, find_pair
+from au_files import find_pair
+from au_patches import PATCH, MicrographStack
 from dataset_sources import AU_NANOPARTICLES
 from prepare_command import Prepared, command_line, preparation_parser, run_preparation
 
-from emfm.data.parquet_folder import DatasetCard
+from emfm.data.dataset_card import DatasetCard
 from emfm.errors import EMError
 
 # Name in Kazimi et al. 2024: particle size in the file names, patches in train, validation and test.

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from dataset_sources import EMPS
-from prepare_command import Prepared, command_line, contents, grey_file, preparation_parser, run_preparation, shuffled
+from download_files import contents, grey_file, shuffled
+from prepare_command import Prepared, command_line, preparation_parser, run_preparation
 
+from emfm.data.dataset_card import DatasetCard
 from emfm.data.encoded_image import EncodedImage, encode_image
 from emfm.data.io import read_micrograph
-from emfm.data.parquet_folder import DatasetCard
 from emfm.errors import EMError
 
 

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_sources import TEMIMAGENET
-from prepare_command import Prepared, command_line, contents, preparation_parser, run_preparation, shuffled
+from download_files import contents, shuffled
+from prepare_command import Prepared, command_line, preparation_parser, run_preparation
 
+from emfm.data.dataset_card import DatasetCard
 from emfm.data.encoded_image import EncodedImage, kept_file
-from emfm.data.parquet_folder import DatasetCard
 from emfm.errors import EMError
 
 TARGETS = {

@@ -8,7 +8,10 @@ FOLDER holds one folder of unlabelled micrographs per source, as listed in SOURC
 import argparse
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from script_command import run_script, say, script_parser
 
 from emfm.training.pretrain import PretrainArguments, pretrain
 from emfm.weights import BUNDLED
@@ -33,23 +36,26 @@ def recipe(name: str, data: Path, runs: Path) -> PretrainArguments:
     )
 
 
-def main() -> None:
+def work(arguments: argparse.Namespace) -> None:
     """Run the recipes one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints go")
-    parser.add_argument("--only", choices=MODELS)
-    parser.add_argument("--dry-run", action="store_true", help="print the settings and stop")
-    arguments = parser.parse_args()
     for name in [arguments.only] if arguments.only else MODELS:
         settings = recipe(name, arguments.data, arguments.runs)
         if arguments.dry_run:
-            sys.stdout.write(f"{settings}\n")
+            say(f"would pretrain with {settings}\nand copy the model to {BUNDLED / name}")
             continue
         folder = pretrain(settings)
         shutil.copytree(folder, BUNDLED / name, dirs_exist_ok=True)
-        sys.stdout.write(f"{folder} -> {BUNDLED / name}\n")
+        say(f"{folder} -> {BUNDLED / name}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = script_parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with one folder per source")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints go (default %(default)s)")
+    parser.add_argument("--only", choices=MODELS, help="one of them alone (default all)")
+    return run_script(parser, work, argv)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

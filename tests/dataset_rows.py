@@ -7,13 +7,16 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from emfm.data.dataset_card import PIXEL_SIZE
+
 
 def reloaded(folder: Path) -> dict[str, list[dict]]:
     """Return the rows of every split, with the bytes of the files in place of pictures."""
     import datasets
 
     splits = datasets.load_dataset(str(folder))
-    columns = next(iter(splits.values())).features
+    columns = dict(next(iter(splits.values())).features)
+    assert columns.pop(PIXEL_SIZE) == datasets.Value("float64")
     assert all(isinstance(feature, datasets.Image) for feature in columns.values())
     for column in columns:
         splits = splits.cast_column(column, datasets.Image(decode=False))

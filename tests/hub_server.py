@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
+import socket
 import threading
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -12,6 +14,27 @@ from hub_store import Repo
 
 OWNER = "lab"
 LFS_SUFFIXES = (".safetensors", ".parquet", ".png")
+
+
+@dataclass
+class Fault:
+    """What goes wrong with the next requests that match, `times` times.
+
+    Attributes:
+        pattern: of "METHOD /path".
+        status: answered instead, with `headers`.
+        cut: bytes of the body after which the connection breaks.
+        pause: seconds of silence in the middle of the body.
+        etag: sent in the place of the right one.
+    """
+
+    pattern: str
+    times: int = 1
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int = -1
+    pause: float = 0
+    etag: str = ""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -39,8 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self._read_body()
         self.server.asked.append(f"{self.command} {path}")
         self.server.tokens.add(self.headers.get("Authorization", ""))
-        if fault := self.server.next_fault(self.command, path):
-            return fault(self)
+        self.fault = self.server.next_fault(self.command, path)
+        if self.fault and self.fault.status:
+            return self._send(self.fault.status, b'{"error": "asked for by the test"}', self.fault.headers)
         if path.startswith("/lfs/"):
             self.server.uploads[path.removeprefix("/lfs/")] = self.body
             return self._send(200, b"")
@@ -127,11 +151,14 @@ class _Handler(BaseHTTPRequestHandler):
         revision, folder = re.fullmatch(r"(refs/\w+/\w+|[^/]*)/?(.*)", argument).groups()
         if repo.commit_id(revision) is None:
             return self._error(404, "RevisionNotFound")
-        entries = repo.entries(revision)
+        entries = repo.entries(revision, folders=True)
         if folder:
             entries = [entry for entry in entries if entry["path"].startswith(f"{folder}/")]
             if not entries:
                 return self._error(404, "EntryNotFound")
+        if verb == "tree" and self.query.get("recursive", ["false"])[0].lower() != "true":
+            depth = folder.count("/") + 1 if folder else 0
+            entries = [entry for entry in entries if entry["path"].count("/") == depth]
         if verb == "paths-info":
             text = self.body.decode()
             wanted = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text)["paths"]
@@ -192,11 +219,25 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None):
+        headers = {"Content-Length": str(len(body)), **(headers or {})}
+        fault = self.fault or Fault("")
+        if fault.etag and "ETag" in headers:
+            headers["ETag"] = fault.etag
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if fault.cut >= 0:
+            self.wfile.write(body[: fault.cut])
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+        elif fault.pause:
+            self.wfile.write(body[: len(body) // 2])
+            self.server.closing.wait(fault.pause)
+            self.wfile.write(body[len(body) // 2 :])
+        else:
             self.wfile.write(body)
 
     def log_message(self, *args):
@@ -213,15 +254,18 @@ class _Server(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.tokens: set[str] = set()
         self.uploads: dict[str, bytes] = {}
-        self.faults: list[list] = []
+        self.faults: list[Fault] = []
+        self.closing = threading.Event()
 
-    def next_fault(self, method: str, path: str):
+    def handle_error(self, request, client_address):
+        """A client that gave up in the middle of an answer is no error of the server."""
+
+    def next_fault(self, method: str, path: str) -> Fault | None:
         """Return the fault that is due for a request, once for each time it was asked for."""
         for fault in self.faults:
-            pattern, answer, times = fault
-            if times and re.search(pattern, f"{method} {path}"):
-                fault[2] -= 1
-                return answer
+            if fault.times and re.search(fault.pattern, f"{method} {path}"):
+                fault.times -= 1
+                return fault
         return None
 
 
@@ -242,15 +286,19 @@ class HubServer:
         self._server = _Server(found, token)
         self.url, self.asked, self.tokens, self.repos = self._server.url, self._server.asked, self._server.tokens, found
 
-    def fail(self, pattern: str, status: int, times: int = 1, headers: dict[str, str] | None = None):
-        """Answer the next requests that match "METHOD /path" with a status instead."""
-        body = json.dumps({"error": "asked for by the test"}).encode()
-        self._server.faults.append([pattern, lambda handler: handler._send(status, body, headers), times])
+    def fail(self, pattern: str, status: int = 0, **fault):
+        """Let the next requests that match "METHOD /path" go wrong; see `Fault`."""
+        self._server.faults.append(Fault(pattern, status=status, **fault))
+
+    def heal(self):
+        """Forget every fault."""
+        self._server.faults.clear()
 
     def __enter__(self):
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *args):
+        self._server.closing.set()
         self._server.shutdown()
         self._server.server_close()

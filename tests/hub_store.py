@@ -43,10 +43,16 @@ class Repo:
     def _bytes(content: bytes | Path | None) -> bytes | None:
         return content if isinstance(content, bytes) else None
 
-    def entries(self, revision: str) -> list[dict]:
-        """Return what the tree of a revision lists."""
-        found = []
-        for path in sorted(self.commits[self.commit_id(revision)]):
+    def entries(self, revision: str, folders: bool = False) -> list[dict]:
+        """Return what the tree of a revision lists: its files, and its folders if asked for."""
+        files = self.commits[self.commit_id(revision)]
+        parents = {parent.as_posix() for path in files for parent in Path(path).parents}
+        found = [
+            {"type": "directory", "path": path, "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0}
+            for path in sorted(parents - {"."})
+            if folders
+        ]
+        for path in sorted(files):
             content = self.read(revision, path)
             if content is not None:
                 oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

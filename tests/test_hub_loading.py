@@ -138,7 +138,6 @@ def test_the_zoo_lists_what_is_bundled_smallest_first():
     ("name", "message"),
     [
         ("unet4-rf20", "did you mean unet4-rf200"),
-        ("unet3-rf176", "no pretrained weights of 'unet3-rf176'"),
         ("./not/there", "there is no model folder"),
     ],
 )

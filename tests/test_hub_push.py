@@ -60,8 +60,10 @@ def test_a_folder_goes_up_in_one_commit_with_the_files_of_the_model_and_nothing_
     assert repo.refs["v1.0"] == repo.refs["main"]
     pushed = files(hub)
     assert set(pushed) == FINETUNED
-    for name in FINETUNED - {".gitattributes"}:
+    for name in FINETUNED - {".gitattributes", "README.md"}:
         assert pushed[name] == (finetuned / name).read_bytes()
+    card = (finetuned / "README.md").read_bytes()
+    assert pushed["README.md"] == card.replace(b'model_id = "path/to/this/folder"', b'model_id = "lab/discs"') != card
     text = b"".join(content for name, content in pushed.items() if name.endswith((".json", ".md"))).decode()
     assert "hf_test" not in text and str(Path.home()) not in text and "/tmp/" not in text
     for name in ("optimizer.pt", "notes.txt", "checkpoint-2.safetensors"):
@@ -106,7 +108,8 @@ def test_a_changed_folder_or_one_with_something_private_is_not_pushed(hub, finet
 def test_models_and_trainers_push_themselves(hub, finetuned, labelled_folder, tmp_path):
     loaded = EMForSemanticSegmentation.from_pretrained(finetuned)
     loaded.push_to_hub("lab/as-loaded")
-    assert files(hub, "lab/as-loaded")["README.md"] == (finetuned / "README.md").read_bytes()
+    card = (finetuned / "README.md").read_bytes().replace(b"path/to/this/folder", b"lab/as-loaded")
+    assert files(hub, "lab/as-loaded")["README.md"] == card
     with torch.no_grad():
         loaded.class_head.bias += 1
     loaded.push_to_hub("lab/changed")

@@ -146,7 +146,7 @@ def test_a_tiff_stack_written_by_pil_is_refused(tmp_path):
         read_micrograph(tmp_path / "frames.tif")
 
 
-@pytest.mark.parametrize("shape", [(5, 9, 14), (2, 9, 14), (9,), (0, 5), (1, 5, 9, 3)])
+@pytest.mark.parametrize("shape", [(9,), (0, 5), (), (3, 0, 5)])
 def test_an_npy_file_that_is_not_one_image_is_refused_with_its_shape(tmp_path, shape):
     np.save(tmp_path / "array.npy", np.zeros(shape, np.uint8))
     with pytest.raises(EMError, match=r"array\.npy: shape"):
@@ -213,18 +213,20 @@ def test_a_truncated_file_is_refused_with_its_name(tmp_path, kind, share):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_of_other_content_is_refused_with_its_name(tmp_path, suffix):
     path = tmp_path / f"notes{suffix}"
-    path.write_bytes(b"these are notes, not an image " * 20)
+    notes = path if suffix != ".zarr" else path / "zarr.json"
+    notes.parent.mkdir(exist_ok=True)
+    notes.write_bytes(b"these are notes, not an image " * 20)
     with pytest.raises(EMError, match=f"{path.name}: the file is damaged or not a"):
         read_micrograph(path)
 
 
 def test_a_missing_file_a_folder_and_an_unknown_suffix_are_refused_with_the_path(tmp_path):
     (tmp_path / "folder.tif").mkdir()
-    (tmp_path / "image.dm3").write_bytes(b"")
+    (tmp_path / "image.gif").write_bytes(b"")
     for name, message in (
         ("missing.tif", r"there is no file .*missing\.tif"),
         ("folder.tif", r"there is no file .*folder\.tif"),
-        ("image.dm3", r"image\.dm3: cannot read '\.dm3' files; supported: \.png"),
+        ("image.gif", r"image\.gif: cannot read '\.gif' files; supported: \.png"),
     ):
         with pytest.raises(EMError, match=message):
             read_micrograph(tmp_path / name)

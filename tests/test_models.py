@@ -159,7 +159,7 @@ def test_labels_give_the_l1_loss_of_a_foundation_model():
         ({"norm": "layer"}, "norm is 'layer'"),
         ({"dilations": (1, 0)}, "dilations"),
         ({"backbone": "vit"}, "backbone is 'vit'"),
-        ({"schema_version": 2}, "update emfm"),
+        ({"schema_version": 99}, "update emfm"),
     ],
 )
 def test_a_wrong_configuration_says_what_was_expected(fields, message):

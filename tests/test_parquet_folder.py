@@ -7,8 +7,9 @@ import pytest
 import tifffile
 from dataset_rows import left, pixels, reloaded
 
+from emfm.data.dataset_card import DatasetCard
 from emfm.data.encoded_image import encode_image, kept_file
-from emfm.data.parquet_folder import DatasetCard, write_parquet_folder
+from emfm.data.parquet_folder import write_parquet_folder
 from emfm.errors import EMError
 
 CARD = DatasetCard("T", "Some.", "image-segmentation", "cc0-1.0", "Here.", "Me.", "by hand", "None.")

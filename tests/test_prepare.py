@@ -10,10 +10,9 @@ from dataset_rows import left, names, pixels, reloaded
 from downloads import write_stack
 from PIL import Image
 
+from emfm.data.dataset_card import DatasetCard
 from emfm.data.datasets import load_em_dataset
-from emfm.data.parquet_folder import DatasetCard
 
-SCRIPTS = Path(__file__).parents[1] / "hub_scripts"
 PARTICLE = {"0": "background", "255": "particle"}
 CARD = DatasetCard("T", "Some.", "image-segmentation", "cc0-1.0", "Here.", "Me.", "by hand", "None.")
 
@@ -283,9 +282,3 @@ def test_a_download_that_is_not_there_and_an_output_that_is_are_refused(script, 
     assert f"there is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
     assert main([str(cem500k), "--num-held-out", "4", "--output", str(cem500k), "--dry-run"]) == 2
     assert "exists already" in capsys.readouterr().err
-
-
-def test_every_script_is_short(script):
-    for path in SCRIPTS.glob("prepare_*.py"):
-        if path.name != "prepare_command.py":
-            assert len(path.read_text().splitlines()) <= 80, path.name

@@ -18,7 +18,7 @@ from emfm.data.pretraining_crops import (
     is_held_out,
     read_samples,
 )
-from emfm.data.unlabelled import InMemory, load_images
+from emfm.data.unlabelled import ImageStream, InMemory, load_images
 
 MICROGRAPHS = 60
 
@@ -90,9 +90,13 @@ def test_a_tiny_weight_still_gives_a_crop_an_epoch():
     assert EpochOrder.weighted([np.arange(10), np.arange(10, 12)], (1e-6, 1.0), seed=0).draws == (1, 12)
 
 
+def stream_of(folder) -> ImageStream:
+    return ImageStream(load_images(str(folder), streaming=True)[0], "lab/waves")
+
+
 @pytest.fixture
 def stream(parquet_folder):
-    return load_images(str(parquet_folder(MICROGRAPHS)), streaming=True)[0]
+    return stream_of(parquet_folder(MICROGRAPHS))
 
 
 def keys_of(stream, processor, process: tuple[int, int], workers: int, batches: int) -> list[tuple[int, int]]:
@@ -106,13 +110,13 @@ def test_processes_and_workers_see_every_micrograph_once_an_epoch(stream, proces
     batches = MICROGRAPHS // processes // 4 + 4
     keys = [key for rank in range(processes) for key in keys_of(stream, processor, (rank, processes), workers, batches)]
     first = [index for epoch, index in keys if epoch == 0]
-    held_out = sum(is_held_out(sample) for sample in read_samples(stream))
+    held_out = sum(is_held_out(sample) for sample in read_samples(stream.rows))
     assert len(first) == len(set(first)) == MICROGRAPHS - held_out
     assert held_out > 0
 
 
 def test_streamed_crops_hold_each_micrograph_but_the_held_out_ones(stream, processor):
-    samples = list(read_samples(stream))
+    samples = list(read_samples(stream.rows))
     whole = StreamedCrops(stream, processor, 48, 0)  # a crop of the whole micrograph, in any symmetry
     trained = [crop["clean"][0].numpy() for crop in islice(whole, sum(not is_held_out(s) for s in samples))]
     validation = held_out_of_stream(stream, processor)
@@ -137,15 +141,15 @@ def test_a_stream_goes_on_at_a_position_as_if_it_had_never_stopped(stream, proce
 
 
 def test_a_broken_sample_is_left_out_with_a_warning(parquet_folder, processor, caplog):
-    stream = load_images(str(parquet_folder(MICROGRAPHS, broken=5)), streaming=True)[0]
-    held_out = [sample for sample in read_samples(stream) if is_held_out(sample)]
+    stream = stream_of(parquet_folder(MICROGRAPHS, broken=5))
+    held_out = [sample for sample in read_samples(stream.rows) if is_held_out(sample)]
     keys = keys_of(stream, processor, (0, 1), 0, 20)
     assert sum(epoch == 0 for epoch, _ in keys) == MICROGRAPHS - len(held_out) - 1
-    assert "left out: sample" in caplog.text
+    assert "left out: lab/waves, sample" in caplog.text
 
 
 def test_a_stream_without_a_micrograph_to_train_on_is_an_error(parquet_folder, processor):
-    stream = load_images(str(parquet_folder(3)), streaming=True)[0]
+    stream = stream_of(parquet_folder(3))
     with pytest.raises(EMError, match="no micrograph to train on for data worker 5 of 5"):
         next(iter(StreamedCrops(stream, processor, 32, 0, process=(4, 5))))
     with pytest.raises(EMError, match="too small"):

@@ -1,5 +1,6 @@
 """Checks on real micrographs, where they lie beside the checkout; skipped elsewhere."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +47,14 @@ def test_a_bundled_model_restores_damaged_micrographs_that_it_never_saw(model_na
     restored = model.eval().maps(damaged)
     before, after = ((clean - other).abs().mean().item() for other in (damaged, restored))
     assert after < 0.8 * before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_name", bundled_names())
+def test_the_restoration_figures_of_a_card_are_measured_again_from_the_weights(model_name):
+    benchmark = pytest.importorskip("benchmarks.restoration")
+    results = (Path(__file__).parents[1] / "benchmarks" / "results" / "restoration.jsonl").read_text().splitlines()
+    stored = next(line for line in map(json.loads, results) if (line["model"], line["draw"]) == (model_name, 0))
+    measured = benchmark.measure({"model": model_name, "draw": 0}, DATA / "pretrain")
+    assert measured.pop("model") == stored.pop("model") == model_name
+    assert measured == pytest.approx(stored, rel=1e-3)

@@ -180,7 +180,7 @@ def test_what_predicts_the_difference_and_what_the_image_itself(clean_folder, tm
 def test_the_difference_says_how_much_of_the_input_stays():
     model = EMForDenoising(EMFoundationConfig.from_name("unet2-rf44", residual=True)).eval()
     with torch.no_grad():
-        model.residual_head.bias.copy_(torch.tensor([0.25, -0.5]))
+        model.residual_head.out.bias.copy_(torch.tensor([0.25, -0.5]))
     image = torch.randn(1, 1, 24, 24)
     torch.testing.assert_close(model(image).reconstruction, 0.5 * image + 0.25)
 

@@ -53,6 +53,7 @@ class HRNetTrunk(Trunk):
     """
 
     stride = 32
+    full_resolution = False
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__()

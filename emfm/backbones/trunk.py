@@ -9,10 +9,12 @@ class Trunk(nn.Module):
     Attributes:
         channels: channels of the maps that `features` returns, finest first.
         stride: input sides must be a multiple of this; `EMFoundation` pads and crops.
+        full_resolution: whether the input's own pixels reach the last map without having been pooled.
     """
 
     channels: list[int]
     stride: int
+    full_resolution: bool
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return multi-scale maps, finest first, at strides 1, 2, 4, ...

@@ -56,6 +56,8 @@ class UNetTrunk(Trunk):
             last; `norm` "batch" or "instance".
     """
 
+    full_resolution = True
+
     def __init__(self, config: EMFoundationConfig):
         super().__init__()
         depth = len(config.dilations) - 1

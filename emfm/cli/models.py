@@ -1,7 +1,6 @@
 """Verbs about models: what there is, what is known of it, whether it is whole, and giving it to others."""
 
 import json
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -16,20 +15,49 @@ def list_command(as_json: Json = False) -> None:
 
     models = list_models()
     if as_json:
-        return typer.echo(json.dumps([asdict(info) for info in models], indent=1))
-    typer.echo(f"{'name':<20}{'parameters':>12}{'receptive field':>18}{'size':>10}")
+        return typer.echo(json.dumps([info.to_dict() for info in models], indent=1))
+    heading = f"{'name':<20}{'parameters':>12}{'receptive field':>18}{'size':>10}  {'pixel sizes':<16}{'data licences'}"
+    typer.echo(heading)
     for info in models:
-        typer.echo(f"{info.name:<20}{info.parameters:>12,}{info.receptive_field:>15} px{info.size / 1e6:>7.1f} MB")
+        typer.echo(
+            f"{info.name:<20}{info.parameters:>12,}{info.receptive_field:>15} px{info.size / 1e6:>7.1f} MB  "
+            f"{info.shown_pixel_sizes():<16}{', '.join(info.data_licenses)}"
+        )
+        for line in (f"in: {info.place}", *map(str, info.headlines)):
+            typer.echo(f"    {line}")
 
 
 @app.command()
 def info(model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")], as_json: Json = False) -> None:
     """Show what is known of a model."""
+    from emfm.hub.zoo import model_info, zoo_names
+
+    zoo = model_info(model) if model in zoo_names() else None
+    facts = {"model": model, **(_zoo_facts(zoo) if zoo else _model_facts(model))}
+    if as_json:
+        return typer.echo(json.dumps(facts, indent=1))
+    if zoo:
+        facts |= {"data": list(map(str, zoo.data)), "metrics": list(map(str, zoo.metrics)), "hours": f"{zoo.hours:.2f}"}
+    for name, value in facts.items():
+        lines = [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
+        lines = [f"{key}: {entry}" for key, entry in value.items()] if isinstance(value, dict) else lines
+        typer.echo(f"{name + ':':<18}" + f"\n{'':<18}".join(lines or ["none"]))
+
+
+def _zoo_facts(zoo: Any) -> dict[str, Any]:
+    """Return the facts of a model of the zoo; its weights are not loaded."""
+    return {"class": "EMFoundation", "generator": zoo.name, "norm": zoo.pretraining["norm"], **zoo.to_dict()}
+
+
+def _model_facts(model: str) -> dict[str, Any]:
+    """Return the facts of any other model, with those of the zoo where its folder holds them."""
+    from emfm.hub.download import model_folder
+    from emfm.hub.zoo import FACTS, read_facts
     from emfm.tasks import load_model
 
-    loaded = load_model(model)
+    folder = model_folder(model)
+    loaded = load_model(folder)
     facts: dict[str, Any] = {
-        "model": model,
         "class": type(loaded).__name__,
         "generator": loaded.config.generator,
         "parameters": loaded.num_parameters(),
@@ -40,10 +68,7 @@ def info(model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id."
     }
     if loaded.classes is not None:
         facts["classes"] = list(loaded.classes.values())
-    if as_json:
-        return typer.echo(json.dumps(facts, indent=1))
-    for name, value in facts.items():
-        typer.echo(f"{name + ':':<18}{json.dumps(value) if isinstance(value, dict) else value}")
+    return facts | (_zoo_facts(read_facts(folder)) if (folder / FACTS).is_file() else {})
 
 
 @app.command()
@@ -53,11 +78,11 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare a model's files with their checksums, recompute its stored test output and compare."""
-    from emfm.hub.verify import model_folder
+    from emfm.hub.download import model_folder
     from emfm.hub.verify import verify as verify_model
     from emfm.tasks import load_model
 
-    folder = model_folder(model, revision)
+    folder = model_folder(model, revision=revision)
     difference = verify_model(load_model(folder), folder)
     if as_json:
         return typer.echo(json.dumps({"model": model, "difference": difference}))

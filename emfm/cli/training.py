@@ -123,6 +123,9 @@ def finetune(
         int | None, typer.Option(help="Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides new weights, images and crops.")] = 0,
+    license: Annotated[
+        str | None, typer.Option(help="Of the finished weights, for the card, as the Hub names it: cc-by-4.0.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -14,6 +14,7 @@ from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_records, fo
 from emfm.data.labelled_hub import hub_labels, open_rows, row_record
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.data.streamed_examples import StreamedExamples
+from emfm.data.truths import class_map, target, target_scale
 from emfm.data.unlabelled import is_dataset
 from emfm.errors import EMError
 
@@ -79,13 +80,14 @@ def _from_dataset(kind: "_Kind", split: str, truth: str | None, streaming: bool)
             raise EMError(f"the dataset '{kind.source}' has no labels.json, which a stream of masks needs: add it")
 
         def examples(some: list[tuple[str, dict]]) -> Examples:
-            return kind.examples(found, (row_record(row, name, found) for name, row in some), labels)
+            records = (row_record(row, f"{kind.source}, {name}", found) for name, row in some)
+            return kind.examples(found, records, labels)
 
         first = examples([("row 0", next(iter(rows)))])
         return StreamedExamples(rows, first.part(0, 0), examples)
     records = [row_record(row, f"{kind.source}, {split}, row {i}", found) for i, row in enumerate(rows)]
     if found == "masks" and labels is None:
-        masks = [mask.image for _, mask, _ in records if mask is not None]
+        masks = [mask.array for _, mask, _ in records if mask is not None]
         labels = values_as_classes(masks, f"the dataset '{kind.source}'", "its labels.json")
     return kind.examples(found, records, labels)
 
@@ -103,49 +105,16 @@ class _Kind:
         truths: list[np.ndarray] = []
         scale = self.scale
         for micrograph, wanted, name in records:
-            common["images"].append(np.asarray(micrograph.image))
+            common["images"].append(micrograph.array)
             common["names"].append(micrograph.name)
             common["pixel_sizes"].append(micrograph.pixel_size)
             if wanted is not None and labels is not None:
-                truths.append(_class_map(wanted.image, micrograph, labels, name))
+                truths.append(class_map(wanted.array, micrograph, labels, name))
             elif wanted is not None:
-                scale = scale or _scale(wanted.image, micrograph, name)
-                truths.append(_target(wanted.image, micrograph, scale, name))
+                scale = scale or target_scale(wanted.array, micrograph, name)
+                truths.append(target(wanted.array, micrograph, scale, name))
         if self.degradation is not None:
             return CleanMicrographs(**common, degradation=self.degradation)
         if labels is not None:
             return LabelledMicrographs(**common, masks=truths, id2label=labels.id2label)
         return PairedMicrographs(**common, targets=truths, scale=scale or 1)
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[0]} x {image.shape[1]}"
-
-
-def _class_map(mask: np.ndarray, micrograph: Micrograph, labels: GreyValues, name: str) -> np.ndarray:
-    if mask.shape != micrograph.image.shape:
-        raise EMError(
-            f"{name} is {_size(mask)} pixels, its image {_size(micrograph.image)}: a mask has its image's size"
-        )
-    return labels.indices(mask, name)
-
-
-def _scale(target: np.ndarray, micrograph: Micrograph, name: str) -> int:
-    for scale in (1, *SCALES):
-        if target.shape == tuple(scale * length for length in micrograph.image.shape):
-            return scale
-    raise EMError(
-        f"{name} is {_size(target)} pixels, its image {_size(micrograph.image)}: a target has its image's size, or "
-        "2 or 4 times that a side for super-resolution"
-    )
-
-
-def _target(target: np.ndarray, micrograph: Micrograph, scale: int, name: str) -> np.ndarray:
-    if target.shape != tuple(scale * length for length in micrograph.image.shape):
-        raise EMError(
-            f"{name} is {_size(target)} pixels, its image {_size(micrograph.image)}: that does not fit the scale "
-            f"{scale} of this data set; give --scale, or resample the target"
-        )
-    if target.dtype.kind == "f" and not np.isfinite(target).all():
-        raise EMError(f"{name} holds NaN or infinite values: replace them, or leave the pair out")
-    return np.asarray(target)

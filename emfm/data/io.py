@@ -1,24 +1,44 @@
-"""Reading micrographs in their own dtype, with the pixel size where the file has it; writing results atomically."""
+"""Reading micrographs of every format in their own dtype, with the pixel size; writing results atomically."""
 
 import io
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 from PIL import Image
 
+from emfm.data.formats.colour import check_rule
+from emfm.data.formats.hdf5 import open_hdf5
+from emfm.data.formats.mrc import open_mrc
+from emfm.data.formats.npy import open_npy
+from emfm.data.formats.pictures import open_picture
+from emfm.data.formats.planes import Planes, Request
+from emfm.data.formats.tiff import open_tiff
+from emfm.data.formats.tiff_structure import MAGIC
+from emfm.data.formats.vendor import open_vendor
+from emfm.data.formats.zarr_store import open_zarr
+from emfm.data.lazy_image import LazyImage
 from emfm.errors import EMError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
-# Nanometres in one unit of length, by the names that ImageJ and OME use.
-_NANOMETRES = {"nm": 1.0, "nanometer": 1.0, "um": 1e3, "µm": 1e3, "\\u00b5m": 1e3, "micron": 1e3, "mm": 1e6, "cm": 1e7}
-# TIFF and BigTIFF, little and big endian.
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TIFF_RESOLUTION_UNIT = {2: 2.54e7, 3: 1e7}  # inch, centimetre
+ZARR = ".zarr"  # the only format whose files are folders
+_CONTAINERS = {
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), open_hdf5),
+    ZARR: open_zarr,
+    **dict.fromkeys((".dm3", ".dm4", ".ser", ".emd"), open_vendor),
+}
+_READERS: dict[str, Callable[[Any, Request], Planes]] = {
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), open_picture),
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), open_tiff),
+    ".npy": open_npy,
+    **dict.fromkeys((".mrc", ".mrcs", ".map", ".rec", ".st"), open_mrc),
+    **_CONTAINERS,
+}
+SUFFIXES = tuple(_READERS)
 
 
 @dataclass(frozen=True)
@@ -26,32 +46,67 @@ class Micrograph:
     """One image as the file holds it.
 
     Attributes:
-        image: (H, W) in the file's own dtype.
+        image: (H, W) in the file's own dtype and native byte order. An array up to 64 MiB; above that memory-mapped and
+            read-only, or a `LazyImage`, which reads regions when they are asked for: `np.asarray(image)` loads it.
         pixel_size: side of a pixel in nm, or None where the file does not say.
         name: the file's name.
+        axes: one letter for each axis of the file that is longer than one: "YX", or "ZYX" of a stack; "Q" for an axis
+            that the file does not name.
+        index: which slice of a stack this is, None for a file of one image.
     """
 
-    image: np.ndarray
+    image: np.ndarray | LazyImage
     pixel_size: float | None
     name: str
+    axes: str = "YX"
+    index: int | None = None
+
+    @property
+    def array(self) -> np.ndarray:
+        """The whole image as an array, loaded where it is not yet."""
+        return np.asarray(self.image)
 
 
-def read_micrograph(path: str | Path) -> Micrograph:
-    """Read one micrograph from PNG, JPEG, TIFF or NPY.
+def read_micrograph(
+    path: str | Path, index: int | None = None, *, dataset: str | None = None, colour: str | None = None
+) -> Micrograph:
+    """Read one micrograph of any supported format (docs/formats.md lists them).
 
-    Grey images stored as RGB with equal channels are taken as grey; colour is refused.
+    Images of more than 64 MiB stay in their file where the format allows it, and are read as far as they are used.
+
+    Args:
+        path: the file, or the folder of a Zarr image. `FILE::DATASET` names a dataset of a container.
+        index: slice of a stack, from 0; negative ones count from the end. Stacks of several axes count through all
+            slices, the last axis fastest.
+        dataset: which image of an HDF5, Zarr, DM or EMD file; for OME-Zarr the level, where it is not the finest.
+        colour: how to turn a colour image into grey: "luminance", "mean", "red", "green" or "blue". By default colour
+            is refused; equal channels are grey in any case.
 
     Raises:
-        EMError: the file is missing, broken, of another format, in colour, or a stack.
+        EMError: the file is missing, damaged, of another format, in colour, or a stack without `index`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise EMError(f"there is no file {path}")
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(SUFFIXES)}")
-    image, pixel_size = _decode(path, path, suffix[1:])
-    return Micrograph(_one_channel(image, path), pixel_size, path.name)
+    path, planes = _opened(path, dataset, colour)
+    if planes.stack and index is None:
+        raise EMError(
+            f"{path}: a stack of shape {(*planes.stack, *planes.shape)}, axes {planes.axes}, with {planes.count} "
+            f"slices; choose one with index=0 to {planes.count - 1} (--index), or go through all with read_stack"
+        )
+    return _slice(path, planes, index)
+
+
+def read_stack(path: str | Path, *, dataset: str | None = None, colour: str | None = None) -> Iterator[Micrograph]:
+    """Return an iterator over the slices of a stack; each is read when it is its turn. One image is a stack of one.
+
+    Args:
+        path: as in `read_micrograph`.
+        dataset: as in `read_micrograph`.
+        colour: as in `read_micrograph`.
+
+    Raises:
+        EMError: as `read_micrograph`; the file is opened at once.
+    """
+    path, planes = _opened(path, dataset, colour)
+    return (_slice(path, planes, number) for number in range(planes.count))
 
 
 def decode_micrograph(content: bytes, name: str) -> Micrograph:
@@ -62,78 +117,49 @@ def decode_micrograph(content: bytes, name: str) -> Micrograph:
         name: stands in errors and in the result.
 
     Raises:
-        EMError: broken, of another format, in colour, or a stack.
+        EMError: damaged, of another format, in colour, or a stack.
     """
-    image, pixel_size = _decode(io.BytesIO(content), name, "tiff" if content[:4] in _TIFF_MAGIC else "png or jpeg")
-    return Micrograph(_one_channel(image, name), pixel_size, name)
-
-
-def _decode(file: Path | io.BytesIO, name: str | Path, kind: str) -> tuple[np.ndarray, float | None]:
-    """Return the array and the pixel size of a file, or of its bytes, by the kind that its suffix or content says."""
-    try:
-        if kind == "npy":
-            return np.load(file, allow_pickle=False, mmap_mode="r"), None
-        if kind in ("tif", "tiff"):
-            return _read_tiff(file, name)
-        with Image.open(file) as picture:
-            if picture.mode == "CMYK":  # in ink colours a grey picture has three equal, empty channels
-                raise EMError(f"{name}: a colour image (CMYK); convert it to greyscale first")
-            return np.asarray(picture.convert("RGB") if picture.mode == "P" else picture), None
-    except EMError:
-        raise
-    # the decoders raise many kinds on damaged files; whatever it is, the user needs the file's name
-    except Exception as error:
-        raise EMError(f"{name}: the file is damaged or not a {kind.upper()} image ({error})") from error
-
-
-def _one_channel(image: np.ndarray, path: str | Path) -> np.ndarray:
-    if image.ndim == 3 and image.shape[-1] in (3, 4):
-        if not (image[..., :1] == image[..., :3]).all():
-            raise EMError(f"{path}: a colour image; a micrograph has one channel: convert it to greyscale first")
-        image = np.ascontiguousarray(image[..., 0])
-    image = image.squeeze() if image.ndim > 2 else image
-    if image.ndim != 2 or 0 in image.shape:
+    is_tiff = content[:4] in MAGIC
+    planes = (open_tiff if is_tiff else open_picture)(
+        io.BytesIO(content), Request(name, "TIFF" if is_tiff else "PNG OR JPEG")
+    )
+    if planes.stack:
         raise EMError(
-            f"{path}: shape {image.shape}; expected one image (height, width): save the slices as files of their own"
+            f"{name}: a stack of shape {(*planes.stack, *planes.shape)}; save the slices as files of their own"
         )
-    if image.dtype.kind not in "biuf":
-        raise EMError(f"{path}: dtype {image.dtype}; expected boolean, integer or floating point")
-    return image
+    return Micrograph(np.asarray(planes.plane(0)), planes.pixel_size, name)
 
 
-def _read_tiff(file: Path | io.BytesIO, path: str | Path) -> tuple[np.ndarray, float | None]:
-    with tifffile.TiffFile(file) as tiff:
-        if len(tiff.pages) > 1 and len(tiff.series[0].shape) > 2:
-            raise EMError(f"{path}: a stack of shape {tiff.series[0].shape}; save the slices as files of their own")
-        page = tiff.pages.first
-        alike = sum(series.shape == page.shape for series in tiff.series)
-        if alike > 1:  # frames written one by one; a thumbnail has another shape
-            raise EMError(f"{path}: a stack of {alike} images {page.shape}; save the slices as files of their own")
-        if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
-            raise EMError(f"{path}: a colour image (CMYK); convert it to greyscale first")
-        return page.asarray(), _tiff_pixel_size(tiff, page)
+def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[Path, Planes]:
+    """Return the path, without the dataset that it may name, and the slices."""
+    check_rule(colour)
+    path = Path(path)
+    if "::" in str(path) and not path.exists():
+        file, _, dataset_of_path = str(path).rpartition("::")
+        if dataset is not None:
+            raise EMError(f"dataset is '{dataset}', but {path} names one, too: give it once")
+        path, dataset = Path(file), dataset_of_path
+    suffix = path.suffix.lower()
+    if not (path.is_dir() if suffix == ZARR else path.is_file()):
+        raise EMError(f"there is no {'folder' if suffix == ZARR else 'file'} {path}")
+    if suffix not in SUFFIXES:
+        raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(SUFFIXES)}")
+    if dataset is not None and suffix not in _CONTAINERS:
+        raise EMError(f"{path}: '{suffix}' files hold no named datasets, got dataset='{dataset}'")
+    return path, _READERS[suffix](path, Request(str(path), suffix[1:].upper(), dataset, colour))
 
 
-def _tiff_pixel_size(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> float | None:
-    """Return nm per pixel from ImageJ's unit, or from the resolution tag if the result can be a micrograph's."""
-    tag = page.tags.get("XResolution")
-    if tag is None or 0 in tag.value:
-        return None
-    pixels_per_unit = tag.value[0] / tag.value[1]
-    if tiff.imagej_metadata:
-        unit = _NANOMETRES.get(str(tiff.imagej_metadata.get("unit", "")).lower())
-    else:
-        unit_tag = page.tags.get("ResolutionUnit")
-        unit = _TIFF_RESOLUTION_UNIT.get(int(unit_tag.value)) if unit_tag else None
-    if unit is None:
-        return None
-    pixel_size = unit / pixels_per_unit
-    # 72 to 1200 dpi is a printer's resolution, not a microscope's: over 10 micrometres a pixel says nothing
-    return pixel_size if pixel_size < 1e4 else None
+def _slice(path: Path, planes: Planes, index: int | None) -> Micrograph:
+    number = 0 if index is None else index
+    if not -planes.count <= number < planes.count:
+        raise EMError(f"{path}: index is {index}; expected 0 to {planes.count - 1}, or -{planes.count} to -1")
+    number %= planes.count
+    image = planes.plane(number)
+    return Micrograph(image, planes.pixel_size, path.name, planes.axes, number if planes.stack else None)
 
 
 def list_micrographs(folder: str | Path) -> list[Path]:
-    """Return the image files below a folder, sorted by path.
+    """Return the image files below a folder, sorted by path; the folder of a Zarr image counts as one.
 
     Raises:
         EMError: the folder is missing or holds no image.
@@ -141,10 +167,16 @@ def list_micrographs(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise EMError(f"there is no folder {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not files:
+    found = []
+    for place, folders, names in os.walk(folder):
+        images = [name for name in folders if Path(name).suffix.lower() == ZARR]
+        folders[:] = [name for name in folders if name not in images]
+        files = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
+        images += [name for name in files if not name.lower().endswith(ZARR) and (Path(place) / name).is_file()]
+        found += [Path(place) / name for name in images]
+    if not found:
         raise EMError(f"{folder} holds no image; looked for {', '.join(SUFFIXES)}")
-    return files
+    return sorted(found)
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:

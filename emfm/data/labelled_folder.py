@@ -59,7 +59,7 @@ def _record(folder: Path, images: Path, name: str, truth: str | None) -> tuple[M
     micrograph = read_micrograph(images / name)
     if truth is None:
         return micrograph, None, ""
-    path = _truth_path(folder, images, name, truth)
+    path = truth_path(folder, images, name, truth)
     return micrograph, read_micrograph(path), str(path)
 
 
@@ -68,7 +68,7 @@ def folder_classes(folder: Path) -> GreyValues:
     path = folder / "labels.json"
     if path.is_file():
         return read_labels(path)
-    masks = (read_micrograph(file).image for file in list_micrographs(folder / "masks"))
+    masks = (read_micrograph(file).array for file in list_micrographs(folder / "masks"))
     return values_as_classes(masks, str(folder / "masks"), str(path))
 
 
@@ -93,10 +93,36 @@ def _split_names(folder: Path, images: Path, split: str) -> list[str]:
     return names
 
 
-def _truth_path(folder: Path, images: Path, name: str, truth: str) -> Path:
-    """Return the truth of an image: the same name, or the same stem with another lossless suffix."""
+def folder_splits(folder: Path, images: Path) -> dict[str, list[str]]:
+    """Return the file names of each split that has any, from `splits.json`.
+
+    Args:
+        folder: holds `splits.json`.
+        images: folder to which the names are relative.
+
+    Raises:
+        EMError: `splits.json` is damaged, names no file, or one that is not there.
+    """
+    path = folder / "splits.json"
+    content = read_json_object(path, '{"train": [file names], "test": [file names]}')
+    splits = {split: _split_names(folder, images, split) for split, listed in content.items() if listed}
+    if not splits:
+        raise EMError(f"{path} lists no image in any split; remove it to have all images in 'train'")
+    for split, names in splits.items():
+        missing = [name for name in names if not (images / name).is_file()]
+        if missing:
+            raise EMError(f"{path}: '{split}' names {missing[0]}, which is not in {images} ({len(missing)} in all)")
+    return splits
+
+
+def truth_path(folder: Path, images: Path, name: str, truth: str) -> Path:
+    """Return the truth of an image: the same name, or the same stem with another lossless suffix.
+
+    Raises:
+        EMError: there is none.
+    """
     stem = Path(name).parent / Path(name).stem
     for candidate in (name, *(f"{stem}{suffix}" for suffix in SUFFIXES if suffix not in (".jpg", ".jpeg"))):
-        if (folder / truth / candidate).is_file():
+        if (folder / truth / candidate).exists():
             return folder / truth / candidate
     raise EMError(f"{images / name} has no {truth[:-1]}: expected {folder / truth / name}")

@@ -1,11 +1,13 @@
 """Datasets to fine-tune from, on the Hub or as a folder of parquet files: columns `image` and `mask` or `target`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from emfm.data.classes import GreyValues, read_labels
+from emfm.data.dataset_card import PIXEL_SIZE
 from emfm.data.io import Micrograph
-from emfm.data.unlabelled import decode
+from emfm.data.unlabelled import decode, row_pixel_size
 from emfm.errors import EMError
 
 # Column: the folder that holds the same in a labelled folder.
@@ -39,15 +41,21 @@ def open_rows(source: str, split: str, streaming: bool) -> tuple[Any, str | None
             f"the dataset '{source}' has the columns {', '.join(features) or 'unknown'}; expected images in 'image' "
             "and in one of 'mask' (segmentation) and 'target' (restoration)"
         )
-    rows = rows.select_columns(["image", *truths])
+    kept = [name for name in (PIXEL_SIZE,) if name in features]
+    rows = rows.select_columns(["image", *truths, *kept])
     for name in ("image", *truths):
         rows = rows.cast_column(name, datasets.Image(decode=False))
     return rows, COLUMNS[truths[0]] if truths else None
 
 
 def row_record(row: dict[str, Any], name: str, truth: str | None) -> tuple[Micrograph, Micrograph | None, str]:
-    """Decode a row into micrograph, its truth, and the name of the truth."""
+    """Decode a row into micrograph, its truth, and the name of the truth.
+
+    Raises:
+        EMError: an image is missing, damaged or too large; the message names dataset, row and file.
+    """
     micrograph = decode(row["image"], f"{name}, image")
+    micrograph = replace(micrograph, pixel_size=row_pixel_size(row) or micrograph.pixel_size)
     if truth is None:
         return micrograph, None, ""
     column = next(column for column, folder in COLUMNS.items() if folder == truth)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from emfm.data.patches import cut, dihedral
-from emfm.data.unlabelled import InMemory, Micrographs, decode
+from emfm.data.unlabelled import ImageStream, InMemory, Micrographs, decode
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
@@ -117,10 +117,10 @@ class UnlabelledCrops(Dataset):
         return random_crop(image, statistics, self.processor, self.side, (self.order.seed, epoch, position))
 
 
-def is_held_out(sample: dict[str, Any]) -> bool:
+def is_held_out(sample: dict[str, Any] | None) -> bool:
     """Tell whether a streamed micrograph belongs to validation: its bytes decide, whatever place it comes at."""
-    content = sample["bytes"]
-    return zlib.crc32(sample["path"].encode() if content is None else content) % HOLD_OUT == 0
+    content = (sample["bytes"] or (sample["path"] or "").encode()) if sample else b""
+    return bool(content) and zlib.crc32(content) % HOLD_OUT == 0
 
 
 class StreamedCrops(IterableDataset):
@@ -130,7 +130,7 @@ class StreamedCrops(IterableDataset):
     it without decoding.
 
     Args:
-        stream: a `datasets.IterableDataset` with the undecoded column `image`.
+        stream: undecoded.
         processor: scales each micrograph by its own statistics.
         side: of a crop in pixels.
         seed: decides order and crops.
@@ -141,7 +141,7 @@ class StreamedCrops(IterableDataset):
 
     def __init__(
         self,
-        stream: Any,
+        stream: ImageStream,
         processor: EMImageProcessor,
         side: int,
         seed: int,
@@ -149,7 +149,8 @@ class StreamedCrops(IterableDataset):
         starts: Sequence[tuple[int, int]] = ((0, 0),),
         turn: int = 0,
     ):
-        self.stream = stream.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER, max_buffer_input_shards=1)
+        self.name = stream.name
+        self.stream = stream.rows.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER, max_buffer_input_shards=1)
         self.processor, self.side, self.seed = processor, side, seed
         self.process, self.starts, self.turn = process, starts, turn
 
@@ -180,11 +181,11 @@ class StreamedCrops(IterableDataset):
                 )
             skipped = 0
 
-    def _crop(self, sample: dict[str, Any], epoch: int, index: int) -> dict[str, Tensor] | None:
+    def _crop(self, sample: dict[str, Any] | None, epoch: int, index: int) -> dict[str, Tensor] | None:
         if is_held_out(sample):
             return None
         try:
-            image = decode(sample, f"sample {index} of epoch {epoch}").image
+            image = decode(sample, f"{self.name}, sample {index} of epoch {epoch}").array
             return random_crop(
                 image, self.processor.statistics(image), self.processor, self.side, (self.seed, epoch, index)
             )
@@ -193,29 +194,30 @@ class StreamedCrops(IterableDataset):
             return None
 
 
-def read_samples(stream: Any) -> Iterator[dict[str, Any]]:
+def read_samples(stream: Any) -> Iterator[dict[str, Any] | None]:
     """Yield the undecoded images of a stream, all of them: `iter` leaves the sharing between data workers to us."""
     for batch in stream.iter(batch_size=READ_BATCH):
         yield from batch["image"]
 
 
-def held_out_of_stream(stream: Any, processor: EMImageProcessor) -> InMemory:
+def held_out_of_stream(stream: ImageStream, processor: EMImageProcessor) -> InMemory:
     """Read a stream from its start until enough micrographs for validation are found.
 
     Raises:
         EMError: it holds none.
     """
     images = []
-    for number, sample in enumerate(read_samples(stream)):
+    for number, sample in enumerate(read_samples(stream.rows)):
         if is_held_out(sample):
             try:
-                images.append(decode(sample, f"sample {number}").image)
+                images.append(decode(sample, f"{stream.name}, row {number}").array)
             except EMError as error:
                 logger.warning("left out of validation: %s", error)
         if len(images) == STREAM_VALIDATION:
             break
     if not images:
         raise EMError(
-            f"the stream is too small to keep one in {HOLD_OUT} micrographs for validation: leave --streaming out"
+            f"the stream of {stream.name} is too small to keep one in {HOLD_OUT} micrographs for validation: leave "
+            "--streaming out"
         )
     return InMemory(images, processor)

@@ -6,14 +6,18 @@ at once.
 """
 
 import logging
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from emfm.data.dataset_card import PIXEL_SIZE
+from emfm.data.image_header import check_decodable
 from emfm.data.io import Micrograph, decode_micrograph, list_micrographs, read_micrograph
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor, IntensityStatistics
@@ -23,6 +27,19 @@ logger = logging.getLogger(__name__)
 EXPANSION = 4
 # Large micrographs make large rows: few are held in memory before they are written.
 ROWS_IN_MEMORY = 16
+
+
+@dataclass(frozen=True)
+class ImageStream:
+    """Undecoded images as they come.
+
+    Attributes:
+        rows: a `datasets.IterableDataset` with the undecoded column `image`.
+        name: of the dataset, or of all whose rows it mixes.
+    """
+
+    rows: Any
+    name: str
 
 
 class Micrographs(Protocol):
@@ -89,7 +106,7 @@ class Undecoded:
         return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, IntensityStatistics]:
-        image = read_micrograph(self._files[index]).image
+        image = read_micrograph(self._files[index]).array
         if index not in self._statistics:
             self._statistics[index] = self._processor.statistics(image)
         return image, self._statistics[index]
@@ -108,7 +125,7 @@ def open_micrographs(source: str, processor: EMImageProcessor) -> Micrographs:
     if is_dataset(source):
         return _open_dataset(source, processor)
     # a tuple: datasets would take a list for shards
-    files = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in list_micrographs(source))
+    files = tuple((str(path), *_size_and_time(path)) for path in list_micrographs(source))
     if not _fits(sum(size for _, size, _ in files)):
         logger.warning("%s does not fit into the cache of datasets: every crop decodes its file anew", source)
         return Undecoded([path for path, _, _ in files], processor)
@@ -146,15 +163,40 @@ def load_images(source: str, streaming: bool) -> tuple[Any, str]:
     return (data if columns[0] == "image" else data.rename_column(columns[0], "image")), columns[0]
 
 
-def decode(sample: dict[str, Any], name: str) -> Micrograph:
-    """Decode a row of an image column that was loaded undecoded: `bytes`, or a `path` to read them from."""
-    content = sample["bytes"]
-    if content is None:
-        import fsspec
+def decode(sample: dict[str, Any] | None, name: str) -> Micrograph:
+    """Decode a row of an image column that was loaded undecoded: `bytes`, or a `path` to read them from.
 
-        with fsspec.open(sample["path"], "rb") as file:
-            content = file.read()
-    return decode_micrograph(content, sample["path"] or name)
+    Args:
+        sample: the row's image.
+        name: of dataset and row, for the error.
+
+    Raises:
+        EMError: the row holds no image, or one that is damaged or would fill the memory.
+    """
+    content, path = (sample["bytes"], sample["path"]) if sample else (None, None)
+    label = f"{name} ({path})" if path else name
+    if not content:
+        if not path:
+            raise EMError(f"{label}: the row holds no image; take it out of the dataset")
+        content = _read(path, label)
+    check_decodable(content, label)
+    return replace(decode_micrograph(content, label), name=path or name)
+
+
+def _read(path: str, label: str) -> bytes:
+    import fsspec
+
+    try:
+        with fsspec.open(path, "rb") as file:
+            return file.read()
+    except Exception as error:  # each file system has errors of its own
+        raise EMError(f"{label}: the row has no bytes, and its path cannot be read ({error})") from error
+
+
+def row_pixel_size(row: dict[str, Any]) -> float | None:
+    """Return what the column `pixel_size_nm` of a row says, None where it says nothing that can be a pixel size."""
+    value = row.get(PIXEL_SIZE)
+    return float(value) if isinstance(value, (int, float)) and 0 < value < math.inf else None
 
 
 def _open_dataset(source: str, processor: EMImageProcessor) -> Micrographs:
@@ -175,6 +217,12 @@ def _open_dataset(source: str, processor: EMImageProcessor) -> Micrographs:
         desc="decoding",
     )
     return Decoded(rows)
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Return the bytes and the newest time of change (ns) of a file, or of all files of a Zarr folder."""
+    stats = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path])]
+    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
 
 
 def _from_files(files: tuple[tuple[str, int, int], ...], processor: EMImageProcessor) -> Any:
@@ -221,7 +269,7 @@ def _features() -> Any:
 
 
 def _row(micrograph: Micrograph, processor: EMImageProcessor) -> dict[str, Any]:
-    image = micrograph.image
+    image = micrograph.array
     try:
         statistics = processor.statistics(image)
     except EMError as error:

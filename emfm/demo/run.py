@@ -132,7 +132,7 @@ def _summary(
 def _pictures(
     micrograph: Micrograph, truth: np.ndarray, predictions: dict[str, Prediction], id2label: dict[int, str]
 ) -> dict[str, np.ndarray]:
-    image = micrograph.image
+    image = micrograph.array
     pictures = {"Input": to_display(image), "Truth": overlay(image, truth, id2label)}
     for name, prediction in predictions.items():
         pictures[f"Predicted, {name}"] = overlay(image, prediction.output, id2label)

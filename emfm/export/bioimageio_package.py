@@ -23,7 +23,7 @@ from emfm.data.io import write_atomically, write_image, write_text
 from emfm.data.simulate import simulate_nanoparticles
 from emfm.errors import EMError
 from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need
-from emfm.hub.verify import model_folder
+from emfm.hub.download import model_folder
 from emfm.inference.pictures import before_and_after
 from emfm.inference.predict import Prediction
 from emfm.modeling import EMPreTrainedModel
@@ -105,7 +105,7 @@ def export_package(source: str | Path, output: str | Path, arguments: PackageArg
     arguments, output = arguments or PackageArguments(), Path(output)
     if output.is_dir() and any(path.name not in FILES for path in output.iterdir()):
         raise EMError(f"{output} holds files that are no part of a package: choose another --output")
-    folder = Path(model_folder(str(source), None))
+    folder = Path(model_folder(str(source)))
     model = load_model(folder)
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary)

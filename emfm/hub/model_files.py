@@ -1,14 +1,12 @@
 """Which files make a model folder, their checksums, and what must not leave the machine with them."""
 
-import getpass
 import hashlib
 import json
-import os
-import re
 from pathlib import Path
 
 from emfm.data.io import write_text
 from emfm.errors import EMError
+from emfm.privacy import private_content
 
 CHECKSUMS = "checksums.json"
 TEST_TENSORS = "test_tensors.safetensors"
@@ -22,14 +20,10 @@ LOADED = (
     TEST_TENSORS,
 )
 # What tells of a model: people may correct a card, so these have none.
-TOLD = ("README.md", "finetuning.json", "curve.json", "curve.png")
+TOLD = ("README.md", "facts.json", "finetuning.json", "curve.json", "curve.png")
 PUBLISHED = (*LOADED, *TOLD, CHECKSUMS)
-# Access tokens of the Hub, and absolute paths of the three systems.
-PRIVATE = {
-    "an access token": re.compile(r"\bhf_[A-Za-z0-9]{8,}"),
-    "an absolute path": re.compile(r"(?<![\w:/.])/(?:home|root|Users|tmp|mnt|data|scratch|srv|opt)/|\b[A-Za-z]:\\\\"),
-}
-SHORTEST_NAME = 4
+# How files end that hold pickled weights, which emfm never reads.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def sha256(path: Path) -> str:
@@ -79,12 +73,6 @@ def check_private(folder: str | Path) -> None:
         if not name.endswith((".json", ".md")) or not (folder / name).is_file():
             continue
         text = (folder / name).read_text(encoding="utf-8")
-        found = [what for what, pattern in PRIVATE.items() if pattern.search(text)]
-        token = os.environ.get("HF_TOKEN", "")
-        if len(token) >= SHORTEST_NAME and token in text:
-            found.append("the access token of HF_TOKEN")
-        user = getpass.getuser()
-        if len(user) > SHORTEST_NAME and re.search(rf"\b{re.escape(user)}\b", text):
-            found.append(f"the user name {user}")
+        found = private_content(text)
         if found:
             raise EMError(f"{folder / name} holds {' and '.join(found)}: take it out before the model is pushed")

@@ -1,47 +1,19 @@
 """Pushing a model folder to the Hub: one commit with the files of the model and nothing else."""
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
 from emfm.errors import EMError
-from emfm.hub.card import plain_card
+from emfm.hub.card import card_for_repo, plain_card
+from emfm.hub.commit import PushArguments, commit_files
+from emfm.hub.download import model_folder
 from emfm.hub.model_files import PUBLISHED, TOLD, check_private, sha256
 from emfm.hub.verify import verify, write_test_tensors
 from emfm.modeling import EMPreTrainedModel
 from emfm.tasks import load_model
-from emfm.weights import locate
 
-
-@dataclass(frozen=True)
-class PushArguments:
-    """Where and how to push.
-
-    Args:
-        repo_id: `owner/name`, or a name alone for the token's own user.
-        private: whether a new repository is private; None leaves it to the account's settings.
-        branch: to push to, made where it is missing; "main" by default.
-        tag: a name for this revision, such as "v1.0".
-        create_pr: propose the change instead of making it.
-        token: by default that of the environment or of `hf auth login`.
-        message: of the commit.
-    """
-
-    repo_id: str
-    private: bool | None = None
-    branch: str | None = None
-    tag: str | None = None
-    create_pr: bool = False
-    token: str | None = None
-    message: str | None = None
-
-    def __post_init__(self):
-        if self.tag and self.create_pr:
-            raise EMError("a proposed change has no revision to tag: give either --tag or --create-pr")
+CARD = "README.md"
 
 
 def push_model(model: EMPreTrainedModel, args: PushArguments) -> str:
@@ -61,8 +33,8 @@ def push_model(model: EMPreTrainedModel, args: PushArguments) -> str:
         told = [origin / name for name in TOLD if (origin / name).is_file()] if origin else []
         for file in told:
             shutil.copyfile(file, folder / file.name)
-        if not (folder / "README.md").is_file():
-            (folder / "README.md").write_text(plain_card(model.config, type(model).__name__), encoding="utf-8")
+        if not (folder / CARD).is_file():
+            (folder / CARD).write_text(plain_card(model.config, type(model).__name__), encoding="utf-8")
         return push_folder(folder, args)
 
 
@@ -70,7 +42,10 @@ def _origin(model: EMPreTrainedModel, saved: Path) -> Path | None:
     """Return the folder from which a model was loaded, where its weights are still the same."""
     if not model.name_or_path:
         return None
-    place = Path(locate(model.name_or_path))
+    try:
+        place = model_folder(model.name_or_path, local_files_only=True)
+    except EMError:  # a folder that is gone, or another revision than the one in the cache
+        return None
     weights = place / "model.safetensors"
     same = weights.is_file() and sha256(weights) == sha256(saved / "model.safetensors")
     return place if same else None
@@ -87,30 +62,10 @@ def push_folder(folder: str | Path, args: PushArguments) -> str:
     """
     folder = Path(folder)
     model = load_model(folder)
-    if not (folder / "README.md").is_file():
-        raise EMError(f"{folder} has no README.md: a model is pushed with its card, as finetune and pretrain write it")
+    if not (folder / CARD).is_file():
+        raise EMError(f"{folder} has no {CARD}: a model is pushed with its card, as finetune and pretrain write it")
     verify(model, folder)
     check_private(folder)
-    return _commit(folder, args)
-
-
-def _commit(folder: Path, args: PushArguments) -> str:
-    api = HfApi(token=args.token)
-    try:
-        repo_id = api.create_repo(args.repo_id, private=args.private, exist_ok=True).repo_id
-        if args.branch and args.branch != "main":
-            api.create_branch(repo_id, branch=args.branch, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            revision=args.branch,
-            allow_patterns=list(PUBLISHED),
-            delete_patterns=["*"],
-            commit_message=args.message or "Upload model",
-            create_pr=args.create_pr,
-        )
-        if args.tag:
-            api.create_tag(repo_id, tag=args.tag, revision=commit.oid)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise EMError(f"cannot push to {args.repo_id}: {error}") from error
-    return commit.pr_url or commit.commit_url
+    files: dict[str, Path | bytes] = {name: folder / name for name in PUBLISHED if (folder / name).is_file()}
+    files[CARD] = card_for_repo((folder / CARD).read_text(encoding="utf-8"), args.repo_id).encode()
+    return commit_files(files, args)

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from emfm.errors import EMError
-from emfm.hub.model_files import PUBLISHED, TEST_TENSORS, check_checksums, write_checksums
+from emfm.hub.model_files import TEST_TENSORS, check_checksums, write_checksums
 from emfm.modeling import EMPreTrainedModel
-from emfm.weights import locate
 
 # Other machines sum in another order; measured between fp32 kernels the outputs differ by less than this.
 TOLERANCE = 1e-3
@@ -54,30 +52,18 @@ def verify(model: EMPreTrainedModel, folder: str | Path) -> float:
     path = Path(folder) / TEST_TENSORS
     if not path.is_file():
         raise EMError(f"{folder} has no {TEST_TENSORS}, so its weights cannot be verified")
-    tensors = load_file(path)
-    difference = float((run_model(model, tensors["input"]) - tensors["output"]).abs().max())
+    try:
+        tensors = load_file(path)
+        expected, pixel_values = tensors["output"], tensors["input"]
+    except (SafetensorError, KeyError) as error:
+        raise EMError(f"{path} is damaged ({error}); expected the tensors 'input' and 'output'") from error
+    output = run_model(model, pixel_values)
+    if output.shape != expected.shape:
+        raise EMError(f"{path}: the model answers with shape {tuple(output.shape)}, stored is {tuple(expected.shape)}")
+    difference = float((output - expected).abs().max())
     if not difference <= TOLERANCE:
         raise EMError(
             f"{folder}: the output differs from the stored one by {difference:.3g} (allowed {TOLERANCE:g}): the "
             "weights, the configuration or the code are not those that were published"
         )
     return difference
-
-
-def model_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
-    """Return the folder of a model: its own, or a copy of the Hub's with every published file.
-
-    Args:
-        name_or_path: zoo name, local folder or Hub id.
-        revision: branch, tag or commit on the Hub.
-
-    Raises:
-        EMError: nothing goes by this name, or the Hub does not answer.
-    """
-    place = locate(name_or_path)
-    if Path(place).is_dir():
-        return Path(place)
-    try:
-        return Path(snapshot_download(place, revision=revision, allow_patterns=list(PUBLISHED)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise EMError(f"cannot download {place}: {error}") from error

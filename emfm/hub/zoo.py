@@ -1,57 +1,210 @@
-"""The model zoo: which pretrained generators there are, and what is known of each."""
+"""The model zoo: which pretrained generators there are, and what is known of each.
 
-from dataclasses import dataclass
-from math import prod
+`facts.json` beside the weights holds the facts; `python -m model_cards.render` writes it from the files in
+`model_cards/`, the run's configuration and the committed results.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from emfm.errors import EMError
+from emfm.weights import BUNDLED, bundled_names, zoo_id
 
-from emfm.backbones import BACKBONES
-from emfm.config import EMFoundationConfig
-from emfm.weights import BUNDLED, bundled_names
+FACTS = "facts.json"
+# Heading and format of each figure.
+FORMS = {"dice": ("Dice", ".3f"), "iou": ("IoU", ".3f"), "l1": ("L1", ".4f"), "psnr": ("PSNR (dB)", ".2f")}
+FORMS |= {"ssim": ("SSIM", ".3f")}
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One source of the data that a model was pretrained on.
+
+    Attributes:
+        name: as in the run's configuration.
+        what: kind of microscopy and specimen.
+        origin: who published it.
+        license: of the images.
+        pixel_size: nm per pixel, None where the source does not say.
+    """
+
+    name: str
+    what: str
+    origin: str
+    license: str
+    pixel_size: float | None
+
+    def __str__(self) -> str:
+        size = f", {self.pixel_size:g} nm per pixel" if self.pixel_size else ""
+        return f"{self.name}: {self.what}{size}; {self.origin}; {self.license}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured figure.
+
+    Attributes:
+        name: "dice", "iou", "l1", "psnr" or "ssim".
+        value: mean over the repeats.
+        spread: standard deviation over the repeats, None where there is but one.
+        repeats: how many runs, and of what: "3 seeds".
+        n: of how many images each: "15 test micrographs".
+        task: "restoration", or the task that the model was fine-tuned for.
+        data: what was measured on.
+        setting: what was done before.
+        compared: the same figure of what the model has to beat, by its name, such as "damaged input": value and spread.
+        command: measures it.
+        result: the committed file with its outcome.
+    """
+
+    name: str
+    value: float
+    spread: float | None
+    repeats: str
+    n: str
+    task: str
+    data: str
+    setting: str
+    compared: dict[str, tuple[float, float | None]]
+    command: str
+    result: str
+
+    def __str__(self) -> str:
+        heading, form = FORMS[self.name]
+        others = ", ".join(f"{name} {mean_and_spread(*other, form)}" for name, other in self.compared.items())
+        value = mean_and_spread(self.value, self.spread, form)
+        return f"{heading} {value} ({others}): {self.data}, {self.setting}; {self.repeats}, {self.n}"
+
+
+def mean_and_spread(mean: float, spread: float | None, form: str) -> str:
+    """Return a mean and its standard deviation, where there is one, as text."""
+    return format(mean, form) if spread is None else f"{mean:{form}} ± {spread:{form}}"
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Facts of one pretrained generator, read from its own files.
+    """Facts of one pretrained generator.
 
     Attributes:
         name: what `from_pretrained` takes.
+        summary: one line.
         parameters: number of weights.
         receptive_field: side in pixels.
         size: bytes of the weights file.
-        pretraining: the recipe and the validation figures, as stored with the weights.
+        license: of the weights.
+        pixel_size_range: nm per pixel, smallest and largest of the training data; None where that is not known.
+        pixel_sizes: what is known of them.
+        data: sources of the pretraining.
+        command: trains it anew.
+        hours: duration of the pretraining.
+        metrics: what was measured.
+        intended_use: what it is for.
+        limits: what it cannot do.
+        not_tested: what nobody has measured.
+        pretraining: the whole recipe, as stored with the weights.
+        bundled: whether the weights are in this package.
+        hub_id: where they lie, or shall lie, on the Hub.
     """
 
     name: str
+    summary: str
     parameters: int
     receptive_field: int
     size: int
+    license: str
+    pixel_size_range: tuple[float, float] | None
+    pixel_sizes: str
+    data: list[DataSource]
+    command: str
+    hours: float
+    metrics: list[Metric]
+    intended_use: list[str]
+    limits: list[str]
+    not_tested: list[str]
     pretraining: dict[str, Any]
+    bundled: bool
+    hub_id: str
+
+    @property
+    def place(self) -> str:
+        """Where `from_pretrained` finds the weights."""
+        return "package" if self.bundled else f"Hub: {self.hub_id}"
+
+    @property
+    def data_licenses(self) -> list[str]:
+        """Licences of the images that it was trained on, each once."""
+        return list(dict.fromkeys(source.license for source in self.data))
+
+    @property
+    def headlines(self) -> list[Metric]:
+        """The first figure of each thing that was measured."""
+        firsts = {(metric.command, metric.data): metric for metric in reversed(self.metrics)}
+        return list(firsts.values())[::-1]
+
+    def shown_pixel_sizes(self) -> str:
+        """Return the range of pixel sizes as text."""
+        return "not known" if self.pixel_size_range is None else "{:g} to {:g} nm".format(*self.pixel_size_range)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all facts for JSON, `place` and `data_licenses` among them."""
+        return asdict(self) | {"place": self.place, "data_licenses": self.data_licenses}
+
+
+# What `facts.json` does not hold: it lies beside it, or depends on the machine.
+NOT_STORED = ("pretraining", "bundled", "hub_id")
+
+
+def read_facts(folder: str | Path) -> ModelInfo:
+    """Read the facts of a model of the zoo from its folder.
+
+    Raises:
+        EMError: the folder has none, or they are damaged.
+    """
+    path = Path(folder) / FACTS
+    if not path.is_file():
+        raise EMError(f"{folder} holds no {FACTS}: it is no model of the zoo")
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        pretraining = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["pretraining"]
+        pixel_sizes = stored.pop("pixel_size_range")
+        return ModelInfo(
+            **stored
+            | {"data": [DataSource(**source) for source in stored["data"]]}
+            | {"metrics": [_metric(metric) for metric in stored["metrics"]]},
+            pixel_size_range=tuple(pixel_sizes) if pixel_sizes else None,
+            pretraining=pretraining,
+            bundled=stored["name"] in bundled_names(),
+            hub_id=zoo_id(stored["name"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        expected = ", ".join(field.name for field in fields(ModelInfo) if field.name not in NOT_STORED)
+        raise EMError(f"{path} is damaged ({error}); expected {expected}") from error
+
+
+def _metric(stored: dict[str, Any]) -> Metric:
+    value_and_spread = {name: (value, spread) for name, (value, spread) in stored["compared"].items()}
+    return Metric(**stored | {"compared": value_and_spread})
 
 
 def model_info(name: str) -> ModelInfo:
-    """Return the facts of one bundled model, without loading its weights."""
-    folder = BUNDLED / name
-    config = EMFoundationConfig.from_pretrained(folder)
-    weights = folder / "model.safetensors"
-    return ModelInfo(
-        name=name,
-        parameters=_count_parameters(weights),
-        receptive_field=BACKBONES[config.backbone].geometry.receptive_field(config),
-        size=weights.stat().st_size,
-        pretraining=config.pretraining or {},
-    )
+    """Return the facts of one model of the zoo, without loading its weights.
+
+    Raises:
+        EMError: the zoo has no model of this name.
+    """
+    known = zoo_names()
+    if name not in known:
+        raise EMError(f"the zoo has no model '{name}'; it has {', '.join(known)}")
+    return read_facts(BUNDLED / name)
 
 
-def _count_parameters(weights: Path) -> int:
-    """Count trained numbers from the file's header; batch norm's running statistics are not among them."""
-    with safe_open(weights, framework="np") as file:
-        trained = [key for key in file.keys() if ".running_" not in key and not key.endswith("num_batches_tracked")]  # noqa: SIM118
-        return sum(prod(file.get_slice(key).get_shape()) for key in trained)
+def zoo_names() -> list[str]:
+    """Return the names of all models of which this package holds facts, bundled or on the Hub."""
+    return sorted(path.parent.name for path in BUNDLED.glob(f"*/{FACTS}"))
 
 
 def list_models() -> list[ModelInfo]:
     """Return the facts of every model that `from_pretrained` knows by name, smallest first."""
-    return sorted((model_info(name) for name in bundled_names()), key=lambda info: info.parameters)
+    return sorted(map(model_info, zoo_names()), key=lambda info: info.parameters)

@@ -47,7 +47,7 @@ def predict_files(
         )
     model = ready_model(model)
     for path in inputs:
-        model.processor.statistics(read_micrograph(path).image)
+        model.processor.statistics(read_micrograph(path).array)
     written = []
     for path in tqdm(inputs, unit="image", disable=len(inputs) == 1, leave=False):
         micrograph = read_micrograph(path)

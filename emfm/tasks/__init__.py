@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
+from emfm.hub.download import HUB_ARGUMENTS, model_folder
+from emfm.loading import read_config
 from emfm.modeling import EMFoundation, EMPreTrainedModel
 from emfm.tasks.background_removal import EMForBackgroundRemoval
 from emfm.tasks.denoising import EMForDenoising
 from emfm.tasks.segmentation import EMForSemanticSegmentation
 from emfm.tasks.super_resolution import EMForSuperResolution
 from emfm.tasks.task import EMTaskModel
-from emfm.weights import locate
 
 TASKS: dict[str, type[EMTaskModel]] = {
     "segmentation": EMForSemanticSegmentation,
@@ -31,10 +31,14 @@ def load_model(name_or_path: str | Path, **kwargs: Any) -> EMPreTrainedModel:
     Raises:
         EMError: nothing goes by this name, or it was saved by a class that emfm does not have.
     """
-    config = EMFoundationConfig.from_pretrained(locate(name_or_path), **kwargs)
+    hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
+    folder = model_folder(name_or_path, **hub)
+    config, _ = read_config(folder)
     known: list[type[EMPreTrainedModel]] = [EMFoundation, *TASKS.values()]
     classes = {cls.__name__: cls for cls in known}
     saved = (config.architectures or ["nothing"])[0]
     if saved not in classes:
         raise EMError(f"{name_or_path} was saved by {saved}; emfm has {', '.join(classes)}")
-    return classes[saved].from_pretrained(name_or_path, **kwargs)
+    model = classes[saved].from_pretrained(folder, **kwargs)
+    model.name_or_path = str(name_or_path)
+    return model

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.modeling import ImageOutput
@@ -20,6 +21,40 @@ from emfm.training.metrics import RestorationMetrics
 CLIP = 30.0
 # Bicubic interpolation takes the two nearest pixels on each side.
 BICUBIC_REACH = 2
+# Channels of the path for details beside a trunk that has none at full resolution.
+DETAILS = 16
+
+
+class ResidualHead(nn.Module):
+    """Says for every pixel what is to be added to the input, and how much of the input stays.
+
+    A trunk without a path at full resolution, such as HRNet's, cannot tell one pixel from the next: two small
+    convolutions beside it see the input itself.
+
+    Args:
+        trunk: whose features the head reads.
+    """
+
+    def __init__(self, trunk: Trunk):
+        super().__init__()
+        self.details: nn.Sequential | None = None
+        channels = trunk.channels[0]
+        if not trunk.full_resolution:
+            channels += DETAILS
+            self.details = nn.Sequential(
+                nn.Conv2d(1, DETAILS, 5, padding=2, padding_mode="replicate"),
+                nn.ReLU(),
+                nn.Conv2d(DETAILS, DETAILS, 3, padding=1, padding_mode="replicate"),
+                nn.ReLU(),
+            )
+        self.out = nn.Conv2d(channels, 2, 1)
+
+    def forward(self, features: Tensor, image: Tensor) -> Tensor:
+        """Return the restored image (B, 1, H, W) from features (B, C, H, W) and the input (B, 1, H, W)."""
+        if self.details is not None:
+            features = torch.cat([features, self.details(image)], dim=1)
+        added, share = self.out(features).chunk(2, dim=1)  # (B, 1, H, W) each
+        return image + image * share + added
 
 
 class EMForImageRestoration(EMTaskModel):
@@ -35,6 +70,9 @@ class EMForImageRestoration(EMTaskModel):
     figure_of_merit = "l1"
     greater_is_better = False
     truth = "targets"
+    # the head is one of these, by `config.residual`
+    residual_head: ResidualHead
+    image_head: nn.Conv2d
     # What `degrade` may make pairs for this task with; the first is the usual one.
     degradations: ClassVar[tuple[str, ...]]
 
@@ -43,7 +81,8 @@ class EMForImageRestoration(EMTaskModel):
         if config.residual:
             self.head_name = "residual_head"  # type: ignore[misc]  # of this model alone
         self.processor = self.fitting(self.processor)
-        setattr(self, self.head_name, nn.Conv2d(self.trunk.channels[0], 2 if config.residual else 1, 1))
+        head = ResidualHead(self.trunk) if config.residual else nn.Conv2d(self.trunk.channels[0], 1, 1)
+        setattr(self, self.head_name, head)
         self.post_init()
 
     def fitting(self, processor: EMImageProcessor) -> EMImageProcessor:
@@ -52,7 +91,7 @@ class EMForImageRestoration(EMTaskModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if self.config.residual and module is getattr(self, self.head_name):
+        if self.config.residual and module is self.residual_head.out:
             init.zeros_(module.weight)
 
     @property
@@ -74,10 +113,8 @@ class EMForImageRestoration(EMTaskModel):
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         image = self.enlarged(pixel_values)
-        reconstruction = getattr(self, self.head_name)(self._full_resolution(image))
-        if self.config.residual:
-            added, share = reconstruction.chunk(2, dim=1)  # (B, 1, H, W) each
-            reconstruction = image + image * share + added
+        features = self._full_resolution(image)
+        reconstruction = self.residual_head(features, image) if self.config.residual else self.image_head(features)
         loss = None if labels is None else restoration_loss(reconstruction, labels)
         return ImageOutput(loss=loss, reconstruction=reconstruction)
 

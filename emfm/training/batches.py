@@ -19,7 +19,7 @@ from emfm.data.pretraining_crops import (
     UnlabelledCrops,
     held_out_of_stream,
 )
-from emfm.data.unlabelled import Micrographs, load_images, open_micrographs
+from emfm.data.unlabelled import ImageStream, Micrographs, load_images, open_micrographs
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor
 from emfm.training.pretrain_arguments import PretrainArguments
@@ -59,7 +59,7 @@ class PretrainingData:
     validation: UnlabelledCrops
     calibration: UnlabelledCrops
     micrographs: tuple[Micrographs, EpochOrder] | None = None
-    stream: object | None = None
+    stream: ImageStream | None = None
 
     @property
     def count(self) -> int | None:
@@ -113,14 +113,15 @@ def _drawn(indices: np.ndarray, args: PretrainArguments) -> np.ndarray:
     return np.random.default_rng(args.seed).permutation(indices)[: args.num_images]
 
 
-def _interleaved(args: PretrainArguments):
+def _interleaved(args: PretrainArguments) -> ImageStream:
     from datasets import interleave_datasets
 
     streams = [load_images(source, streaming=True)[0] for source in args.data]
     if len(streams) == 1:
-        return streams[0]
+        return ImageStream(streams[0], args.data[0])
     shares = None if args.weights is None else [weight / sum(args.weights) for weight in args.weights]
-    return interleave_datasets(streams, probabilities=shares, seed=args.seed, stopping_strategy="all_exhausted")
+    mixed = interleave_datasets(streams, probabilities=shares, seed=args.seed, stopping_strategy="all_exhausted")
+    return ImageStream(mixed, " and ".join(args.data))
 
 
 class Batches:
@@ -185,6 +186,7 @@ class Batches:
         return DataLoader(crops, batch_sampler=mine, **self._loading())
 
     def _stream_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
+        assert data.stream is not None
         crops = StreamedCrops(
             data.stream,
             data.validation.processor,

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, 
 from emfm.data.io import write_text
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
+from emfm.hub.download import model_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.tasks import TASKS
 from emfm.tasks.restoration import EMForImageRestoration
@@ -25,7 +27,6 @@ from emfm.training.facts import run_facts
 from emfm.training.trainer import EMTrainer
 from emfm.training.trainer_arguments import EMTrainingArguments
 from emfm.training.trainer_state import checkpoints
-from emfm.weights import locate
 
 logger = logging.getLogger(__name__)
 # Of a stream so many micrographs are read for validation.
@@ -64,6 +65,7 @@ class FinetuneArguments:
     precision: str = "auto"
     workers: int | None = None  # processes that cut crops; None: none on a CPU, up to 8 beside a GPU
     seed: int = 0
+    license: str | None = None  # of the finished weights, for the card, as the Hub names it
     resume: bool = False
 
     def __post_init__(self):
@@ -81,6 +83,10 @@ class FinetuneArguments:
             raise EMError("--num-images draws from all images, which a stream does not know: leave one of them out")
         if self.workers is not None and self.workers < 0:
             raise EMError(f"workers is {self.workers}; expected at least 0")
+        if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
+            raise EMError(
+                f"license is '{self.license}'; expected an identifier as on the Hub: apache-2.0, cc-by-4.0, mit"
+            )
 
 
 def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, Examples]:
@@ -149,7 +155,7 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
 
 def _adds_to_input(args: FinetuneArguments) -> bool:
     if args.scratch is None:
-        config = EMFoundationConfig.from_pretrained(locate(str(args.model)))
+        config = EMFoundationConfig.from_pretrained(model_folder(str(args.model)))
     else:
         config = EMFoundationConfig.from_name(args.scratch)
     adds = args.task == "super-resolution" or (args.task == "denoising" and args.scratch is not None)
@@ -197,7 +203,7 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
     model = build_model(args, training.like if isinstance(training, StreamedExamples) else training)
     trainer = EMTrainer(model, _training_arguments(args, show_progress), training, validation)
     trainer.train(resume_from_checkpoint=resuming)
-    facts = run_facts(trainer, Path(args.data).resolve().name)
+    facts = run_facts(trainer, args.data, args.license)
     if trainer.is_world_process_zero():
         _write_folder(trainer, args, facts)
     return facts
@@ -211,7 +217,7 @@ def _write_folder(trainer: EMTrainer, args: FinetuneArguments, facts: dict[str, 
         trainer.save_model(str(output))
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             (output / name).unlink()
-    trainer.create_model_card(facts["data"])
+    trainer.create_model_card(args.data, args.license)
     # of the model as users will load it, additions of LoRA merged
     write_test_tensors(TASKS[args.task].from_pretrained(output), output)
     plot_curves({facts["start"]: trainer.curve}, output / "curve.png", TASKS[args.task].figure_of_merit)

@@ -9,7 +9,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from emfm.data.degradations import Corruption
 from emfm.data.pretraining_crops import UnlabelledCrops
-from emfm.hub.card import pretraining_card
+from emfm.hub.pretraining_card import pretraining_card
 from emfm.hub.verify import write_test_tensors
 from emfm.modeling import EMFoundation
 from emfm.training.metrics import l1, psnr

@@ -21,7 +21,7 @@ from emfm.data.io import write_text
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
 from emfm.errors import EMError
-from emfm.hub.card import finetuned_card
+from emfm.hub.finetuned_card import finetuned_card
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.tasks.task import EMTaskModel
@@ -248,15 +248,17 @@ class EMTrainer(Trainer):
                 self.save_model(str(output))
             write_text(output / "curve.json", json.dumps(self.curve, indent=1))
 
-    def create_model_card(self, dataset: str = "micrographs", **kwargs: Any) -> None:
+    def create_model_card(self, dataset: str = "micrographs", license: str | None = None, **kwargs: Any) -> None:
         """Write README.md from what the run did and measured.
 
         Args:
-            dataset: name of the training data.
+            dataset: name, folder or Hub id of the training data.
+            license: of the weights, as the Hub names it ("cc-by-4.0"); without it the card says that none was stated.
             **kwargs: accepted for transformers, not used.
         """
         if self.is_world_process_zero():
-            write_text(Path(self.args.output_dir) / "README.md", finetuned_card(run_facts(self, dataset)))
+            facts = run_facts(self, dataset, license)
+            write_text(Path(self.args.output_dir) / "README.md", finetuned_card(facts))
 
     def push_to_hub(self, repo_id: str | None = None, **kwargs: Any) -> str | None:
         """Push the best model with card, test tensors and curve in one commit; returns the commit's address.

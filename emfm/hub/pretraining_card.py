@@ -1,0 +1,187 @@
+"""The card of a pretrained generator, from `config.pretraining`."""
+
+import re
+import shlex
+from typing import Any
+
+from emfm.config import EMFoundationConfig
+from emfm.hub.card import HERE, RESTORATION, front_matter, table
+
+KIND = {"pipeline_tag": "image-to-image", "tags": ["self-supervised", "pix2pix"]}
+# Options of `emfm pretrain` by the names of the settings that they decide, where those are one value each.
+OPTIONS: tuple[str, ...] = (
+    "generator",
+    "norm",
+    "num_images",
+    "steps",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "crop",
+    "corruption",
+    "adversarial",
+    "discriminator_width",
+    "learning_rate",
+    "precision",
+    "seed",
+)
+
+PRETRAINED = """\
+---
+{header}
+---
+
+# {config.generator}, pretrained on electron micrographs
+
+{introduction}
+
+## Use
+
+{use}
+
+## Training
+
+{training}
+
+```bash
+{command}
+```
+
+## Figures
+
+On {figures[crops]} damaged crops of held-out micrographs, in network values (the micrograph's 1st and 99th percentile
+lie at -1 and +1, PSNR and SSIM with a data range of 2). One file in twenty was held out; where files are neighbouring
+slices of one volume, they resemble their neighbours in the training set, so expect somewhat less on another specimen:
+
+{table}
+
+## Limits
+
+- One run with seed {run[seed]}: how much another seed would differ was not measured.
+- What it says about your instrument is unknown until you measure it on your own images.
+- {pixel_sizes}
+- The output is a plausible image, not a measurement: do not quantify intensities on it.
+- The licence of the training images may limit the use of these weights; none is claimed here.
+"""
+INTRODUCTION = """\
+An image-to-image generator for one-channel electron micrographs, pretrained without labels as in
+[Kazimi et al. 2024](https://arxiv.org/abs/2402.18286). It is a starting point for fine-tuning; by itself it removes
+the noise and blur that it was trained on."""
+USE = """\
+```python
+from emfm import EMFoundation, EMForSemanticSegmentation
+
+model_id = "{here}"
+generator = EMFoundation.from_pretrained(model_id)
+model = EMForSemanticSegmentation.from_pretrained(model_id, id2label={{0: "background", 1: "particle"}})
+```"""
+
+
+def pretraining_card(config: EMFoundationConfig) -> str:
+    """Return the README.md of a pretrained generator, from `config.pretraining`."""
+    run: dict[str, Any] = config.pretraining or {}
+    return PRETRAINED.format(
+        header=front_matter(**KIND, **dataset_ids(run["data"])),
+        config=config,
+        introduction=INTRODUCTION,
+        use=USE.format(here=HERE),
+        training=training_table(run, config.norm),
+        command=command_lines(pretrain_command(run)),
+        run=run,
+        figures=run["validation"],
+        table=_validation_table(run["validation"]),
+        pixel_sizes=pixel_sizes(config.pixel_size_range),
+    )
+
+
+def dataset_ids(names: list[str]) -> dict[str, list[str]]:
+    """Return the metadata `datasets` with those data that are on the Hub, if any are."""
+    ids = [name for name in names if name.count("/") == 1]
+    return {"datasets": ids} if ids else {}
+
+
+def pixel_sizes(known: Any) -> str:
+    """Return a sentence about the pixel sizes (nm) of the training data."""
+    if known is None:
+        return "Pixel sizes were not recorded in the training data, so no range is claimed."
+    return "Trained at pixel sizes of {:g} to {:g} nm; outside of this range it was not tested.".format(*known)
+
+
+def training_table(run: dict[str, Any], norm: str) -> str:
+    """Return what was done, as a Markdown table.
+
+    Args:
+        run: `config.pretraining`.
+        norm: the generator's normalisation layers.
+    """
+    step = run.get("step", run["steps"])
+    crops = step * run["batch_size"] * run.get("gradient_accumulation_steps", 1) * run["processes"]
+    micrographs = f": {run['micrographs']} micrographs" if run["micrographs"] else ", streamed"
+    rows = {
+        "data": ", ".join(run["data"]) + micrographs,
+        "crops": f"{crops:,} of {run['crop']} x {run['crop']} pixels, {step:,} steps",
+        "corruption": _corruption(run["corruption"], run["strength"]),
+        "loss": f"{run['adversarial']} + {run['l1_weight']:g} x L1",
+        "discriminator": f"width {run['discriminator_width']}",
+        "optimiser": f"Adam {run['learning_rate']:g}, betas 0.5 / 0.999, constant, then linear to 0",
+        "weights": f"exponential average, decay {run['ema_decay']}",
+        "norm, precision, seed": f"{norm}, {run['precision']}, {run['seed']}",
+        "cost": f"{run['seconds'] / 3600:.1f} h, {run['processes']} process{'es' if run['processes'] > 1 else ''}",
+    }
+    return table(["setting", "value"], [list(row) for row in rows.items()])
+
+
+def pretrain_command(run: dict[str, Any]) -> str:
+    """Return the command that trains a generator with the settings of a run.
+
+    Args:
+        run: `config.pretraining`.
+    """
+    parts = [f"--data {shlex.quote(name)}" for name in run["data"]]
+    parts += [f"--weight {weight:g}" for weight in run.get("weights") or []]
+    parts += ["--streaming"] if run.get("streaming") else []
+    for name in OPTIONS:
+        no_choice = name == "norm" and run["generator"].startswith("hrnet")
+        if run.get(name) is not None and not no_choice:
+            value = run[name]
+            shown = format(value, "g") if isinstance(value, float) else value
+            parts.append(f"--{name.replace('_', '-')} {shown}")
+    return " ".join(["emfm pretrain", *parts, f"--output runs/{run['generator']}"])
+
+
+def command_lines(command: str, width: int = 100) -> str:
+    """Return a command in lines that a shell reads as one, broken before its options."""
+    parts = re.split(r" (?=--)", command)
+    lines = [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines[-1] += " \\"
+            lines.append("   ")
+        lines[-1] += f" {part}" if lines[-1] else part
+    return "\n".join(lines)
+
+
+def _validation_table(figures: dict[str, float]) -> str:
+    shown = [(name, label, form) for name, label, form in RESTORATION if name in figures]
+    rows = [
+        [row, *(format(figures[name + suffix], form) for name, _, form in shown)]
+        for row, suffix in (("damaged input", "_input"), ("restored", ""))
+    ]
+    return table(["image", *(label for _, label, _ in shown)], rows)
+
+
+def _corruption(kind: str, strength: dict[str, Any]) -> str:
+    def interval(name: str) -> str:
+        return "{:g} to {:g}".format(*strength[name])
+
+    if kind.startswith("dose"):
+        text = (
+            f"{kind}: defocus of {interval('defocus')} px, scan lines displaced by {interval('jitter')} px, a slow "
+            f"background of {interval('background')}, Poisson counting of {interval('dose')} electrons per pixel, "
+            f"read-out noise of {interval('read_out')}; {strength['inverted']:.0%} with inverted contrast"
+        )
+    else:
+        text = f"{kind}: Gaussian blur of {interval('blur')} px, then Gaussian noise of {interval('noise')}"
+    if kind.endswith("masked"):
+        low, high = strength["masked_share"]
+        text += f", then {low:.0%} to {high:.0%} hidden in blocks of {strength['block']} pixels"
+    return text

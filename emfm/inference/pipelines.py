@@ -1,0 +1,136 @@
+"""transformers' pipelines over `predict`: statistics of the whole micrograph, tiles for a large one, any bit depth."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from transformers.pipelines import ImageSegmentationPipeline, Pipeline
+
+from emfm.data.io import Micrograph, read_micrograph
+from emfm.errors import EMError
+from emfm.inference.predict import DEFAULT_TILE, Prediction, predict
+from emfm.modeling import EMFoundation
+from emfm.processing import as_array
+from emfm.tasks.restoration import EMForImageRestoration
+from emfm.tasks.segmentation import EMForSemanticSegmentation
+
+
+def _open(image: Any) -> Micrograph:
+    """Return what a pipeline was given as a micrograph: a file's path, a 2-D array or tensor, or a PIL image."""
+    if isinstance(image, Micrograph):
+        return image
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        raise EMError(f"{image} is an address; give a file, an array or an image: download it first")
+    if isinstance(image, (str, Path)):
+        return read_micrograph(image)
+    return Micrograph(as_array(image), None, "array")
+
+
+def _check_batch(batch_size: int) -> None:
+    if batch_size != 1:
+        raise EMError(f"batch_size is {batch_size}; micrographs are predicted one by one, each in tiles: leave it at 1")
+
+
+class EMImageToImagePipeline(Pipeline):
+    """`pipeline("em-image-to-image", model=...)`: denoising, super-resolution, background removal, or a generator.
+
+    Takes the path of a micrograph, a 2-D array or tensor, a PIL image, or a list of these. Returns for each a dict:
+    `image` (H, W), in the input's dtype and units, with `scale` times as many pixels a side by super-resolution;
+    `pixel_size` in nm, None where the file does not say; and `name`. `tile=` is the side of a tile in pixels.
+    """
+
+    # the model brings its own
+    _load_processor: Any = False
+    _load_image_processor: Any = False
+    _load_feature_extractor: Any = False
+    _load_tokenizer: Any = False
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.model, (EMFoundation, EMForImageRestoration)):
+            raise EMError(
+                f"{type(self.model).__name__} is no model for {self.task}; it takes EMFoundation, EMForDenoising, "
+                "EMForSuperResolution or EMForBackgroundRemoval"
+            )
+
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
+        unknown = sorted(set(kwargs) - {"tile"})
+        if unknown:
+            raise EMError(f"{self.task} does not know {', '.join(unknown)}; it takes tile")
+        return {}, kwargs, {}
+
+    def get_iterator(self, inputs: Any, num_workers: int, batch_size: int, *params: dict) -> Any:
+        """Return the results of many micrographs, one after the other."""
+        _check_batch(batch_size)
+        return super().get_iterator(inputs, num_workers, batch_size, *params)
+
+    def preprocess(self, input_: Any, **kwargs: Any) -> dict[str, Any]:
+        """Open one micrograph."""
+        return {"micrograph": _open(input_)}
+
+    def _forward(self, input_tensors: dict[str, Any], tile: int = DEFAULT_TILE, **kwargs: Any) -> dict[str, Any]:
+        return {"prediction": predict(self.model, input_tensors["micrograph"], tile)}
+
+    def postprocess(self, model_outputs: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Return image, pixel size and name."""
+        prediction: Prediction = model_outputs["prediction"]
+        return {"image": prediction.output, "pixel_size": prediction.pixel_size, "name": prediction.name}
+
+
+class EMImageSegmentationPipeline(ImageSegmentationPipeline):
+    """`pipeline("image-segmentation", model=...)` that also knows emfm's models; any other works as without emfm.
+
+    transformers' own makes 8-bit colour of every image, which cuts a 16-bit micrograph off at 255, and holds a large
+    one in memory as a whole. With an `EMForSemanticSegmentation` this one takes what `em-image-to-image` takes, and
+    `tile=`; it returns a list of `label`, `mask` (a PIL image, 255 where the class is) and `score` (None).
+    """
+
+    @property
+    def _own(self) -> bool:
+        return isinstance(self.model, EMForSemanticSegmentation)
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """Leave emfm's model in peace, which transformers does not list."""
+        if not self._own:
+            super().check_model_type(supported_models)
+
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
+        if not self._own:
+            return super()._sanitize_parameters(**kwargs)
+        if kwargs.get("subtask") not in (None, "semantic"):
+            raise EMError(f"subtask is '{kwargs['subtask']}'; {type(self.model).__name__} does 'semantic'")
+        unknown = sorted(set(kwargs) - {"tile", "subtask"})
+        if unknown:
+            raise EMError(f"segmentation by emfm does not know {', '.join(unknown)}; it takes tile")
+        return {}, {name: value for name, value in kwargs.items() if name == "tile"}, {}
+
+    def get_iterator(self, inputs: Any, num_workers: int, batch_size: int, *params: dict) -> Any:
+        """Return the results of many images, one after the other."""
+        if self._own:
+            _check_batch(batch_size)
+        return super().get_iterator(inputs, num_workers, batch_size, *params)
+
+    def preprocess(self, image: Any, *args: Any, **kwargs: Any) -> Any:
+        """Open one image."""
+        return {"micrograph": _open(image)} if self._own else super().preprocess(image, *args, **kwargs)
+
+    def _forward(self, model_inputs: Any, tile: int = DEFAULT_TILE) -> Any:
+        if not self._own:
+            return super()._forward(model_inputs)
+        return {"prediction": predict(self.model, model_inputs["micrograph"], tile)}
+
+    def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return a mask for every class that is there."""
+        if not self._own:
+            return super().postprocess(model_outputs, *args, **kwargs)
+        prediction: Prediction = model_outputs["prediction"]
+        assert prediction.id2label is not None
+        return [
+            {
+                "score": None,
+                "label": prediction.id2label[int(index)],
+                "mask": Image.fromarray(np.where(prediction.output == index, 255, 0).astype(np.uint8)),
+            }
+            for index in np.unique(prediction.output)
+        ]

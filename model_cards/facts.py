@@ -1,0 +1,188 @@
+"""From a model's TOML file, its run and the committed results to its facts; every figure is computed here."""
+
+import importlib
+import json
+import shlex
+import tomllib
+from collections.abc import Iterable, Sequence
+from math import prod
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from safetensors import safe_open
+
+from emfm.backbones import BACKBONES
+from emfm.config import EMFoundationConfig
+from emfm.errors import EMError
+from emfm.hub.pretraining_card import pretrain_command
+from emfm.hub.zoo import DataSource, Metric, ModelInfo, zoo_id
+from emfm.weights import BUNDLED, bundled_names
+
+ROOT = Path(__file__).parents[1]
+CARDS = ROOT / "model_cards"
+SOURCES = CARDS / "data_sources.toml"
+TEXTS = ("summary", "license", "pixel_sizes", "intended_use", "limits", "not_tested", "measured")
+OPTIONAL = ("pixel_size_range", "size", "parameters")
+
+
+def card_names() -> list[str]:
+    """Return the names of all models that have a file of facts."""
+    return sorted(path.stem for path in CARDS.glob("*.toml") if path != SOURCES)
+
+
+def load_facts(path: Path, folder: Path) -> ModelInfo:
+    """Return the facts of one model.
+
+    Args:
+        path: its TOML file, named like the model.
+        folder: with `config.json` and, unless the TOML file gives `size` and `parameters`, the weights.
+
+    Raises:
+        EMError: a fact is missing or unknown, or a figure is not what its command measures.
+    """
+    name, told = path.stem, tomllib.loads(path.read_text(encoding="utf-8"))
+    missing, unknown = set(TEXTS) - set(told), set(told) - {*TEXTS, *OPTIONAL}
+    if missing or unknown:
+        raise EMError(f"{path}: missing {sorted(missing)}, unknown {sorted(unknown)}; expected {', '.join(TEXTS)}")
+    config = EMFoundationConfig.from_pretrained(folder)
+    run = config.pretraining or {}
+    weights = folder / "model.safetensors"
+    here = weights.is_file()
+    if not here and not {"size", "parameters"} <= set(told):
+        raise EMError(f"{path}: {folder} has no weights, so its facts need size (bytes) and parameters")
+    return ModelInfo(
+        name=name,
+        parameters=_count_parameters(weights) if here else told["parameters"],
+        receptive_field=BACKBONES[config.backbone].geometry.receptive_field(config),
+        size=weights.stat().st_size if here else told["size"],
+        pixel_size_range=_pixel_size_range(path, told, config),
+        data=_sources(path, run["data"]),
+        command=pretrain_command(run),
+        hours=run["seconds"] / 3600,
+        metrics=[metric for measured in told.pop("measured") for metric in _metrics(path, name, measured)],
+        pretraining=run,
+        bundled=name in bundled_names(),
+        hub_id=zoo_id(name),
+        **{text: told[text] for text in TEXTS if text != "measured"},
+    )
+
+
+def zoo_facts() -> list[ModelInfo]:
+    """Return the facts of every model in `model_cards/`, smallest first.
+
+    Raises:
+        EMError: a folder of weights has no file of facts, or the other way round.
+    """
+    folders = {path.parent.name for path in BUNDLED.glob("*/config.json")}
+    alone = folders ^ set(card_names())
+    if alone:
+        raise EMError(f"{', '.join(sorted(alone))}: a model needs a folder in emfm/weights and a file in model_cards")
+    found = [load_facts(CARDS / f"{name}.toml", BUNDLED / name) for name in card_names()]
+    return sorted(found, key=lambda info: info.parameters)
+
+
+def _count_parameters(weights: Path) -> int:
+    """Count trained numbers from the file's header; batch norm's running statistics are not among them."""
+    with safe_open(weights, framework="np") as file:
+        trained = [key for key in file.keys() if ".running_" not in key and not key.endswith("num_batches_tracked")]  # noqa: SIM118
+        return sum(prod(file.get_slice(key).get_shape()) for key in trained)
+
+
+def _pixel_size_range(path: Path, told: dict[str, Any], config: EMFoundationConfig) -> tuple[float, float] | None:
+    given, stored = told.get("pixel_size_range"), config.pixel_size_range
+    if given and stored and list(given) != list(stored):
+        raise EMError(f"{path}: pixel_size_range is {given}, but the weights were saved with {list(stored)}")
+    found = stored or given
+    return (float(found[0]), float(found[1])) if found else None
+
+
+def _sources(path: Path, names: Sequence[str]) -> list[DataSource]:
+    known = tomllib.loads(SOURCES.read_text(encoding="utf-8"))
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise EMError(f"{path.stem} was trained on {', '.join(missing)}, of which {SOURCES.name} says nothing")
+    return [DataSource(name=name, **{"pixel_size": None, **known[name]}) for name in names]
+
+
+def _metrics(path: Path, name: str, measured: dict[str, str]) -> list[Metric]:
+    """Return the figures of one benchmark, from the lines of its results that its command asks for."""
+    if set(measured) != {"kind", "command", "result"} or measured["kind"] not in KINDS:
+        raise EMError(f"{path}: each [[measured]] has a kind ({' or '.join(KINDS)}), a command and a result")
+    words = shlex.split(measured["command"])
+    module = f"benchmarks.{measured['kind']}"
+    if words[:3] != ["python", "-m", module]:
+        raise EMError(f"{path}: '{measured['command']}' does not run {module}")
+    benchmark = importlib.import_module(module)
+    try:
+        arguments = benchmark.parse(words[3:])
+    except SystemExit as error:
+        raise EMError(f"{path}: {module} does not take '{' '.join(words[3:])}'") from error
+    if arguments.results.as_posix() != measured["result"]:
+        raise EMError(f"{path}: the command writes {arguments.results}, not {measured['result']}")
+    lines = [json.loads(line) for line in (ROOT / measured["result"]).read_text().splitlines()]
+    cells = [_result(path, cell, lines) for cell in benchmark.cells(arguments)]
+    strangers = {cell.get("model", cell.get("generator")) for cell in cells} - {name}
+    if strangers:
+        raise EMError(f"{path}: the command measures {', '.join(sorted(strangers))}")
+    origin = {"command": measured["command"], "result": measured["result"]}
+    return [Metric(**fields, **origin) for fields in KINDS[measured["kind"]](cells)]
+
+
+def _result(path: Path, cell: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the line that holds what was measured for a cell."""
+    settings = {key: value for key, value in cell.items() if key != "seeds"}
+    for line in lines:
+        if all(line.get(key) == value for key, value in settings.items()):
+            return line
+    raise EMError(f"{path}: nothing was measured for {settings}; run the command")
+
+
+def _restoration(cells: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    for name in ("l1", "psnr", "ssim"):
+        value, spread = _statistics([cell[name] for cell in cells])
+        yield {
+            "name": name,
+            "value": value,
+            "spread": spread,
+            "repeats": f"{len(cells)} draws of crops and damage",
+            "n": f"{cells[0]['crops']} crops of {cells[0]['micrographs']} held-out micrographs",
+            "task": "restoration",
+            "data": "held out of the pretraining data",
+            "setting": "as pretrained",
+            "compared": {"damaged input": _statistics([cell[f"{name}_input"] for cell in cells])},
+        }
+
+
+def _transfer(cells: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    names = ("dice", "iou") if cells[0]["task"] == "segmentation" else ("l1", "psnr", "ssim")
+    for images in dict.fromkeys(cell["num_images"] for cell in cells):
+        pretrained, scratch = (
+            [cell for cell in cells if (cell["num_images"], cell["start"]) == (images, start)]
+            for start in ("pretrained", "scratch")
+        )
+        first = pretrained[0]
+        for name in names:
+            value, spread = _statistics([cell["test"][name] for cell in pretrained])
+            yield {
+                "name": name,
+                "value": value,
+                "spread": spread,
+                "repeats": f"{len(pretrained)} seeds",
+                "n": f"{first['test']['n']} test micrographs",
+                "task": first["task"],
+                "data": first["data"],
+                "setting": f"fine-tuned on {images} image{'s' if images > 1 else ''}, {first['steps']} steps",
+                "compared": {
+                    "random weights": _statistics([cell["test"][name] for cell in scratch]),
+                    "no network": (first["test"]["trivial"][name], None),
+                },
+            }
+
+
+def _statistics(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return mean and standard deviation; None of one value."""
+    return mean(values), stdev(values) if len(values) > 1 else None
+
+
+KINDS = {"restoration": _restoration, "transfer": _transfer}

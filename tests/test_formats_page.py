@@ -1,0 +1,30 @@
+"""The page on formats says what the code does."""
+
+import re
+from pathlib import Path
+
+from emfm.data.formats import planes, tiff_pixel_size
+from emfm.data.formats.colour import RULES
+from emfm.data.io import SUFFIXES
+from emfm.data.lazy_image import CACHE_BYTES
+
+TEXT = (Path(__file__).parent.parent / "docs" / "formats.md").read_text()
+
+
+def test_the_table_names_every_suffix_once():
+    rows = [line.split("|")[2] for line in TEXT.splitlines() if line.startswith("| ")]
+    named = [suffix for row in rows for suffix in re.findall(r"`(\.\w+)`", row)]
+    assert sorted(named) == sorted(SUFFIXES)
+
+
+def test_every_rule_for_colour_is_named():
+    assert all(f'"{rule}"' in TEXT for rule in RULES)
+
+
+def test_the_limits_are_those_of_the_code():
+    assert planes.WHOLE_BYTES == 64 << 20 and "| above 64 MiB |" in TEXT and "may hold 64 MiB" in TEXT
+    assert f"or {planes.LARGEST_RATIO} times its bytes" in TEXT.replace("\n", " ")
+    assert f"at most {planes.LARGEST_SIDE:,}" in TEXT
+    assert f"newest {CACHE_BYTES >> 20} MiB" in TEXT
+    assert planes.ISOTROPIC == 0.01 and "more than 1 %" in TEXT
+    assert tiff_pixel_size.LARGEST_OF_TAGS == 10e3 and "more than 10 µm" in TEXT

@@ -66,3 +66,17 @@ def test_measured_tables_are_what_the_benchmarks_print_of_their_results(file, be
     table = importlib.import_module(f"benchmarks.{benchmark}").table
     results = [json.loads(line) for line in (RESULTS / f"{file}.jsonl").read_text().splitlines()]
     assert table(results) in (Path(__file__).parent.parent / "docs" / "finetuning.md").read_text()
+
+
+def test_the_export_page_states_the_limits_that_hold():
+    from emfm.app.page import UPLOAD_MB
+    from emfm.app.reading import MAX_PIXELS, MEMORY, SECONDS
+    from emfm.export.onnx_file import CHECKED_SIZES, TOLERANCE
+    from emfm.inference.pictures import LARGEST_SIDE
+
+    text = (Path(__file__).parent.parent / "docs" / "export.md").read_text().replace("\n", " ")
+    *sizes, last = (" x ".join(map(str, size)) for size in CHECKED_SIZES)
+    assert f"{', '.join(sizes)} and {last}: a difference above {TOLERANCE:f}".rstrip("0") in text
+    assert f"at most {MEMORY // 2**30} GiB, {SECONDS} s and {MAX_PIXELS // 10**6} million pixels" in text
+    assert f"limits the upload ({UPLOAD_MB})" in text
+    assert f"more than {LARGEST_SIDE} pixels" in text

@@ -77,7 +77,16 @@ LAYERS = [
         "hub.push",
         "hub.push_dataset",
     },
-    {"inference", "inference.predict", "inference.pictures", "inference.files", "inference.pipelines"},
+    {
+        "inference",
+        "inference.predict",
+        "inference.measurements",
+        "inference.profiles",
+        "inference.pictures",
+        "inference.results",
+        "inference.files",
+        "inference.pipelines",
+    },
     {"auto"},
     {
         "training",
@@ -104,8 +113,10 @@ LAYERS = [
         "training.evaluate",
     },
     {"demo", "demo.run", "demo.report"},
+    {"app", "app.reading", "app.runs", "app.page"},
+    {"export", "export.graph", "export.onnx_file", "export.bioimageio_package"},
     {"cli.application"},
-    {"cli", "cli.__main__", "cli.models", "cli.training", "cli.use", "cli.data"},
+    {"cli", "cli.__main__", "cli.models", "cli.training", "cli.use", "cli.sharing", "cli.data"},
 ]
 # A method that transformers gives to models, and which needs all that lies above them when it is called.
 WHEN_CALLED = {("modeling", "hub.push")}

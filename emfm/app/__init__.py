@@ -1,0 +1,1 @@
+"""A page in the browser that runs a model on a micrograph. Needs the extra `emfm[app]`."""

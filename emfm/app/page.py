@@ -1,0 +1,139 @@
+"""The page: a file, a model, a slider between input and output, and the files to download."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from emfm.app.runs import Runner
+from emfm.errors import EMError
+from emfm.weights import locate
+
+UPLOAD_MB = 500
+INTRODUCTION = """\
+# emfm: {title}
+
+Drop an electron micrograph, choose a model, press **Run**. Any bit depth; the pixel size is read from the file where it
+has one. Files stay on the machine that runs this page, and are deleted after an hour.
+"""
+
+
+def build_page(models: dict[str, str], title: str = "models for electron microscopy") -> Any:
+    """Return the Gradio page that offers some models.
+
+    Args:
+        models: what the page calls them: zoo name, folder or Hub id; the first is chosen at the start.
+        title: of the page.
+
+    Raises:
+        EMError: Gradio is not installed.
+    """
+    gr = _gradio()
+    runner = Runner(models)
+    with gr.Blocks(title="emfm", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.Markdown(INTRODUCTION.format(title=title))
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                upload = gr.File(label="Micrograph", type="filepath", height=150)
+                simulated = gr.Button("Use a simulated micrograph", size="sm", elem_id="simulated")
+                model = gr.Dropdown(list(models), value=next(iter(models)), label="Model")
+                size = gr.Number(label="Pixel size in nm, if the file has none (0: unknown)", value=None)
+                start = gr.Button("Run", variant="primary", elem_id="run")
+            with gr.Column(scale=3, min_width=420):
+                slider = gr.ImageSlider(label="Input | output", format="png", interactive=False, elem_id="slider")
+                message = gr.Markdown(elem_id="message")
+                files = gr.Files(label="Download", interactive=False, elem_id="files")
+        # one network at a time: two would only share the same cores
+        handler = {"api_name": "predict", "concurrency_limit": 1, "show_progress_on": slider}
+        start.click(_answer(gr, runner), [upload, model, size], [slider, files, message], **handler)
+        simulated.click(runner.example, None, upload, api_name=False)
+    return page
+
+
+def _answer(gr: Any, runner: Runner) -> Any:
+    """Return what a click on Run calls: pictures, files and a message, which says what was wrong where it was."""
+
+    def run(
+        path: str | None,
+        model: str,
+        pixel_size: float | None,
+        progress: Any = gr.Progress(track_tqdm=True),  # noqa: B008  (where Gradio looks for it)
+    ) -> tuple[tuple[Any, Any] | None, list[str], str]:
+        try:
+            done = runner(model, path, pixel_size or None)
+        except EMError as error:
+            return None, [], f"### This did not work\n\n{_escaped(str(error))}"
+        return (done.before, done.after), done.files, done.summary
+
+    return run
+
+
+def named(models: list[str]) -> dict[str, str]:
+    """Return what a page calls its models: a folder's name, not where it lies on the server; else zoo name or Hub id.
+
+    Raises:
+        EMError: two folders have one name.
+    """
+    names: dict[str, str] = {}
+    for model in dict.fromkeys(models):
+        name = Path(model).resolve().name if Path(model).is_dir() else model
+        if name in names:
+            raise EMError(f"{names[name]} and {model} would both be called '{name}' on the page: rename a folder")
+        names[name] = locate(model)
+    return names
+
+
+def serve(
+    page: Any, host: str = "127.0.0.1", port: int = 7860, share: bool = False, upload_mb: int = UPLOAD_MB
+) -> None:
+    """Serve a page until Ctrl-C.
+
+    Args:
+        page: what `build_page` returned.
+        host: address to listen at; "0.0.0.0" opens the page to the network.
+        port: TCP port.
+        share: also tunnel the page through Gradio's servers to a public address.
+        upload_mb: largest file that is accepted, in MB.
+
+    Raises:
+        EMError: the port is taken.
+    """
+    _check_free(host, port)
+    page.queue(max_size=32)
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        max_file_size=f"{upload_mb}mb",
+        theme=_gradio().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        ssr_mode=False,
+        quiet=True,
+        pwa=False,
+        footer_links=[],
+        enable_monitoring=False,
+        strict_cors=True,
+    )
+
+
+def _check_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise EMError(f"cannot listen at {host}:{port} ({error.strerror}): choose another --port") from error
+
+
+def _gradio() -> Any:
+    """Import Gradio without its telemetry, or say what to install."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio
+    except ImportError as error:
+        raise EMError(f"the app needs Gradio ({error}): pip install 'emfm[app]'") from error
+    return gradio
+
+
+def _escaped(text: str) -> str:
+    """Return a message, in which a file's name may be anything, as text that Markdown shows as it is."""
+    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#+-!|&~$" else c for c in text)

@@ -1,0 +1,140 @@
+"""What the page does with an upload: read, predict, write the files to download. Knows nothing of the page."""
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emfm.app.reading import read_upload
+from emfm.data.io import write_image
+from emfm.data.simulate import simulate_nanoparticles
+from emfm.errors import EMError
+from emfm.inference.measurements import measure
+from emfm.inference.pictures import before_and_after
+from emfm.inference.predict import Prediction, predict, ready_model
+from emfm.inference.results import write_results
+from emfm.modeling import EMPreTrainedModel
+
+KEPT_SECONDS = 3600
+LOADED_MODELS = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished prediction.
+
+    Attributes:
+        before: (H, W, 3) uint8 picture of the micrograph.
+        after: (H, W, 3) uint8 picture of the result, of the same size.
+        files: to download: the result as TIFF in its own dtype, pictures and tables.
+        summary: what was found, as Markdown.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    files: list[str]
+    summary: str
+
+
+class Runner:
+    """Runs the models that a page offers, and keeps its files in a temporary folder for an hour.
+
+    Args:
+        models: name on the page: zoo name, folder or Hub id; nothing else is ever loaded.
+    """
+
+    def __init__(self, models: dict[str, str]):
+        self.models = models
+        self._folder = tempfile.TemporaryDirectory(prefix="emfm-app-")
+        self._loaded: dict[str, EMPreTrainedModel] = {}
+
+    def __call__(self, model: str, path: str | None, pixel_size: float | None = None) -> Run:
+        """Predict an uploaded micrograph.
+
+        Args:
+            model: a name out of `models`.
+            path: the uploaded file.
+            pixel_size: nm per pixel, where the file does not say.
+
+        Raises:
+            EMError: there is no file, it cannot be used, or the model does not load.
+        """
+        if not path:
+            raise EMError("choose a micrograph first")
+        if pixel_size is not None and not 0 < pixel_size < 1e6:
+            raise EMError(f"the pixel size is {pixel_size:g}; expected nm per pixel, above 0")
+        network, folder = self._model(model), self.new_folder()
+        micrograph = read_upload(path, folder)
+        if micrograph.pixel_size is None and pixel_size is not None:
+            micrograph = replace(micrograph, pixel_size=pixel_size)
+        started = time.perf_counter()
+        prediction = predict(network, micrograph, progress=True)
+        seconds = time.perf_counter() - started
+        stem = Path(path).stem
+        result = folder / f"{stem}.tif"
+        write_image(result, prediction.output, prediction.pixel_size)
+        written = write_results(prediction, folder, stem)
+        files = [str(file) for file in dict.fromkeys([result, *written.values()])]
+        return Run(*before_and_after(prediction), files, _summary(prediction, model, seconds))
+
+    def new_folder(self) -> Path:
+        """Return a new folder, after those older than an hour are gone."""
+        root = Path(self._folder.name)
+        for old in root.iterdir():
+            if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(dir=root))
+
+    def example(self) -> str:
+        """Return the path of a simulated micrograph of gold nanoparticles, to try a model on."""
+        drawn = simulate_nanoparticles((768, 1024), 5)
+        path = self.new_folder() / "simulated_gold.tif"
+        write_image(path, drawn.image, drawn.pixel_size)
+        return str(path)
+
+    def _model(self, name: str) -> EMPreTrainedModel:
+        if name not in self.models:
+            raise EMError(f"this page does not offer the model '{name}'; it has {', '.join(self.models)}")
+        if name not in self._loaded:
+            while len(self._loaded) >= LOADED_MODELS:
+                self._loaded.pop(next(iter(self._loaded)))
+            self._loaded[name] = ready_model(self.models[name])
+        return self._loaded[name]
+
+
+def _summary(prediction: Prediction, model: str, seconds: float) -> str:
+    """Return what was done and found, as Markdown."""
+    height, width = prediction.image.shape
+    size = "pixel size not known" if prediction.pixel_size is None else f"{prediction.pixel_size:.4g} nm per pixel"
+    if prediction.output.shape != prediction.image.shape:
+        size = f"{prediction.output.shape[1]} x {prediction.output.shape[0]} pixels after, {size}"
+    lines = [f"**{width} x {height}** pixels, {prediction.image.dtype}, {size}; {seconds:.1f} s with `{model}`."]
+    if prediction.id2label is None:
+        return lines[0]
+    summary: dict[str, Any] = measure(prediction.output, prediction.id2label, prediction.pixel_size).summary()
+    unit = summary["unit"]
+    lines += [
+        "",
+        f"| class | regions | cut by the border | area | mean diameter ({unit}) | median diameter ({unit}) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for label, found in summary["classes"].items():
+        mean, median = (
+            "none" if found[key] is None else f"{found[key]:.4g}" for key in ("mean_diameter", "median_diameter")
+        )
+        lines.append(
+            f"| {_plain(label)} | {found['regions']} | {found['touching_border']} | {found['area_share']:.1%} "
+            f"| {mean} | {median} |"
+        )
+    return "\n".join(
+        [*lines, "", "Diameters are those of discs of equal area, of regions that the border does not cut."]
+    )
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    return "".join(f"&#{ord(c)};" if not c.isalnum() and c != " " else c for c in text)

@@ -1,0 +1,1 @@
+"""Models in the formats of other programs: ONNX and bioimage.io. Needs the extra `emfm[export]`."""

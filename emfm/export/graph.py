@@ -1,0 +1,67 @@
+"""A model as one tensor-to-tensor function whose graph holds for images of any size."""
+
+import copy
+from types import MethodType
+
+import torch
+from torch import Tensor, nn
+
+from emfm.backbones.unet import InstanceNorm
+from emfm.modeling import EMPreTrainedModel
+
+
+class ExportNetwork(nn.Module):
+    """A copy of a model that a tracer can follow at every size: no branch depends on height or width.
+
+    Padding looks mirrored pixels up instead of repeating mirrored padding until it suffices, and instance norm is
+    spelled out, which also holds for a map of a single pixel. Values equal the model's own.
+
+    Args:
+        model: any of emfm's models; it is not changed.
+        probabilities: return a segmentation's class probabilities instead of its logits.
+    """
+
+    def __init__(self, model: EMPreTrainedModel, probabilities: bool = False):
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().float().eval()
+        self.softmax = probabilities and model.classes is not None
+        self.model._pad = MethodType(_mirrored, self.model)
+        for module in list(self.model.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, InstanceNorm):
+                    setattr(module, name, _SpelledInstanceNorm(child))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map network values (B, 1, H, W) to logits or probabilities (B, K, H, W) or an image (B, 1, H * s, W * s)."""
+        outputs = self.model(image)
+        output = next(value for name, value in outputs.items() if name != "loss")
+        return output.softmax(dim=1) if self.softmax else output
+
+
+def _mirrored(model: EMPreTrainedModel, pixel_values: Tensor) -> Tensor:
+    """Mirror the bottom and right edges up to the next multiple of the trunk's stride, as the model itself does."""
+    height, width = pixel_values.shape[-2:]
+    stride = model.trunk.stride
+    return pixel_values.index_select(2, _mirror(height, stride)).index_select(3, _mirror(width, stride))
+
+
+def _mirror(length: int, stride: int) -> Tensor:
+    """Return for each row of the padded image which row of the image (`length`) it repeats: 0 1 2 1 0 1 2 ..."""
+    padded = (length + stride - 1) // stride * stride
+    period = torch.full((1,), torch.sym_max(2 * (length - 1), 1), dtype=torch.int64)
+    along = torch.remainder(torch.arange(padded), period)
+    return torch.minimum(along, 2 * (length - 1) - along)
+
+
+class _SpelledInstanceNorm(nn.Module):
+    """Instance norm in elementary operations; the mean of row means keeps float32's error small on large images."""
+
+    def __init__(self, norm: InstanceNorm):
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(3, keepdim=True).mean(2, keepdim=True)
+        variance = (centred * centred).mean(3, keepdim=True).mean(2, keepdim=True)
+        scaled = centred * torch.rsqrt(variance + self.eps)
+        return scaled * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)

@@ -1,0 +1,193 @@
+"""Export to ONNX: one file for images of any size and batches of any length, compared with torch before it is kept."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import emfm
+from emfm.data.io import write_atomically
+from emfm.errors import EMError
+from emfm.export.graph import ExportNetwork
+from emfm.modeling import EMPreTrainedModel
+
+OPSET = 18
+INPUT = "image"
+# Largest difference from torch that is let through, as a share of the output's largest magnitude (at least 1):
+# both sum float32 in their own order.
+TOLERANCE = 1e-4
+# (batch, height, width) at which each export is compared: a multiple of every stride, one of none, narrow, one pixel.
+CHECKED_SIZES = ((1, 64, 96), (3, 45, 83), (2, 5, 130), (1, 1, 1))
+
+
+def need(*modules: str) -> None:
+    """Raise an error that names the extra, where a library that exporting needs is missing."""
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise EMError(f"export needs {module}, which is not installed: pip install 'emfm[export]'") from error
+
+
+def export_onnx(model: EMPreTrainedModel, path: str | Path, probabilities: bool = False) -> float:
+    """Write a model as an ONNX file with dynamic batch, height and width, and compare it with torch.
+
+    The input `image` (B, 1, H, W) holds network values, as `EMImageProcessor` makes them; the processor's rule, the
+    class names, generator, scale and pixel-size range stand in the file's metadata. Padding to the network's stride
+    is inside the graph. The file is written whole or not at all, and only if it agrees with torch.
+
+    Args:
+        model: any of emfm's models.
+        path: the file to write.
+        probabilities: a segmentation's output is `probabilities` instead of `logits`.
+
+    Returns:
+        The largest difference from torch over `CHECKED_SIZES`, as a share of the output's largest magnitude.
+
+    Raises:
+        EMError: a library is missing, torch cannot export the model, or the outputs differ by more than `TOLERANCE`.
+    """
+    need("onnx", "onnxscript", "onnxruntime")
+    network = ExportNetwork(model, probabilities)
+    program = _trace(network, _output_name(model, probabilities))
+    content = _with_metadata(program.model_proto, model)
+    difference = compare(network.softmax, model, content)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    return difference
+
+
+def metadata(model: EMPreTrainedModel) -> dict[str, str]:
+    """Return what an ONNX file of this model says about it; values that are no strings are JSON."""
+    config = model.config
+    facts: dict[str, Any] = {
+        "emfm_version": emfm.__version__,
+        "class": type(model).__name__,
+        "generator": config.generator,
+        "scale": model.scale,
+        "stride": model.trunk.stride,
+        "reach": model.reach,
+        "norm": config.norm,
+        "pixel_size_range_nm": config.pixel_size_range,
+        "processor": {"low": model.processor.low, "high": model.processor.high, "clip": model.processor.clip},
+        "id2label": model.classes,
+    }
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+
+
+def _output_name(model: EMPreTrainedModel, probabilities: bool) -> str:
+    if model.classes is None:
+        return "reconstruction"
+    return "probabilities" if probabilities else "logits"
+
+
+def _trace(network: ExportNetwork, output: str) -> Any:
+    sizes = {0: "batch", 2: "height", 3: "width"}
+    with _quiet():
+        try:
+            return torch.onnx.export(
+                network,
+                (torch.zeros(2, 1, 77, 59),),  # sizes that stand for any
+                dynamo=True,
+                dynamic_shapes=(sizes,),
+                input_names=[INPUT],
+                output_names=[output],
+                opset_version=OPSET,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            first = str(error).strip().splitlines()[0]
+            raise EMError(f"torch {torch.__version__} cannot export this model to ONNX: {first}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's advice to its developers off the terminal."""
+    names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+def _with_metadata(proto: Any, model: EMPreTrainedModel) -> bytes:
+    """Return the file's bytes, with plain names of its dimensions and what is known of the model."""
+    import onnx
+
+    del proto.graph.value_info[:]  # shapes inside, in the tracer's symbols
+    for tensor, scale in ((proto.graph.input[0], 1), (proto.graph.output[0], model.scale)):
+        for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
+            enlarged = f"{scale}*{name}" if axis and scale > 1 else name
+            tensor.type.tensor_type.shape.dim[axis].dim_param = enlarged
+    onnx.helper.set_model_props(proto, metadata(model))
+    proto.doc_string = (
+        f"{type(model).__name__} ({model.config.generator}) of emfm. '{INPUT}' holds network values: the micrograph's "
+        f"percentiles {model.processor.low:g} and {model.processor.high:g} at -1 and +1, cut at "
+        f"{model.processor.clip:g}."
+    )
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString()
+
+
+def session(content: bytes) -> Any:
+    """Return an onnxruntime session on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+@torch.no_grad()
+def compare(
+    softmax: bool,
+    model: EMPreTrainedModel,
+    content: bytes,
+    sizes: tuple[tuple[int, int, int], ...] = CHECKED_SIZES,
+) -> float:
+    """Return the largest difference between an ONNX file and torch, as a share of the output's largest magnitude.
+
+    Args:
+        softmax: whether the file's output are class probabilities.
+        model: what was exported.
+        content: the file.
+        sizes: (batch, height, width) of the inputs.
+
+    Raises:
+        EMError: shapes differ, or values by more than `TOLERANCE`.
+    """
+    runtime, worst = session(content), 0.0
+    rng = np.random.default_rng(0)
+    was_training, device = model.training, model.device
+    model.eval()
+    try:
+        for size in sizes:
+            values = rng.normal(0, 0.7, (size[0], 1, *size[1:])).astype(np.float32)
+            outputs = model(torch.from_numpy(values).to(device, model.dtype))
+            own = next(value for name, value in outputs.items() if name != "loss").float()
+            expected = (own.softmax(dim=1) if softmax else own).cpu().numpy()
+            found = runtime.run(None, {INPUT: values})[0]
+            if found.shape != expected.shape:
+                raise EMError(f"the exported model gives shape {found.shape} for {size}; torch gives {expected.shape}")
+            difference = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
+            if not difference <= TOLERANCE:
+                raise EMError(
+                    f"the exported model differs from torch by {difference:.2g} at {size}; nothing was written"
+                )
+            worst = max(worst, difference)
+    finally:
+        model.train(was_training)
+    return worst

@@ -9,8 +9,9 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 demo: $(VENV)/.demo-ready
 	$(BIN)/emfm demo
 
+# each process computes on one processor, so that they do not wait for each other
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow"
 
 test-all: lint
 	$(BIN)/python -m pytest

@@ -92,6 +92,8 @@ Pix2Pix(accelerator, *prepared, optimizers, "lsgan", 100.0).step(pairs)
 if accelerator.is_main_process:
     tensors = {f"{i}.{name}": v.detach() for i, net in enumerate(networks) for name, v in net.named_parameters()}
     save_file(tensors, sys.argv[1], metadata={"processes": str(accelerator.num_processes)})
+accelerator.wait_for_everyone()  # and no network may hold on to the group when it ends
+del prepared
 accelerator.end_training()
 """
 

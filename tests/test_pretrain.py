@@ -263,7 +263,7 @@ def test_streams_are_mixed_by_their_weights(parquet_folder, pretraining, tmp_pat
     folders = tuple(str(parquet_folder(count, side=side)) for count, side in sizes.items())
     args = pretraining(tmp_path / "run", data=folders, weights=(1.0, 3.0), streaming=True)
     data = open_data(args, EMImageProcessor())
-    widths = [decode(sample, "sample").image.shape[1] for sample in islice(read_samples(data.stream), 80)]
+    widths = [decode(sample, "sample").image.shape[1] for sample in islice(read_samples(data.stream.rows), 80)]
     assert widths.count(32) / len(widths) == pytest.approx(0.75, abs=0.15)
 
 

@@ -9,7 +9,7 @@ PACKAGE = Path(emfm.__file__).parent
 
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"errors"},
+    {"errors", "large_images"},
     {"config", "processing", "inference.tiling", "training.losses", "training.metrics"},
     {
         "data.io",
@@ -46,7 +46,21 @@ LAYERS = [
         "tasks.background_removal",
     },
     {"auto", "hub", "hub.zoo", "hub.card", "hub.verify", "hub.model_files", "hub.push"},
-    {"inference", "inference.predict", "inference.pictures", "inference.files"},
+    {
+        "inference",
+        "inference.plan",
+        "inference.frozen",
+        "inference.blocks",
+        "inference.resampling",
+        "inference.pixel_size",
+        "inference.predict",
+        "inference.pictures",
+        "inference.result_files",
+        "inference.records",
+        "inference.processes",
+        "inference.one_file",
+        "inference.files",
+    },
     {
         "training",
         "training.batch_norm",

@@ -5,14 +5,24 @@ import pytest
 import torch
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, predict
-from emfm.inference.tiling import Tiling, tiled_bands
+from emfm.inference.tiling import Blend, Tiling
 
 
 def assemble(image, tiling, network):
-    bands = list(tiled_bands(image, tiling, network))
-    tops = [top for top, _ in bands]
-    assert tops == np.cumsum([0, *(band.shape[1] for _, band in bands[:-1])]).tolist()
-    return np.concatenate([band for _, band in bands], axis=1)
+    """Map an image tile by tile; every pixel is finished exactly once."""
+    height, width = image.shape
+    blend, result, times = Blend(tiling, height, width), None, None
+    for i, rows in enumerate(tiling.spans(height)):
+        for j, columns in enumerate(tiling.spans(width)):
+            row, column, block = blend.add(i, j, network(image[slice(*rows), slice(*columns)]).copy())
+            if result is None:
+                result = np.full((len(block), height * tiling.scale, width * tiling.scale), np.nan, block.dtype)
+                times = np.zeros(result.shape[1:], int)
+            place = slice(row, row + block.shape[1]), slice(column, column + block.shape[2])
+            result[:, *place] = block
+            times[place] += 1
+    assert (times == 1).all()
+    return result
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 200), (64, 64), (65, 63), (127, 191), (300, 97)])
@@ -86,7 +96,7 @@ def test_a_tile_smaller_than_its_margins_is_refused_with_the_least_size():
 
 def test_a_network_that_changes_the_size_is_refused():
     with pytest.raises(EMError, match="returned shape"):
-        list(tiled_bands(np.zeros((32, 32)), Tiling(32, 0), lambda part: part[None, ::2]))
+        assemble(np.zeros((32, 32)), Tiling(32, 0), lambda part: part[None, ::2])
 
 
 @pytest.mark.parametrize("name", ["unet2-rf44", "unet3-rf96", "unet2-rf116"])

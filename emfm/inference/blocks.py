@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from emfm.inference.frozen import NORM_PIXELS, frozen_network
+from emfm.inference import frozen
 from emfm.inference.plan import Plan
 from emfm.inference.tiling import Blend
 from emfm.large_images import release_pages
@@ -54,9 +54,9 @@ class Blocks:
     def _network(self) -> EMPreTrainedModel:
         """Return the model itself where one pass sees the whole of a small micrograph, else its frozen copy."""
         height, width = self._image.shape
-        if self._plan.tiling.count(height, width) == 1 and height * width <= NORM_PIXELS:
+        if self._plan.tiling.count(height, width) == 1 and height * width <= frozen.NORM_PIXELS:
             return self._model
-        return frozen_network(self._model, self._image, self._statistics)
+        return frozen.frozen_network(self._model, self._image, self._statistics)
 
     def _groups(self) -> Iterator[list[Place]]:
         """Yield the tiles that pass through the network together: neighbours of one size."""

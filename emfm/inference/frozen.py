@@ -25,6 +25,20 @@ NORM_PIXELS = 1024 * 1024
 NORM_SIDE = 256
 
 
+class JointNorm(nn.BatchNorm2d):
+    """Instance norm over all images of a batch together, as if they were one; keeps the mean and variance it found."""
+
+    def __init__(self, norm: InstanceNorm):
+        super().__init__(norm.num_features, norm.eps)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.to(norm.weight.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of (B, C, H, W)."""
+        self.running_var, self.running_mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 class FoldedBlock(nn.Module):
     """A residual block whose norms are part of its convolutions; works in place, for prediction alone."""
 
@@ -55,11 +69,12 @@ def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensitySt
     """
     network = _copy(model)
     if model.config.norm == "instance":
-        norms = _as_batch_norms(network)
+        for module in network.modules():
+            for name, norm in module.named_children():
+                if isinstance(norm, InstanceNorm):
+                    setattr(module, name, JointNorm(norm))
         with torch.no_grad():
-            network(sample(model, image, statistics))
-        for norm in norms:
-            norm.eval()
+            network.eval()(sample(model, image, statistics))
     for module in network.trunk.modules():
         for name, block in module.named_children():
             if isinstance(block, ResidualBlock):
@@ -71,19 +86,6 @@ def _copy(model: EMPreTrainedModel) -> EMPreTrainedModel:
     network = copy.deepcopy(model)
     network.__dict__.pop("forward", None)  # a trainer's wrapper would call the model that was copied
     return network
-
-
-def _as_batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    """Replace instance norms by batch norms that keep the statistics of the next batch."""
-    replaced = []
-    for module in network.modules():
-        for name, norm in module.named_children():
-            if isinstance(norm, InstanceNorm):
-                batch_norm = nn.BatchNorm2d(norm.num_features, norm.eps, momentum=1.0).to(norm.weight.device)
-                batch_norm.weight, batch_norm.bias = norm.weight, norm.bias
-                setattr(module, name, batch_norm.train())
-                replaced.append(batch_norm)
-    return replaced
 
 
 def sample(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> Tensor:
@@ -105,11 +107,10 @@ def sample(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics
 def spread(shape: tuple[int, int], size: tuple[int, int], count: int, align: int) -> list[tuple[int, int]]:
     """Return corners of at most `count` rectangles on an even grid over a micrograph, as square-meshed as can be."""
     room = [max(1, whole // part) for whole, part in zip(shape, size, strict=True)]
-    rows = min(room[0], max(1, round((count * room[0] / room[1]) ** 0.5)))
-    columns = min(room[1], max(1, count // rows))
-    rows = min(room[0], max(rows, count // columns))
-    axes = [
-        [round(align_down) // align * align for align_down in np.linspace(0, whole - part, number)]
-        for whole, part, number in zip(shape, size, (rows, columns), strict=True)
-    ]
-    return [(row, column) for row in axes[0] for column in axes[1]]
+    rows = min(room[0], count, max(1, round((count * room[0] / room[1]) ** 0.5)))
+    numbers = rows, min(room[1], count // rows)
+    starts = []
+    for whole, part, number in zip(shape, size, numbers, strict=True):
+        places = np.linspace(0, whole - part, number) if number > 1 else [(whole - part) / 2]
+        starts.append([int(place) // align * align for place in places])
+    return [(row, column) for row in starts[0] for column in starts[1]]

@@ -66,8 +66,8 @@ def predict(
     files = expand_inputs(inputs, Path(output))
     entries = predict_files(model, files, Path(output), arguments)
     wrong = [entry["error"] for entry in entries if "error" in entry]
-    if Processes.join().rank > 0:  # the first process speaks for all
-        raise typer.Exit(2 if wrong else 0)
+    if Processes.join().rank > 0:  # the first process speaks for all, with its exit code, too
+        return
     if as_json:
         typer.echo(json.dumps(entries, indent=1))
     for entry in entries:

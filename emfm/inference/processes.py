@@ -26,10 +26,14 @@ class Processes:
         """Return where this process stands; without torchrun or accelerate it is alone."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls(0, 1)
+        import torch
         from accelerate import PartialState
+        from accelerate.utils import parse_flag_from_env
 
+        # without this accelerate takes the processes of a machine without accelerators for single ones
+        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         # one of them may be at work for days before it meets the others
-        state = PartialState(timeout=timedelta(days=30))
+        state = PartialState(cpu=cpu, timeout=timedelta(days=30))
         return cls(state.process_index, state.num_processes)
 
     def gather(self, value: Any) -> list[Any]:

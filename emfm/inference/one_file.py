@@ -25,7 +25,7 @@ from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
 
 # Larger results are shown by every n-th pixel.
-PICTURE_PIXELS = 2**23
+PICTURE_PIXELS = 2**22
 
 
 @dataclass(frozen=True)

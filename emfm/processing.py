@@ -11,11 +11,15 @@ from transformers.image_processing_base import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from emfm.errors import EMError
+from emfm.large_images import READ_PIXELS, release_pages, thinned
 
 # A scale below this share of the dtype's unit (or of the values' size, for floats) counts as a constant image.
 CONSTANT = 1e-6
 # Statistics of larger micrographs come from a strided sample of about this many pixels.
 SAMPLE_PIXELS = 4_000_000
+# Up to so many pixels every value is looked at before the statistics are taken; those of a larger micrograph are looked
+# at when they are normalised.
+CHECKED_PIXELS = 2**24
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,20 @@ class EMImageProcessor(BaseImageProcessor):
         """Measure a whole micrograph once.
 
         Args:
-            image: (H, W) of boolean, integer or floating dtype; may be memory-mapped.
+            image: (H, W) of boolean, integer or floating dtype; may be memory-mapped, or anything with `shape`, `dtype`
+                and `image[rows, columns]`. It is never loaded whole.
 
         Raises:
-            EMError: the shape or dtype does not fit, or the values hold NaN or infinity.
+            EMError: the shape or dtype does not fit, or the values hold NaN or infinity; of a micrograph of more than
+                2^24 pixels the sample is checked here, and the rest by `normalize`.
         """
         _check_array(image)
-        _check_finite(image)
-        stride = max(1, int(np.ceil(np.sqrt(image.size / SAMPLE_PIXELS))))
-        sample = np.asarray(image[::stride, ::stride], dtype=np.float64)
+        if image.shape[0] * image.shape[1] <= CHECKED_PIXELS:
+            _check_finite(image)
+        stride = max(1, int(np.ceil(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE_PIXELS))))
+        sample = thinned(image, stride).astype(np.float64)
+        if not np.isfinite(sample).all():
+            _check_finite(image)
         low, middle, high = np.percentile(sample, [self.low, 50, self.high])
         smallest = CONSTANT * (
             1.0 if image.dtype.kind in "biu" else max(abs(low), abs(high), np.finfo(np.float32).tiny)
@@ -95,15 +104,20 @@ class EMImageProcessor(BaseImageProcessor):
         return IntensityStatistics(float(offset), float(scale))
 
     def normalize(  # type: ignore[override]  # transformers' own takes a mean and a deviation, which mean nothing here
-        self, image: np.ndarray, statistics: IntensityStatistics
+        self, image: np.ndarray, statistics: IntensityStatistics, origin: tuple[int, int] = (0, 0)
     ) -> np.ndarray:
         """Map values (a whole micrograph or a part of it) to float32 network values in [-clip, clip].
+
+        Args:
+            image: (H, W).
+            statistics: of the whole micrograph.
+            origin: row and column of a part within the micrograph, for the error.
 
         Raises:
             EMError: the values hold NaN or infinity.
         """
         _check_array(image)
-        _check_finite(image)
+        _check_finite(image, origin)
         values = (np.asarray(image, dtype=np.float64) - statistics.offset) / statistics.scale
         return np.clip(values, -self.clip, self.clip).astype(np.float32)
 
@@ -202,17 +216,20 @@ def _check_array(image: np.ndarray) -> None:
         raise EMError(f"micrographs are boolean, integer or floating point; got dtype {image.dtype}")
 
 
-def _check_finite(image: np.ndarray, rows: int = 1024) -> None:
-    """Raise an error that counts the values that are not finite and names the first; `rows` are read at a time."""
+def _check_finite(image: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
+    """Raise an error that counts the values that are not finite and names the first, from the whole's corner."""
     if image.dtype.kind != "f":
         return
     nans = infinities = 0
     first = None
+    rows = max(1, READ_PIXELS // image.shape[1])
     for top in range(0, image.shape[0], rows):
-        band = np.asarray(image[top : top + rows])
+        band = np.asarray(image[top : top + rows, :])
+        release_pages(image)
         bad = ~np.isfinite(band)
         if bad.any():
-            first = first or (top + int(np.argwhere(bad)[0][0]), int(np.argwhere(bad)[0][1]))
+            row, column = (int(index) for index in np.argwhere(bad)[0])
+            first = first or (origin[0] + top + row, origin[1] + column)
             nans += int(np.isnan(band).sum())
             infinities += int(np.isinf(band).sum())
     if first is not None:

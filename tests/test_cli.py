@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,7 +72,10 @@ def test_finetune_evaluate_and_predict_follow_one_another(emfm, labelled_folder,
     (written,) = json.loads(stdout)
     classes = tifffile.imread(written["output"])
     assert classes.shape == (64, 64) and set(np.unique(classes)) <= {0, 1}
-    assert np.asarray(Image.open(written["picture"])).shape == (64, 64, 3)
+    assert np.asarray(Image.open(written["picture"])).ndim == 3 and written["picture"].endswith("_overlay.png")
+    header, *regions = Path(written["measurements"]).read_text().splitlines()
+    counted = json.loads(Path(written["summary"]).read_text())["classes"]["disc"]["regions"]
+    assert header.startswith("region,class,area_px") and len(regions) == counted
 
 
 def test_predict_keeps_the_pixel_size_and_any_bit_depth(emfm, segmenter, tmp_path):

@@ -9,7 +9,7 @@ PACKAGE = Path(emfm.__file__).parent
 
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"errors", "privacy"},
+    {"errors", "privacy", "large_images"},
     {"migrations"},
     {"config", "processing", "inference.tiling", "training.losses", "training.metrics"},
     {
@@ -79,11 +79,20 @@ LAYERS = [
     },
     {
         "inference",
+        "inference.plan",
+        "inference.frozen",
+        "inference.blocks",
+        "inference.resampling",
+        "inference.pixel_size",
         "inference.predict",
         "inference.measurements",
         "inference.profiles",
         "inference.pictures",
         "inference.results",
+        "inference.result_files",
+        "inference.records",
+        "inference.processes",
+        "inference.one_file",
         "inference.files",
         "inference.pipelines",
     },

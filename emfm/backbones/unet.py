@@ -92,8 +92,9 @@ class UNetTrunk(Trunk):
             x = F.max_pool2d(x, 2)
         maps = [self.bottleneck(x)]
         for block, skip in zip(reversed(self.decoder), reversed(skips), strict=True):
-            upsampled = F.interpolate(maps[0], scale_factor=2, mode="nearest")
-            maps.insert(0, block(torch.cat([upsampled, skip], dim=1)))
+            # nothing but the joined map lives on while the block works: this is where memory is at its peak
+            joined = torch.cat([F.interpolate(maps[0], scale_factor=2, mode="nearest"), skip], dim=1)
+            maps.insert(0, block(joined))
         return maps
 
 

@@ -1,64 +1,112 @@
-"""Prediction from files to files."""
+"""Prediction from files to files of any size: one or many, by one process or several, going on where a run stopped."""
 
+import glob
 import json
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
-from emfm.data.io import read_micrograph, write_image, write_text
+from emfm.data.io import SUFFIXES, list_micrographs, write_text
 from emfm.errors import EMError
-from emfm.inference.pictures import picture_of
-from emfm.inference.predict import DEFAULT_TILE, predict, ready_model
+from emfm.inference.one_file import Job, PredictArguments, predict_file
+from emfm.inference.predict import ready_model
+from emfm.inference.processes import Processes
+from emfm.inference.records import fingerprint
 from emfm.modeling import EMPreTrainedModel
+
+
+def expand_inputs(given: list[str], output: Path) -> list[Path]:
+    """Return the files that names, patterns and folders stand for; what lies in the output folder is left out.
+
+    Raises:
+        EMError: a pattern or folder holds no micrograph.
+    """
+    files: list[Path] = []
+    for name in given:
+        path = Path(name)
+        if path.is_dir() and path.suffix.lower() not in SUFFIXES:
+            found = list_micrographs(path)
+        elif path.exists() or not glob.has_magic(name):
+            found = [path]  # one that is missing is reported when it is its turn
+        else:
+            found = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207  (absolute ones, too)
+            found = [match for match in found if match.suffix.lower() in SUFFIXES]
+            if not found:
+                raise EMError(f"no micrograph matches {name}; looked for {', '.join(SUFFIXES)}")
+        files += [file for file in found if output.resolve() not in file.resolve().parents]
+    return list(dict.fromkeys(files))
 
 
 def predict_files(
     model: EMPreTrainedModel | str | Path,
     inputs: list[Path],
     output: Path,
-    tile: int = DEFAULT_TILE,
-    pixel_size: float | None = None,
-) -> list[dict[str, str]]:
-    """Predict micrographs one after the other.
+    arguments: PredictArguments | None = None,
+) -> list[dict[str, Any]]:
+    """Predict micrographs of any size to files, in memory bounded by the tile.
 
-    For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept) and `NAME_overlay.png`
-    (segmentation) or `NAME_compare.png` (restoration) are written. All files are read once before the first is
-    predicted, so a bad one stops the run before it has written anything.
+    For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what `write_results` makes
+    of it, and the record `NAME.tif.json` are written. A result whose record says that it was made from the same input,
+    model and settings is left as it is. Under torchrun or accelerate the
+    files are divided among the processes, and what does not divide evenly is done by all of them together.
 
     Args:
         model: a model, or the name or folder of one.
         inputs: micrograph files.
         output: folder for the results; made if needed.
-        tile: side of a tile in pixels.
-        pixel_size: nm per pixel, where a file does not say.
+        arguments: how; the defaults if None.
 
     Returns:
-        One entry per input with the paths `input`, `output` and `picture`.
+        One entry per input, in their order and in every process: `input`, `output`, the paths of `write_results` and
+        `skipped`; or `input` and `error` where a file could not be predicted, which does not stop the others.
 
     Raises:
-        EMError: a file cannot be read, two inputs have one name, or the model does not load.
+        EMError: two inputs have one name, or the model does not load.
     """
-    stems = [path.stem for path in inputs]
-    doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
+    arguments = arguments or PredictArguments()
+    processes = Processes.join()
+    doubled = sorted({path.stem for path in inputs if [other.stem for other in inputs].count(path.stem) > 1})
     if doubled:
         raise EMError(
             f"several inputs are called {', '.join(doubled)} and would overwrite each other: predict them apart"
         )
     model = ready_model(model)
-    for path in inputs:
-        model.processor.statistics(read_micrograph(path).array)
-    written = []
-    for path in tqdm(inputs, unit="image", disable=len(inputs) == 1, leave=False):
-        micrograph = read_micrograph(path)
-        if micrograph.pixel_size is None and pixel_size is not None:
-            micrograph = replace(micrograph, pixel_size=pixel_size)
-        prediction = predict(model, micrograph, tile, progress=True)
-        result = output / f"{path.stem}.tif"
-        picture = output / f"{path.stem}_{'overlay' if prediction.id2label else 'compare'}.png"
-        write_image(result, prediction.output, prediction.pixel_size)
-        write_image(picture, picture_of(prediction))
-        written.append({"input": str(path), "output": str(result), "picture": str(picture)})
-    if model.classes is not None:
+    settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
+    made_by = {"model": fingerprint(model), **settings}
+    jobs = [Job(model, path, output / f"{path.stem}.{arguments.format}", arguments, made_by) for path in inputs]
+    entries = _all(jobs, processes)
+    if processes.rank == 0 and model.classes is not None and any("output" in entry for entry in entries):
         write_text(output / "labels.json", json.dumps(model.classes, indent=1))
-    return written
+    return entries
+
+
+def _all(jobs: list[Job], processes: Processes) -> list[dict[str, Any]]:
+    """Do every job: an equal number of files in each process, then the rest together."""
+    divided = len(jobs) // processes.count * processes.count
+    mine = list(range(processes.rank, divided, processes.count))
+    alone, single = Processes(0, 1), len(jobs) == 1
+    found = {}
+    bar = tqdm(total=len(mine) + len(jobs) - divided, unit="image", disable=single or processes.rank > 0, leave=False)
+    for index in (*mine, *range(divided, len(jobs))):
+        found[index] = _one(jobs[index], alone if index < divided else processes)
+        bar.update()
+    bar.close()
+    together: dict[int, dict[str, Any]] = {}
+    for part in processes.gather(found):
+        together.update(part)
+    return [together[index] for index in range(len(jobs))]
+
+
+def _one(job: Job, processes: Processes) -> dict[str, Any]:
+    """Predict one file, unless that was done before; what is wrong with it becomes an entry."""
+    try:
+        return {"input": str(job.source), **predict_file(job, processes)}
+    except (EMError, OSError) as error:
+        return {"input": str(job.source), "error": _told(error, job.source)}
+
+
+def _told(error: Exception, source: Path) -> str:
+    message = " ".join(str(error).split())
+    return message if str(source) in message else f"{source}: {message}"

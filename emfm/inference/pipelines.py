@@ -9,7 +9,7 @@ from transformers.pipelines import ImageSegmentationPipeline, Pipeline
 
 from emfm.data.io import Micrograph, read_micrograph
 from emfm.errors import EMError
-from emfm.inference.predict import DEFAULT_TILE, Prediction, predict
+from emfm.inference.predict import Prediction, predict
 from emfm.modeling import EMFoundation
 from emfm.processing import as_array
 from emfm.tasks.restoration import EMForImageRestoration
@@ -69,7 +69,7 @@ class EMImageToImagePipeline(Pipeline):
         """Open one micrograph."""
         return {"micrograph": _open(input_)}
 
-    def _forward(self, input_tensors: dict[str, Any], tile: int = DEFAULT_TILE, **kwargs: Any) -> dict[str, Any]:
+    def _forward(self, input_tensors: dict[str, Any], tile: int | None = None, **kwargs: Any) -> dict[str, Any]:
         return {"prediction": predict(self.model, input_tensors["micrograph"], tile)}
 
     def postprocess(self, model_outputs: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class EMImageSegmentationPipeline(ImageSegmentationPipeline):
         """Open one image."""
         return {"micrograph": _open(image)} if self._own else super().preprocess(image, *args, **kwargs)
 
-    def _forward(self, model_inputs: Any, tile: int = DEFAULT_TILE) -> Any:
+    def _forward(self, model_inputs: Any, tile: int | None = None) -> Any:
         if not self._own:
             return super()._forward(model_inputs)
         return {"prediction": predict(self.model, model_inputs["micrograph"], tile)}

@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from emfm.data.io import Micrograph, read_micrograph
-from emfm.errors import EMError
-from emfm.inference.tiling import Tiling, tiled_bands
+from emfm.inference.blocks import Blocks, with_progress
+from emfm.inference.pixel_size import check_pixel_size, matched
+from emfm.inference.plan import plan
+from emfm.inference.resampling import Resampled, as_dtype, blocks_of
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
 from emfm.tasks import load_model
-
-DEFAULT_TILE = 1024
-RAMP = 16
 
 
 @dataclass(frozen=True)
@@ -42,37 +40,63 @@ class Prediction:
 def predict(
     model: EMPreTrainedModel | str | Path,
     micrograph: Micrograph | np.ndarray | str | Path,
-    tile: int = DEFAULT_TILE,
+    tile: int | None = None,
     progress: bool = False,
+    match_pixel_size: bool = False,
 ) -> Prediction:
-    """Run a model on one micrograph.
+    """Run a model on one micrograph; the result is an array. `predict_files` writes results of any size to files.
 
-    Intensity statistics are taken once over the whole micrograph. A micrograph larger than `tile` is cut into tiles
-    that overlap by twice the model's reach, or by half a tile where that is less, and fade into each other. With batch
-    norm and an overlap of twice the reach the result equals that of the whole image. Instance norm takes its
-    statistics from each tile, so there large tiles are better, and neighbours differ by what the fade has to hide.
+    Intensity statistics are taken once over the whole micrograph. A large one is cut into tiles that overlap by twice
+    the model's reach, or by half a tile where that is less, and fade into each other. With an overlap of twice the
+    reach the result equals that of the whole image, whatever the tile. What instance norm needs to know is measured
+    once, too: over the whole of a micrograph of up to 1024 x 1024 pixels, over squares spread over a larger one.
 
     Args:
         model: a model, or the name or folder of one.
         micrograph: a file, a 2-D array, or what `read_micrograph` returned.
-        tile: side of a tile in pixels; smaller ones take less memory and more time.
+        tile: largest side of a tile in pixels; None chooses by the free memory.
         progress: show a bar.
+        match_pixel_size: resample a micrograph to the pixel sizes that the model was trained at, and the result back.
 
     Raises:
-        EMError: the micrograph cannot be read or used, or the tile is too small for the model.
+        EMError: the micrograph cannot be read or used, the tile is too small for the model, or the pixel size is to
+            be matched and not known.
     """
     model = ready_model(model)
     if isinstance(micrograph, (str, Path)):
         micrograph = read_micrograph(micrograph)
     elif not isinstance(micrograph, Micrograph):
         micrograph = Micrograph(np.asarray(micrograph), None, "array")
+    given = micrograph
+    if match_pixel_size:
+        micrograph = matched(model, micrograph)
+    else:
+        check_pixel_size(model, micrograph)
     image = micrograph.image
     statistics = model.processor.statistics(image)
-    bands = [
-        model.result(band, statistics, image.dtype) for band in _map_bands(model, image, statistics, tile, progress)
-    ]
-    pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
-    return Prediction(image, np.concatenate(bands), model.classes, pixel_size, micrograph.name)
+    blocks = Blocks(model, image, statistics, plan(model, image.shape, tile))
+    output = np.empty(enlarged(model, image), dtype=result_dtype(model, image.dtype))
+    for row, column, maps in with_progress(blocks, progress):
+        block = model.result(maps, statistics, output.dtype)
+        output[row : row + block.shape[0], column : column + block.shape[1]] = block
+    if micrograph is not given:
+        back = Resampled(output, enlarged(model, given.image), nearest=model.classes is not None)
+        output = np.empty(back.shape, dtype=result_dtype(model, given.image.dtype))
+        for region in blocks_of(back.shape):
+            output[region] = as_dtype(back[region], output.dtype)
+    pixel_size = None if given.pixel_size is None else given.pixel_size / model.scale
+    return Prediction(np.asarray(given.image), output, model.classes, pixel_size, given.name)
+
+
+def enlarged(model: EMPreTrainedModel, image: Any) -> tuple[int, int]:
+    """Return height and width of a model's result on an image."""
+    return image.shape[0] * model.scale, image.shape[1] * model.scale
+
+
+def result_dtype(model: EMPreTrainedModel, dtype: Any) -> np.dtype:
+    """Return the dtype of a model's result on a micrograph of some dtype."""
+    pixel = np.zeros((len(model.classes) if model.classes else 1, 1, 1), dtype=np.float32)
+    return model.result(pixel, IntensityStatistics(0.0, 1.0), np.dtype(dtype).newbyteorder("=")).dtype
 
 
 def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
@@ -81,33 +105,3 @@ def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
         return model
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return load_model(model).to(device or torch.device("cpu"))
-
-
-def _map_bands(
-    model: EMPreTrainedModel, image: np.ndarray, statistics: IntensityStatistics, tile: int, progress: bool
-) -> Any:
-    """Yield the model's blended maps (C, rows, W), top to bottom."""
-    stride = model.trunk.stride
-    if tile < 4 * stride:
-        raise EMError(f"a tile of {tile} px is too small for this model: use at least {4 * stride}")
-    whole = max(image.shape) <= tile
-    ramp = min(RAMP, tile // 16)
-    # the margin may take up to a quarter of the tile on each side
-    margin = 0 if whole else min(model.reach, (tile - ramp) // 4)
-    tiling = Tiling(tile, margin, ramp, stride, model.scale)
-    was_training = model.training
-    model.eval()
-    bar = tqdm(total=tiling.count(*image.shape), unit="tile", disable=not progress, leave=False)
-
-    def network(part: np.ndarray) -> np.ndarray:
-        values = torch.from_numpy(model.processor.normalize(part, statistics))[None, None].to(model.device)
-        maps = model.maps(values)[0].cpu().numpy()
-        bar.update()
-        return maps
-
-    try:
-        for _, band in tiled_bands(image, tiling, network):
-            yield band
-    finally:
-        bar.close()
-        model.train(was_training)

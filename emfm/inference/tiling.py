@@ -5,7 +5,6 @@ margins of two neighbours lies a ramp where one fades into the other. The fade i
 tiles agree the result is their value to the last bit, so an identity network returns the image exactly.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ class Tiling:
     """How a micrograph is cut.
 
     Args:
-        tile: side of a tile in pixels.
+        tile: largest side of a tile in pixels; tiles are as large as is needed to divide the micrograph evenly.
         margin: pixels at an inner cut that are computed but not used; half of the receptive field makes the tiled
             result equal to the untiled one.
         ramp: width in pixels of the fade between two tiles.
@@ -40,81 +39,111 @@ class Tiling:
             )
 
     @property
+    def overlap(self) -> int:
+        """Pixels that two neighbours share."""
+        return 2 * self.margin + self.ramp
+
+    @property
     def step(self) -> int:
-        """Distance between tile origins in pixels, a multiple of `align`."""
-        return (self.tile - 2 * self.margin - self.ramp) // self.align * self.align
+        """Largest distance between tile origins in pixels, a multiple of `align`."""
+        return (self.tile - self.overlap) // self.align * self.align
 
     def spans(self, length: int) -> list[tuple[int, int]]:
-        """Return the (start, stop) of the tiles along an axis of `length` pixels; the first starts at 0."""
+        """Return the (start, stop) of the tiles along an axis of `length` pixels; all but the last have one size."""
         if length <= self.tile:
             return [(0, length)]
-        last = -(-(length - self.tile) // self.align) * self.align  # the tile that ends at the border
-        starts = [*range(0, last, self.step), last]
-        return [(start, min(start + self.tile, length)) for start in starts]
+        inner = length - self.overlap
+        count = -(-inner // self.step)
+        step = -(-inner // (count * self.align)) * self.align  # the smallest that does with as few tiles
+        return [(start, min(start + step + self.overlap, length)) for start in range(0, inner, step)]
 
     def count(self, height: int, width: int) -> int:
         """Return how many tiles cover a micrograph of this size."""
         return len(self.spans(height)) * len(self.spans(width))
 
 
-def _fade(before: np.ndarray, after: np.ndarray, overlap: int, tiling: Tiling, axis: int) -> np.ndarray:
-    """Join two outputs that share `overlap` pixels along `axis`: ramp in the middle, margins cut."""
-    ramp = min(tiling.ramp * tiling.scale, overlap)
-    lead = (overlap - ramp) // 2
-    weight = (np.arange(1, ramp + 1, dtype=np.float32) / (ramp + 1)).reshape([-1 if i == axis else 1 for i in range(3)])
-    size = before.shape[axis]
-    cut = size - overlap + lead
+class Blend:
+    """Joins the outputs of tiles, given row by row, into blocks that are finished and never change again.
 
-    def part(array: np.ndarray, start: int, stop: int) -> np.ndarray:
-        return array[tuple(slice(start, stop) if i == axis else slice(None) for i in range(3))]
-
-    old, new = part(before, cut, cut + ramp), part(after, lead, lead + ramp)
-    rest = part(after, lead + ramp, after.shape[axis])
-    return np.concatenate([part(before, 0, cut), old + weight * (new - old), rest], axis=axis)
-
-
-def _row_of_tiles(
-    image: np.ndarray, rows: tuple[int, int], tiling: Tiling, network: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Run the network on one row of tiles and fade them into a band (C, rows, W)."""
-    band, covered, scale = np.empty((0, 0, 0)), 0, tiling.scale
-    for start, stop in tiling.spans(image.shape[1]):
-        output = network(np.ascontiguousarray(image[rows[0] : rows[1], start:stop]))
-        if output.ndim != 3 or output.shape[1:] != ((rows[1] - rows[0]) * scale, (stop - start) * scale):
-            raise EMError(
-                f"the network returned shape {output.shape} for a tile of {rows[1] - rows[0]} x {stop - start} px; "
-                f"expected (channels, height, width) of {scale} times the tile's size"
-            )
-        band = output if covered == 0 else _fade(band, output, (covered - start) * scale, tiling, axis=2)
-        covered = stop
-    return band
-
-
-def tiled_bands(
-    image: np.ndarray, tiling: Tiling, network: Callable[[np.ndarray], np.ndarray]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Run a network over a micrograph tile by tile and yield finished bands of rows, top to bottom.
-
-    Only two rows of tiles are held at a time, whatever the micrograph's height.
+    Beside the tile at hand only ramps are kept: `ramp` rows as wide as the micrograph, and `ramp` columns of a tile.
 
     Args:
-        image: (H, W), any dtype; may be memory-mapped.
-        tiling: how to cut.
-        network: maps a tile (h, w) to (C, h * scale, w * scale) floating point.
+        tiling: how the micrograph is cut.
+        height: of the micrograph, in pixels.
+        width: of the micrograph, in pixels.
+        rows: first row of tiles and the one after the last, where others do the rest; None for all.
 
-    Yields:
-        The first row's index and the finished rows (C, rows, W * scale), in pixels of the output.
+    Attributes:
+        head: ramp (C, ramp, W) at the top of the first row of tiles, for `join`, where there are tiles above it.
+        tail: ramp (C, ramp, W) below the last row of tiles that was given.
     """
-    if image.ndim != 2 or 0 in image.shape:
-        raise EMError(f"expected one micrograph (height, width), got shape {image.shape}")
-    pending, top, bottom = np.empty((0, 0, 0)), 0, 0
-    for rows in tiling.spans(image.shape[0]):
-        band = _row_of_tiles(image, rows, tiling, network)
-        if bottom:
-            overlap = (bottom - rows[0]) * tiling.scale
-            ready = pending.shape[1] - overlap
-            yield top, pending[:, :ready]
-            band = _fade(pending[:, ready:], band, overlap, tiling, axis=1)
-            top += ready
-        pending, bottom = band, rows[1]
-    yield top, pending
+
+    def __init__(self, tiling: Tiling, height: int, width: int, rows: tuple[int, int] | None = None):
+        self._scale, self._ramp = tiling.scale, tiling.ramp * tiling.scale
+        self._spans = tiling.spans(height), tiling.spans(width)
+        self._rows = rows or (0, len(self._spans[0]))
+        # where each tile's part of the result begins, in pixels of the output; the last entry is the end
+        first = tiling.margin * tiling.scale
+        starts = [[span[0] * tiling.scale for span in spans[1:]] for spans in self._spans]
+        ends = height * tiling.scale, width * tiling.scale
+        self._cuts = [[0, *(start + first for start in axis), end] for axis, end in zip(starts, ends, strict=True)]
+        self._weight = np.arange(1, self._ramp + 1, dtype=np.float32) / (self._ramp + 1)
+        self.head = self.tail = np.empty((0, 0, 0), dtype=np.float32)
+        self._side = np.empty((0, 0, 0), dtype=np.float32)
+
+    def add(self, row: int, column: int, output: np.ndarray) -> tuple[int, int, np.ndarray]:
+        """Take the next tile's output (C, h, w), which is changed, and return what is now finished.
+
+        Returns:
+            Row and column of the block in the result, and the block (C, rows, columns).
+        """
+        (top, bottom), (left, right) = self._spans[0][row], self._spans[1][column]
+        if output.ndim != 3 or output.shape[1:] != ((bottom - top) * self._scale, (right - left) * self._scale):
+            raise EMError(
+                f"the network returned shape {output.shape} for a tile of {bottom - top} x {right - left} px; "
+                f"expected (channels, height, width) of {self._scale} times the tile's size"
+            )
+        ramp = self._ramp
+        start, stop = (cut - left * self._scale for cut in self._cuts[1][column : column + 2])
+        if column > 0:
+            _fade(self._side, output[:, :, start : start + ramp], self._weight)
+        if column + 1 < len(self._spans[1]):
+            self._side = output[:, :, stop : stop + ramp].copy()
+        first, last = self._cuts[0][row : row + 2]
+        block = self._rows_of(row, column, output[:, :, start:stop])
+        begin = first + ramp if row == self._rows[0] and row > 0 else first
+        return begin, self._cuts[1][column], block[:, begin - top * self._scale : last - top * self._scale]
+
+    def _rows_of(self, row: int, column: int, block: np.ndarray) -> np.ndarray:
+        """Fade finished columns of a tile into those of the row above, and keep what the row below needs."""
+        offset = self._spans[0][row][0] * self._scale
+        first, last = (cut - offset for cut in self._cuts[0][row : row + 2])
+        columns = slice(*self._cuts[1][column : column + 2])
+        upper = block[:, first : first + self._ramp]
+        if row > self._rows[0]:
+            _fade(self.tail[:, :, columns], upper, self._weight[:, None])
+        elif row > 0:
+            self.head = self._kept(self.head, upper, columns)
+        if row + 1 < len(self._spans[0]):
+            self.tail = self._kept(self.tail, block[:, last : last + self._ramp], columns)
+        return block
+
+    def _kept(self, whole: np.ndarray, part: np.ndarray, columns: slice) -> np.ndarray:
+        if whole.shape[0] != part.shape[0]:
+            whole = np.empty((part.shape[0], self._ramp, self._cuts[1][-1]), dtype=part.dtype)
+        whole[:, :, columns] = part
+        return whole
+
+    def join(self, tail_above: np.ndarray) -> tuple[int, np.ndarray]:
+        """Return row and content (C, ramp, W) of the ramp between these rows of tiles and those above them.
+
+        Args:
+            tail_above: `tail` of the blend of the rows above.
+        """
+        _fade(tail_above, self.head, self._weight[:, None])
+        return self._cuts[0][self._rows[0]], self.head
+
+
+def _fade(before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> None:
+    """Let `after` begin as `before` and end as itself."""
+    after[...] = before + weight * (after - before)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from emfm.data.datasets import load_em_dataset
 from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
 from emfm.errors import EMError
-from emfm.inference.predict import DEFAULT_TILE, predict, ready_model
+from emfm.inference.predict import predict, ready_model
 from emfm.modeling import EMPreTrainedModel
 from emfm.tasks.restoration import EMForImageRestoration
 from emfm.tasks.segmentation import EMForSemanticSegmentation
@@ -25,7 +25,7 @@ def evaluate(
     model: EMPreTrainedModel | str | Path,
     data: str | Path,
     split: str = "test",
-    tile: int = DEFAULT_TILE,
+    tile: int | None = None,
     degrade: str | None = None,
 ) -> dict[str, Any]:
     """Predict whole micrographs of a split and compare them with the truth.
@@ -34,7 +34,7 @@ def evaluate(
         model: a fine-tuned model, or the name or folder of one.
         data: a folder or dataset, as for `load_em_dataset`.
         split: which one.
-        tile: side of a tile in pixels.
+        tile: largest side of a tile in pixels; None chooses by the free memory.
         degrade: for restoration, make the pairs from the split's images, taken as clean.
 
     Returns:
@@ -114,7 +114,7 @@ def measure(
     data: LabelledMicrographs | PairedMicrographs,
     indices: Iterable[int],
     metrics: Metrics,
-    tile: int = DEFAULT_TILE,
+    tile: int | None = None,
 ) -> None:
     """Predict some micrographs, whole, and add them to the metrics."""
     for index in indices:

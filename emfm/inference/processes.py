@@ -1,0 +1,67 @@
+"""Several processes, started by torchrun or accelerate, that predict together."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from emfm.errors import EMError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that work together.
+
+    Args:
+        rank: which one this is, from 0.
+        count: how many there are.
+    """
+
+    rank: int
+    count: int
+
+    @classmethod
+    def join(cls) -> "Processes":
+        """Return where this process stands; without torchrun or accelerate it is alone."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls(0, 1)
+        import torch
+        from accelerate import PartialState
+        from accelerate.utils import parse_flag_from_env
+
+        # without this accelerate takes the processes of a machine without accelerators for single ones
+        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        # one of them may be at work for days before it meets the others
+        state = PartialState(cpu=cpu, timeout=timedelta(days=30))
+        return cls(state.process_index, state.num_processes)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the value of every process, in their order, to all; waits for all."""
+        if self.count == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        return gather_object([value])
+
+    def together(self, work: Callable[[], Any]) -> None:
+        """Do something in every process, wait for all, and fail in all where it failed in one.
+
+        Raises:
+            EMError: what went wrong here, or else in the first of the others.
+        """
+        problem: EMError | OSError | None = None
+        try:
+            work()
+        except (EMError, OSError) as error:
+            problem = error
+        problems = self.gather(None if problem is None else str(problem))
+        if problem is not None:
+            raise problem
+        told = next((text for text in problems if text is not None), None)
+        if told is not None:
+            raise EMError(told)
+
+    def share(self, number: int) -> tuple[int, int]:
+        """Return first and last (not included) of this process's part of so many things that lie in a row."""
+        return self.rank * number // self.count, (self.rank + 1) * number // self.count

@@ -1,0 +1,110 @@
+"""Resampling of micrographs that may be larger than memory: region by region, with the same result as the whole."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from emfm.large_images import release_pages
+
+# Keys' cubic convolution kernel (1981) reaches two pixels; it is widened where the image shrinks, against aliasing.
+CUBIC_REACH = 2.0
+BLOCK = 1024
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Return Keys' kernel with a = -0.5 at distances x in pixels."""
+    x = np.abs(x)
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+def _taps(start: int, stop: int, length: int, new_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which pixels of the source each new pixel start..stop is made of, and their weights: (new, taps) each."""
+    ratio = length / new_length
+    widened = max(1.0, ratio)
+    centres = (np.arange(start, stop) + 0.5) * ratio - 0.5
+    first = np.floor(centres - CUBIC_REACH * widened).astype(np.int64)
+    indices = first[:, None] + np.arange(int(2 * np.ceil(CUBIC_REACH * widened)) + 2)
+    weights = _cubic((indices - centres[:, None]) / widened)
+    weights[(indices < 0) | (indices >= length)] = 0
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.clip(indices, 0, length - 1), weights.astype(np.float32)
+
+
+class Resampled:
+    """A micrograph with another number of pixels, computed where it is asked for: `image[rows, columns]`.
+
+    Args:
+        source: (H, W), any array that can be sliced.
+        shape: new height and width; the image covers the same field.
+        nearest: take the nearest pixel (class indices); else cubic convolution, in float32, without aliasing.
+    """
+
+    ndim = 2
+
+    def __init__(self, source: Any, shape: tuple[int, int], nearest: bool = False):
+        self._source, self.nearest = source, nearest
+        self.shape = (int(shape[0]), int(shape[1]))
+        self.size = self.shape[0] * self.shape[1]
+        self.dtype = np.dtype(source.dtype) if nearest else np.dtype(np.float32)
+
+    def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
+        (top, bottom, down), (left, right, along) = (
+            part.indices(side) for part, side in zip(region, self.shape, strict=True)
+        )
+        if top >= bottom or left >= right:
+            return np.empty((max(0, bottom - top), max(0, right - left)), dtype=self.dtype)[::down, ::along]
+        part = self._closest if self.nearest else self._convolved
+        return part((top, bottom), (left, right))[::down, ::along]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:, :] if dtype is None else self[:, :].astype(dtype)
+
+    def _region(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return the source between the smallest and the largest indices."""
+        found = np.asarray(self._source[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
+        release_pages(self._source)
+        return found
+
+    def _closest(self, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        indices = [
+            ((2 * np.arange(*span) + 1) * old // (2 * new))
+            for span, old, new in zip((rows, columns), self._source.shape, self.shape, strict=True)
+        ]
+        region = self._region(*indices)
+        return region[(indices[0] - indices[0][0])[:, None], indices[1] - indices[1][0]]
+
+    def _convolved(self, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        (row_taps, row_weights), (column_taps, column_weights) = (
+            _taps(*span, old, new)
+            for span, old, new in zip((rows, columns), self._source.shape, self.shape, strict=True)
+        )
+        region = self._region(row_taps, column_taps).astype(np.float32)
+        row_taps, column_taps = row_taps - row_taps.min(), column_taps - column_taps.min()
+        upright = np.zeros((len(row_taps), region.shape[1]), dtype=np.float32)
+        for tap, weight in zip(row_taps.T, row_weights.T, strict=True):
+            upright += weight[:, None] * region[tap]
+        result = np.zeros((len(row_taps), len(column_taps)), dtype=np.float32)
+        for tap, weight in zip(column_taps.T, column_weights.T, strict=True):
+            result += weight * upright[:, tap]
+        return result
+
+
+def as_dtype(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return interpolated values in a micrograph's dtype: integers are rounded and limited to their range."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return values >= 0.5
+    if dtype.kind not in "iu":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    top = float(limits.max) if float(limits.max) <= limits.max else np.nextafter(float(limits.max), 0)
+    return np.clip(np.rint(values.astype(np.float64)), limits.min, top).astype(dtype)
+
+
+def blocks_of(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """Yield the rows and columns of blocks that cover an image of some shape."""
+    for top in range(0, shape[0], BLOCK):
+        for left in range(0, shape[1], BLOCK):
+            yield slice(top, min(top + BLOCK, shape[0])), slice(left, min(left + BLOCK, shape[1]))

@@ -12,9 +12,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from emfm.data.io import write_atomically
+from emfm.large_images import release_pages
 
 # Pixels of a band: labels of so many are held at a time.
-BAND_PIXELS = 2**22
+BAND_PIXELS = 2**20
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 COLUMNS = (
     "region",
@@ -121,6 +122,7 @@ def measure(classes: np.ndarray, id2label: dict[int, str], pixel_size: float | N
         above = band[-1].copy(), numbers[-1].copy()
         parts.append(part)
         count += len(part.classes)
+        release_pages(classes)
     part = _Parts(*(np.concatenate(arrays) for arrays in zip(*(vars(p).values() for p in parts), strict=True)))
     whole = part.joined(np.concatenate(joins))
     centroids = whole.sums / whole.areas[:, None]

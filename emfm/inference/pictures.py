@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from emfm.inference.measurements import is_background
 from emfm.inference.predict import Prediction
+from emfm.large_images import release_pages, thinned
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; orange stands out on grey.
 COLOURS = np.array(
@@ -14,8 +15,8 @@ COLOURS = np.array(
     dtype=np.float32,
 )
 # Larger micrographs are shown smaller, by a whole factor; so many pixels of a micrograph are read at a time.
-LARGEST_SIDE = 4096
-BAND_PIXELS = 2**24
+LARGEST_SIDE = 2048
+BAND_PIXELS = 2**22
 GAP = 8  # pixels between two pictures side by side
 
 
@@ -78,7 +79,7 @@ def shrink(image: np.ndarray, factor: int, means: bool = True) -> np.ndarray:
     if factor == 1:
         return np.asarray(image)
     if not means:
-        return np.asarray(image[::factor, ::factor])
+        return thinned(image, factor)
     step = factor * max(1, BAND_PIXELS // (image.shape[1] * factor))
     starts = np.arange(0, image.shape[1], factor)
     widths = np.diff([*starts, image.shape[1]])
@@ -88,6 +89,7 @@ def shrink(image: np.ndarray, factor: int, means: bool = True) -> np.ndarray:
         lines = np.arange(0, len(band), factor)
         heights = np.diff([*lines, len(band)])
         bands.append(np.add.reduceat(band, lines, axis=0) / (heights[:, None] * widths))
+        release_pages(image)
     return np.concatenate(bands).astype(np.float32)
 
 

@@ -16,7 +16,7 @@ def write_results(prediction: Prediction, folder: str | Path, stem: str) -> dict
     A segmentation leaves `STEM_overlay.png`, `STEM_compare.png` (input beside overlay), `STEM_measurements.csv` (a row
     per region) and `STEM_summary.json` (counts, shares and mean diameters by class). A restoration leaves
     `STEM_compare.png` and the intensities along the middle row, `STEM_profile.csv` and `STEM_profile.png`. Image and
-    output may be memory-mapped: they are read in bands, and pictures of more than 4096 pixels a side are reduced.
+    output may be memory-mapped: they are read in bands, and pictures of more than 2048 pixels a side are reduced.
 
     Args:
         prediction: what `predict` returned.

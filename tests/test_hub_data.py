@@ -67,3 +67,45 @@ def test_fine_tuning_from_a_stream_of_labelled_micrographs(labelled_parquet, tmp
     classes = json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]
     assert classes == {"0": "background", "1": "disc"}
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".arrow", ".parquet")]
+
+
+PARQUET = r"GET /datasets/lab/micrographs/resolve/.*parquet"
+FAULTS = {
+    "too many requests": dict(pattern=PARQUET, status=429, headers={"Retry-After": "1"}),
+    "unavailable": dict(pattern=PARQUET, status=503),
+    "connection cut in a body": dict(pattern=PARQUET, cut=100),
+    "unavailable for good": dict(pattern=PARQUET, status=503, times=10**6),
+    "gated": {},
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_while_data_come_is_survived_or_one_line_and_no_model(fault, streaming, parquet_folder, tmp_path):
+    code = f"""
+import sys, time
+time.sleep = lambda seconds: None  # nobody waits between tries
+from emfm.cli import main
+sys.argv[1:] = {[*PRETRAIN[3:], *TOY, *(["--streaming"] if streaming else []), "--output", str(tmp_path / "run")]!r}
+main()
+"""
+    with HubServer({"datasets/lab/micrographs": parquet_folder(40)}) as hub:
+        hub.repos["datasets/lab/micrographs"].gated = fault == "gated"
+        if FAULTS[fault]:
+            hub.fail(**FAULTS[fault])
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_DATASETS_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200
+        )
+    finished = (tmp_path / "run" / "pretrained_model").exists()
+    if fault in ("unavailable for good", "gated"):
+        assert done.returncode == 2 and not finished
+        assert "lab/micrographs" in done.stderr.strip().splitlines()[-1], done.stderr[-2000:]
+    else:
+        assert done.returncode == 0 and finished, done.stderr[-3000:]

@@ -9,7 +9,7 @@ PACKAGE = Path(emfm.__file__).parent
 
 # A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"errors", "privacy", "large_images"},
+    {"errors", "privacy", "large_images", "retries"},
     {"migrations"},
     {"config", "processing", "inference.tiling", "training.losses", "training.metrics"},
     {

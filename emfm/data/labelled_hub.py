@@ -9,6 +9,7 @@ from emfm.data.dataset_card import PIXEL_SIZE
 from emfm.data.io import Micrograph
 from emfm.data.unlabelled import decode, row_pixel_size
 from emfm.errors import EMError
+from emfm.retries import with_retries
 
 # Column: the folder that holds the same in a labelled folder.
 COLUMNS = {"mask": "masks", "target": "targets"}
@@ -27,7 +28,7 @@ def open_rows(source: str, split: str, streaming: bool) -> tuple[Any, str | None
     if files:  # labels.json and other files beside them are no data
         where = {"path": "parquet", "data_files": {split: files}}
     try:
-        rows = datasets.load_dataset(**where, split=split, streaming=streaming)
+        rows = with_retries(lambda: datasets.load_dataset(**where, split=split, streaming=streaming))
     except Exception as error:  # the Hub, the network and each file format have errors of their own
         raise EMError(
             f"cannot load the split '{split}' of the dataset '{source}' ({type(error).__name__}: {error}); expected a "

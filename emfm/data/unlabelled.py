@@ -21,6 +21,7 @@ from emfm.data.image_header import check_decodable
 from emfm.data.io import Micrograph, decode_micrograph, list_micrographs, read_micrograph
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor, IntensityStatistics
+from emfm.retries import with_retries
 
 logger = logging.getLogger(__name__)
 # Decoded pixels take about twice the space of PNG files; more for JPEG.
@@ -149,7 +150,7 @@ def load_images(source: str, streaming: bool) -> tuple[Any, str]:
     import datasets
 
     try:
-        data = datasets.load_dataset(source, split="train", streaming=streaming)
+        data = with_retries(lambda: datasets.load_dataset(source, split="train", streaming=streaming))
     except Exception as error:  # the Hub, the network and each file format have errors of their own
         raise EMError(
             f"cannot load the dataset '{source}' ({type(error).__name__}: {error}); expected a folder of micrographs, "

@@ -1,28 +1,23 @@
 """From a model's name to a folder with its files: bundled, local, or one revision of a repository of the Hub."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from emfm.errors import EMError
 from emfm.hub.model_files import CHECKSUMS, PICKLES, PUBLISHED, check_checksums
+from emfm.retries import with_retries
 from emfm.weights import absent, locate, missing_files
 
 # What a download understands of the keywords of `from_pretrained`.
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-# Answers of a Hub that may be another one a moment later.
-PASSING = (408, 429, 500, 502, 503, 504)
-WAITS = (0.5, 2)  # seconds before each further try
 
 
 def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
@@ -58,25 +53,11 @@ def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
 
 
 def _snapshot(repo_id: str, hub: dict[str, Any]) -> Path:
-    """Download one commit of a repository; what passes is tried again, and goes on where the last try broke off."""
-    for wait in (*WAITS, None):
-        try:
-            return Path(snapshot_download(repo_id, allow_patterns=list(PUBLISHED), **hub))
-        except Exception as error:  # the client's transport has errors of its own, which differ between its releases
-            if wait is None or not _may_pass(error):
-                raise EMError(_explain(repo_id, hub, error)) from error
-        time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
-
-
-def _may_pass(error: Exception) -> bool:
-    """Tell whether the same request may succeed a moment later; files that the disk refuses will not."""
-    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
-    if isinstance(cause, HfHubHTTPError):
-        return cause.response is not None and cause.response.status_code in PASSING
-    if isinstance(cause, OSError):
-        return "Consistency check failed" in str(cause)  # the body was cut short
-    return cause is not None and not isinstance(cause, (ValueError, OfflineModeIsEnabled))
+    """Download one commit of a repository."""
+    try:
+        return Path(with_retries(lambda: snapshot_download(repo_id, allow_patterns=list(PUBLISHED), **hub)))
+    except Exception as error:  # the client's transport has errors of its own, which differ between its releases
+        raise EMError(_explain(repo_id, hub, error)) from error
 
 
 def _explain(repo_id: str, hub: dict[str, Any], error: Exception) -> str:

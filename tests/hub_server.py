@@ -26,6 +26,7 @@ class Fault:
         cut: bytes of the body after which the connection breaks.
         pause: seconds of silence in the middle of the body.
         etag: sent in the place of the right one.
+        drop: the connection breaks before any answer.
     """
 
     pattern: str
@@ -35,6 +36,7 @@ class Fault:
     cut: int = -1
     pause: float = 0
     etag: str = ""
+    drop: bool = False
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -63,6 +65,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(f"{self.command} {path}")
         self.server.tokens.add(self.headers.get("Authorization", ""))
         self.fault = self.server.next_fault(self.command, path)
+        if self.fault and self.fault.drop:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return None
         if self.fault and self.fault.status:
             return self._send(self.fault.status, b'{"error": "asked for by the test"}', self.fault.headers)
         if path.startswith("/lfs/"):

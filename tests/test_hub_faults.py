@@ -27,6 +27,7 @@ PASSING = {
     "connection cut in a body": dict(pattern=WEIGHTS, cut=1000),
     "connection cut at once": dict(pattern=WEIGHTS, cut=0),
     "silence in a body": dict(pattern=WEIGHTS, pause=3),
+    "connection dropped before an answer": dict(pattern=WEIGHTS, drop=True),
     "wrong ETag": dict(pattern=r"(GET|HEAD) .*model\.safetensors", etag='"0123456789"', times=ALWAYS),
 }
 # Fault, and what the one line says. These stay.
@@ -109,6 +110,7 @@ PUSHING = {
     "server error": dict(pattern="POST .*/objects/batch", status=500),
     "unavailable": dict(pattern="PUT /lfs/", status=503),
     "connection cut in an answer": dict(pattern="POST .*/objects/batch", cut=3),
+    "connection dropped": dict(pattern="PUT /lfs/", drop=True),
 }
 
 

@@ -273,36 +273,29 @@ def test_without_a_token_or_with_a_foreign_one_nothing_is_pushed(hub, sixteen_bi
 
 
 @pytest.mark.parametrize(
-    ("pattern", "fault"),
+    "fault",
     [
-        ("PUT /lfs/", "cut"),
-        ("POST .*/commit/main", "cut"),
-        ("POST .*/preupload/", 403),
-        ("POST .*/commit/main", 403),
-        ("GET .*/tree/", 403),
+        dict(pattern="PUT /lfs/", drop=True),
+        dict(pattern="POST .*/commit/main", drop=True),
+        dict(pattern="POST .*/preupload/", status=403),
+        dict(pattern="POST .*/commit/main", status=403),
+        dict(pattern="GET .*/tree/", status=403),
     ],
+    ids=str,
 )
-def test_a_failure_in_the_middle_leaves_the_dataset_as_it_was(pattern, fault, hub, sixteen_bits, emfm, monkeypatch):  # noqa: F811
+def test_a_failure_in_the_middle_leaves_the_dataset_as_it_was(fault, hub, sixteen_bits, emfm, monkeypatch):  # noqa: F811
     push_dataset(sixteen_bits, "lab/discs", **SAID)
     before = files(hub)
     (sixteen_bits / "labels.json").write_text('{"0": "background", "255": "bead"}')
     write_image(sixteen_bits / "images" / "m09.tif", np.zeros((40, 48), np.uint16))
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    if fault == "cut":
-        hub._server.faults.append([pattern, cut_connection, 99])
-    else:
-        hub.fail(pattern, fault, times=99)
+    hub.fail(**fault, times=99)
     code, _, err = emfm("push-dataset", sixteen_bits, "lab/discs", *OPTIONS)
     assert code == 2 and "cannot push to lab/discs" in last_line(err), err
     assert files(hub) == before
-    hub._server.faults.clear()
+    hub.heal()
     push_dataset(sixteen_bits, "lab/discs", **SAID)
     assert b"bead" in files(hub)["labels.json"] and len(hub.repos["datasets/lab/discs"].commits) == 3
-
-
-def cut_connection(handler) -> None:
-    handler.close_connection = True
-    handler.connection.close()
 
 
 @pytest.mark.slow

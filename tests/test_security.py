@@ -13,6 +13,7 @@ import torch
 from hub_server import HubServer
 from safetensors.torch import load_file, save_file
 from test_cli import emfm, last_line  # noqa: F401  (a fixture)
+from test_image_header import png
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig
 from emfm.hub.download import model_folder
@@ -167,6 +168,28 @@ def test_a_dataset_whose_splits_lead_out_of_its_folder_is_refused(labelled_folde
         (labelled_folder / "splits.json").write_text(json.dumps({"train": [name]}))
         with pytest.raises(EMError, match="expected paths inside"):
             load_em_dataset(labelled_folder, "train")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_image_bomb_in_a_dataset_is_refused_with_its_row_before_it_is_unpacked(streaming, tmp_path):
+    import datasets
+
+    from emfm import load_em_dataset
+
+    bomb = {"bytes": png(100_000, 100_000), "path": "bomb.png"}
+    features = datasets.Features({"image": datasets.Image(), "target": datasets.Image()})
+    rows = datasets.Dataset.from_dict({"image": [bomb] * 2, "target": [bomb] * 2}, features=features)
+    rows.to_parquet(str(tmp_path / "train-00000-of-00001.parquet"))
+    with pytest.raises(EMError, match=r"row 0.*bomb\.png.*claims 100000 x 100000 pixels"):
+        load_em_dataset(tmp_path, "train", streaming=streaming)
+
+
+def test_an_image_bomb_as_a_file_is_refused_before_it_is_unpacked(tmp_path):
+    from emfm import read_micrograph
+
+    (tmp_path / "bomb.png").write_bytes(png(100_000, 100_000))
+    with pytest.raises(EMError, match=r"bomb\.png"):
+        read_micrograph(tmp_path / "bomb.png")
 
 
 def test_checksums_that_lead_out_of_the_folder_are_refused(folder):

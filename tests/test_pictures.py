@@ -181,6 +181,6 @@ def test_results_of_a_large_memory_mapped_micrograph_take_little_memory(tmp_path
     paths = write_results(Prediction(image, classes, LABELS, 1.0, "a"), tmp_path, "a")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 700e6
-    assert Image.open(paths["picture"]).size[0] == 2500
+    assert peak < 300e6
+    assert Image.open(paths["picture"]).size[0] == 1667
     assert "1,particle,2000000,2e+06," in paths["measurements"].read_text()

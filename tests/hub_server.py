@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import socket
 import threading
@@ -295,6 +296,20 @@ class HubServer:
     def fail(self, pattern: str, status: int = 0, **fault):
         """Let the next requests that match "METHOD /path" go wrong; see `Fault`."""
         self._server.faults.append(Fault(pattern, status=status, **fault))
+
+    def environment(self, folder: Path, **more: str) -> dict[str, str]:
+        """Return the environment of a process that takes this for the Hub, its caches in a folder of the test's."""
+        places = {"HF_HOME": str(folder / "home"), "HF_DATASETS_CACHE": str(folder / "cache")}
+        return {**os.environ, "HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1", **places, **more}
+
+    def stand_in(self, monkeypatch, folder: Path):
+        """Let the client in this process take this for the Hub; its cache of models is in a folder of the test's."""
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "ENDPOINT", self.url)
+        address = f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
 
     def heal(self):
         """Forget every fault."""

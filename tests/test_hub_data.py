@@ -1,7 +1,6 @@
 """Pretraining from a dataset of the Hub, with the real client over HTTP: downloaded, and as a stream."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -19,16 +18,9 @@ TOY = ["--steps", "3", "--batch-size", "2", "--crop", "32", "--discriminator-wid
 def test_pretraining_from_a_hub_dataset(streaming, parquet_folder, tmp_path):
     flags = ["--streaming"] if streaming else []
     with HubServer({"datasets/lab/micrographs": parquet_folder(60)}) as hub:
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_DATASETS_CACHE": str(tmp_path / "cache"),
-            "HF_HUB_DISABLE_XET": "1",
-        }
         done = subprocess.run(
             [*PRETRAIN, *TOY, *flags, "--output", str(tmp_path / "run"), "--json"],
-            env=environment,
+            env=hub.environment(tmp_path),
             capture_output=True,
             text=True,
             timeout=200,
@@ -51,14 +43,8 @@ def test_fine_tuning_from_a_stream_of_labelled_micrographs(labelled_parquet, tmp
     command = [sys.executable, "-m", "emfm.cli", "finetune", "segmentation", "--scratch", "unet2-rf44", "--streaming"]
     toy = ["--steps", "2", "--batch-size", "2", "--crop", "32", "--precision", "fp32", "--json"]
     with HubServer({"datasets/lab/discs": labelled_parquet}) as hub:
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_DATASETS_CACHE": str(tmp_path / "cache"),
-            "HF_HUB_DISABLE_XET": "1",
-        }
         arguments = ["--data", "lab/discs", "--output", str(tmp_path / "out"), *toy]
+        environment = hub.environment(tmp_path)
         done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]
     assert any(line.endswith("labels.json") for line in hub.asked)
@@ -93,15 +79,8 @@ main()
         hub.repos["datasets/lab/micrographs"].gated = fault == "gated"
         if FAULTS[fault]:
             hub.fail(**FAULTS[fault])
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_DATASETS_CACHE": str(tmp_path / "cache"),
-            "HF_HUB_DISABLE_XET": "1",
-        }
         done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200
+            [sys.executable, "-c", code], env=hub.environment(tmp_path), capture_output=True, text=True, timeout=200
         )
     finished = (tmp_path / "run" / "pretrained_model").exists()
     if fault in ("unavailable for good", "gated"):

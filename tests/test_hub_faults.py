@@ -56,13 +56,10 @@ def model(tmp_path):
 def hub(model, tmp_path, monkeypatch):
     """A Hub that holds `lab/discs`, with a cache of its own; nobody waits between tries."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     with HubServer({"lab/discs": tmp_path / "model"}) as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        address = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        server.stand_in(monkeypatch, tmp_path)
         yield server
 
 

@@ -26,10 +26,7 @@ from emfm.weights import ZOO_NAMESPACE
 def hub(monkeypatch, tmp_path):
     monkeypatch.delenv("EMFM_ZOO", raising=False)
     with HubServer() as server:
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        server.stand_in(monkeypatch, tmp_path)
         yield server
 
 

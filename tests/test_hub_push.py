@@ -1,7 +1,6 @@
 """Pushing models with the real client over HTTP: one commit, nothing else in it, and what the Hub refuses."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -173,7 +172,7 @@ def test_pushed_from_the_command_line_a_model_loads_by_its_id_and_verifies(hub, 
     code, stdout, err = emfm("push", finetuned, "lab/discs", "--tag", "v1", "--json")
     assert code == 0, err
     assert json.loads(stdout)["repo_id"] == "lab/discs"
-    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    environment = hub.environment(tmp_path)
     command = [sys.executable, "-m", "emfm.cli", "verify", "lab/discs", "--revision", "v1", "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -8,7 +8,7 @@ from PIL import Image
 from emfm import EMError
 from emfm.inference import pictures, profiles
 from emfm.inference.measurements import measure
-from emfm.inference.pictures import bar_length, before_and_after, overlay, picture_of, shrink, side_by_side
+from emfm.inference.pictures import bar_length, before_and_after, overlay, pictures_of, shrink
 from emfm.inference.predict import Prediction
 from emfm.inference.profiles import line_profile
 from emfm.inference.results import write_results
@@ -88,7 +88,7 @@ def test_a_scale_bar_has_a_round_length(room, length, written):
 
 def test_the_scale_bar_is_as_long_as_it_says():
     image = ramp(100, 400)
-    picture = picture_of(Prediction(image, np.zeros((100, 400), np.uint8), LABELS, 0.5, "a"))
+    picture = pictures_of(Prediction(image, np.zeros((100, 400), np.uint8), LABELS, 0.5, "a"))["overlay"]
     strip = picture[100:]
     dark = (strip[strip.shape[0] // 2] == 0).all(axis=1)
     # a fifth of 200 nm holds a bar of 20 nm, 40 pixels, at the right end; the text lies to the left of it
@@ -102,8 +102,8 @@ def test_pictures_say_nothing_of_a_scale_that_is_not_known_and_fit_their_legend(
     prediction = Prediction(
         ramp(20, 20), np.zeros((20, 20), np.uint8), {0: "background", 1: "a rather long name"}, None, "a"
     )
-    assert picture_of(prediction).shape[1] > 100
-    assert side_by_side(prediction).shape[2] == 3
+    shown = pictures_of(prediction)
+    assert shown["overlay"].shape[1] > 100 and shown["compare"].shape[2] == 3
 
 
 def test_a_profile_of_a_ramp_is_the_ramp_in_nanometres():
@@ -135,9 +135,9 @@ def test_pictures_and_tables_of_an_image_that_reads_only_regions_equal_those_of_
     monkeypatch.setattr(pictures, "LARGEST_SIDE", limit)
     image, classes = ramp(40, 50), (ramp(40, 50) > 1200).astype(np.uint8)
     for labels, output in ((LABELS, classes), (None, image + 7)):
-        plain = side_by_side(Prediction(image, output, labels, 1.0, "a"))
-        lazy = side_by_side(Prediction(SlicesOnly(image), SlicesOnly(output), labels, 1.0, "a"))
-        assert np.array_equal(plain, lazy)
+        plain = pictures_of(Prediction(image, output, labels, 1.0, "a"))
+        lazy = pictures_of(Prediction(SlicesOnly(image), SlicesOnly(output), labels, 1.0, "a"))
+        assert plain.keys() == lazy.keys() and all(np.array_equal(plain[kind], lazy[kind]) for kind in plain)
     assert measure(SlicesOnly(classes), LABELS).areas.tolist() == [int(classes.sum())]
 
 

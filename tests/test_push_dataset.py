@@ -1,7 +1,6 @@
 """Folders pushed as datasets with the real client over HTTP: every value kept, one commit, nothing private in it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,12 +27,7 @@ OPTIONS = ["--license", "cc-by-4.0", "--citation", "Ada: Discs. 2024."]
 def hub(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     with HubServer() as server:
-        for name, value in (
-            ("ENDPOINT", server.url),
-            ("HUGGINGFACE_CO_URL_TEMPLATE", f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"),
-            ("HF_HUB_CACHE", str(tmp_path / "hub-cache")),
-        ):
-            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        server.stand_in(monkeypatch, tmp_path)
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", server.url)
         yield server
 
@@ -303,14 +297,7 @@ def test_in_processes_of_their_own_a_folder_is_pushed_and_pretrained_on_as_a_str
     for index in range(45):
         write_image(tmp_path / "scans" / f"{index:02d}.tif", waves(index).astype(np.uint16) * 200, pixel_size=0.2)
     with HubServer() as server:
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": server.url,
-            "HF_TOKEN": "hf_test",
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_DATASETS_CACHE": str(tmp_path / "cache"),
-            "HF_HUB_DISABLE_XET": "1",
-        }
+        environment = server.environment(tmp_path, HF_TOKEN="hf_test")
 
         def run(*arguments: str) -> dict:
             command = [sys.executable, "-m", "emfm.cli", *arguments, "--json"]

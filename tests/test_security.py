@@ -1,7 +1,6 @@
 """What a hostile repository, folder or environment could try. None of it gets through."""
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -139,12 +138,8 @@ for cls in (AutoModel, AutoModelForSemanticSegmentation):
 
 
 def test_names_that_leave_the_folder_are_not_downloaded(folder, tmp_path, monkeypatch):
-    import huggingface_hub.constants as constants
-
     with HubServer({"lab/model": folder}) as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        address = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        hub.stand_in(monkeypatch, tmp_path)
         files = hub.repos["lab/model"].commits[hub.repos["lab/model"].refs["main"]]
         evil = (
             "../evil.json",
@@ -155,7 +150,7 @@ def test_names_that_leave_the_folder_are_not_downloaded(folder, tmp_path, monkey
             "x/config.json",
         )
         files |= dict.fromkeys(evil, b"{}")
-        found = model_folder("lab/model", cache_dir=tmp_path / "cache")
+        found = model_folder("lab/model")
     published = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", "checksums.json"}
     assert {path.name for path in found.rglob("*")} == published | {"test_tensors.safetensors"}
     assert not list(tmp_path.rglob("*evil*"))
@@ -227,9 +222,8 @@ def test_a_token_in_the_environment_is_in_no_file_and_no_line_that_training_and_
     code, stdout, err = emfm(*common, tmp_path / "out", *toy)
     assert code == 0, err
     with HubServer(token="hf_other") as hub:
-        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
         command = [sys.executable, "-m", "emfm.cli", "push", str(tmp_path / "out"), "lab/discs"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=hub.environment(tmp_path), capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "cannot push to lab/discs" in last_line(done.stderr)
     assert f"Bearer {SECRET}" in hub.tokens  # it was sent to the Hub, and nowhere else
     assert SECRET not in stdout + err + done.stdout + done.stderr

@@ -4,7 +4,6 @@ Each stage is a process of its own that knows nothing but names on the Hub.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,14 +62,7 @@ def stage(tmp_path):
     """Return a function that runs code in a new process beside a Hub, and returns the last line that it printed."""
 
     def run(hub: HubServer, code: str) -> str:
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": hub.url,
-            "HF_TOKEN": "hf_test",
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_DATASETS_CACHE": str(tmp_path / "cache"),
-            "PYTHONPATH": str(Path(__file__).parent.parent),
-        }
+        environment = hub.environment(tmp_path, HF_TOKEN="hf_test", PYTHONPATH=str(Path(__file__).parent.parent))
         command = [sys.executable, "-c", COMMON + code]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]

@@ -1,5 +1,6 @@
 """What the page does with an upload: read, predict, write the files to download. Knows nothing of the page."""
 
+import json
 import shutil
 import tempfile
 import time
@@ -13,7 +14,6 @@ from emfm.app.reading import read_upload
 from emfm.data.io import write_image
 from emfm.data.simulate import simulate_nanoparticles
 from emfm.errors import EMError
-from emfm.inference.measurements import measure
 from emfm.inference.pictures import before_and_after
 from emfm.inference.predict import Prediction, predict, ready_model
 from emfm.inference.results import write_results
@@ -79,7 +79,8 @@ class Runner:
         write_image(result, prediction.output, prediction.pixel_size)
         written = write_results(prediction, folder, stem)
         files = [str(file) for file in dict.fromkeys([result, *written.values()])]
-        return Run(*before_and_after(prediction), files, _summary(prediction, model, seconds))
+        found = json.loads(written["summary"].read_text(encoding="utf-8")) if "summary" in written else None
+        return Run(*before_and_after(prediction), files, _told(prediction, found, model, seconds))
 
     def new_folder(self) -> Path:
         """Return a new folder, after those older than an hour are gone."""
@@ -106,16 +107,15 @@ class Runner:
         return self._loaded[name]
 
 
-def _summary(prediction: Prediction, model: str, seconds: float) -> str:
-    """Return what was done and found, as Markdown."""
+def _told(prediction: Prediction, summary: dict[str, Any] | None, model: str, seconds: float) -> str:
+    """Return what was done and, of a segmentation, found, as Markdown."""
     height, width = prediction.image.shape
     size = "pixel size not known" if prediction.pixel_size is None else f"{prediction.pixel_size:.4g} nm per pixel"
     if prediction.output.shape != prediction.image.shape:
         size = f"{prediction.output.shape[1]} x {prediction.output.shape[0]} pixels after, {size}"
     lines = [f"**{width} x {height}** pixels, {prediction.image.dtype}, {size}; {seconds:.1f} s with `{model}`."]
-    if prediction.id2label is None:
+    if summary is None:
         return lines[0]
-    summary: dict[str, Any] = measure(prediction.output, prediction.id2label, prediction.pixel_size).summary()
     unit = summary["unit"]
     lines += [
         "",

@@ -1,4 +1,8 @@
-"""The size of an image in a dataset's row, looked at before memory is taken for its pixels."""
+"""The size of an image in a dataset's row, looked at before memory is taken for its pixels.
+
+Rows come from strangers, by the million and unattended, so their bounds are narrower than those of the readers, which
+open a user's own mosaics, too.
+"""
 
 import io
 import lzma
@@ -11,14 +15,14 @@ from typing import Any
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
+from emfm.data.formats.pictures import PNG_MAGIC
+from emfm.data.formats.tiff_structure import MAGIC
 from emfm.errors import EMError
 
 # Pillow's own limit, without which `datasets` would not show the image either: 13,377 pixels a side.
 MOST_PIXELS = 178_956_970
 # Of the decoded pixels of one image: as many float64.
 MOST_BYTES = 8 * MOST_PIXELS
-_PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What Pillow may take a row's bytes for; other formats of its list start foreign programs.
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 # TIFF compression: how a strip is unpacked piece by piece. Other decoders write into memory of the right size.
@@ -42,14 +46,14 @@ def check_decodable(content: bytes, name: str) -> None:
         EMError: it is damaged or of another format, or its pixels would fill the memory.
     """
     try:
-        if content[:4] in _TIFF_BEGINS:
+        if content[:4] in MAGIC:
             return _check_tiff(content, name)
         with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as picture:
             return _check_size(picture.size, 1, name)
     except EMError:
         raise
     except Image.DecompressionBombError as error:
-        size = struct.unpack(">II", content[16:24]) if content[:8] == _PNG else None
+        size = struct.unpack(">II", content[16:24]) if content.startswith(PNG_MAGIC) else None
         raise _too_large(size, name) from error
     except UnidentifiedImageError as error:  # its text is the buffer's address
         raise EMError(f"{name}: the file is not a PNG, JPEG or TIFF image; it begins with {content[:8]!r}") from error

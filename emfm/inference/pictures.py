@@ -93,19 +93,18 @@ def shrink(image: np.ndarray, factor: int, means: bool = True) -> np.ndarray:
     return np.concatenate(bands).astype(np.float32)
 
 
-def picture_of(prediction: Prediction) -> np.ndarray:
-    """Return the picture that shows a result best: a segmentation's overlay, a restoration beside its input."""
-    if prediction.id2label is None:
-        return side_by_side(prediction)
-    _, after, factor = _before_and_after(prediction)
-    return _captioned(after, prediction, factor)
+def pictures_of(prediction: Prediction) -> dict[str, np.ndarray]:
+    """Return the pictures (H, W, 3) that show a result, each with a legend and, where it is known, a scale bar.
 
-
-def side_by_side(prediction: Prediction) -> np.ndarray:
-    """Return input and result beside each other (H, W, 3): an overlay for a segmentation, else on one grey scale."""
+    `compare`: input and result beside each other, an overlay for a segmentation, else on one grey scale. `overlay`: of
+    a segmentation, alone.
+    """
     before, after, factor = _before_and_after(prediction)
     gap = np.full((len(before), GAP, 3), 255, dtype=np.uint8)
-    return _captioned(np.concatenate([before, gap, after], axis=1), prediction, factor)
+    pictures = {"compare": _captioned(np.concatenate([before, gap, after], axis=1), prediction, factor)}
+    if prediction.id2label is not None:
+        pictures["overlay"] = _captioned(after, prediction, factor)
+    return pictures
 
 
 def before_and_after(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from emfm.data.io import write_image, write_text
 from emfm.inference.measurements import measure, write_measurements
-from emfm.inference.pictures import picture_of, side_by_side
+from emfm.inference.pictures import pictures_of
 from emfm.inference.predict import Prediction
 from emfm.inference.profiles import line_profile, plot_profile, write_profile
 
@@ -24,12 +24,14 @@ def write_results(prediction: Prediction, folder: str | Path, stem: str) -> dict
         stem: what their names begin with.
 
     Returns:
-        The paths: `picture`, the one to look at first, `compare`, and `measurements` and `summary` or `profile` and
-        `profile_picture`.
+        The paths: `picture`, the one to look at first, `compare`, and `overlay`, `measurements` and `summary` or
+        `profile` and `profile_picture`.
     """
     folder = Path(folder)
-    paths = {"compare": folder / f"{stem}_compare.png"}
-    write_image(paths["compare"], side_by_side(prediction))
+    pictures = pictures_of(prediction)
+    paths = {kind: folder / f"{stem}_{kind}.png" for kind in pictures}
+    for kind, picture in pictures.items():
+        write_image(paths[kind], picture)
     if prediction.id2label is None:
         profile = line_profile(prediction)
         paths |= {"profile": folder / f"{stem}_profile.csv", "profile_picture": folder / f"{stem}_profile.png"}
@@ -40,6 +42,4 @@ def write_results(prediction: Prediction, folder: str | Path, stem: str) -> dict
     paths |= {"measurements": folder / f"{stem}_measurements.csv", "summary": folder / f"{stem}_summary.json"}
     write_measurements(paths["measurements"], found)
     write_text(paths["summary"], json.dumps(found.summary(), indent=1))
-    overlay = folder / f"{stem}_overlay.png"
-    write_image(overlay, picture_of(prediction))
-    return {"picture": overlay, **paths}
+    return {"picture": paths["overlay"], **paths}

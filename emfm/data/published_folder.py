@@ -8,7 +8,7 @@ from pathlib import Path
 from emfm.data.classes import GreyValues
 from emfm.data.dataset_card import Row
 from emfm.data.encoded_image import published_file
-from emfm.data.io import SUFFIXES
+from emfm.data.io import SUFFIXES, list_micrographs
 from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_splits, folder_truth, truth_path
 from emfm.data.truths import class_map, target, target_scale
 from emfm.errors import EMError
@@ -100,5 +100,5 @@ def open_published_folder(folder: Path) -> PublishedFolder:
 
 
 def _visible(images: Path) -> list[str]:
-    found = (path.relative_to(images) for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(name.as_posix() for name in found if not any(part.startswith(".") for part in name.parts))
+    found = (path.relative_to(images) for path in list_micrographs(images))
+    return [name.as_posix() for name in found if not any(part.startswith(".") for part in name.parts)]

@@ -104,6 +104,7 @@ def test_a_segmentations_results_are_two_pictures_a_table_and_a_summary(tmp_path
     paths = write_results(Prediction(image, known_map(), LABELS, 2.0, "a.tif"), tmp_path / "new", "a")
     assert {name: path.name for name, path in paths.items()} == {
         "picture": "a_overlay.png",
+        "overlay": "a_overlay.png",
         "compare": "a_compare.png",
         "measurements": "a_measurements.csv",
         "summary": "a_summary.json",

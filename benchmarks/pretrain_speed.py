@@ -26,6 +26,7 @@ from benchmarks.textbook_pix2pix import TextbookPix2Pix
 from emfm.data.simulated_folder import write_simulated_folder
 from emfm.training import pretrain as engine
 from emfm.training.pix2pix import Pix2Pix
+from emfm.training.pretext import Crops
 from emfm.training.pretrain_arguments import PretrainArguments
 from emfm.training.trainer import bf16_units
 
@@ -60,8 +61,8 @@ def bare_step(args: PretrainArguments) -> Callable[[Tensor, Tensor], None]:
 
     def step(damaged: Tensor, clean: Tensor) -> None:
         engine._set_learning_rate(state, args, 1)
-        gan.step([(damaged, clean)])
-        engine._average(state.ema, state.generator, args.ema_decay)
+        gan.step([Crops(damaged, clean)])
+        engine._average(state.ema, state.generator.generator, args.ema_decay)
 
     return step
 

@@ -1,125 +1,91 @@
-"""What pretraining is worth: the same network fine-tuned from its pretrained and from random weights.
+"""What pretraining is worth: networks fine-tuned from several starts, measured on test micrographs while they learn.
 
-Every cell (start, number of images, seed) is one line of JSON in the results file, appended when it is done; a stopped
-run goes on where it was. Example:
+Runs the named studies of `benchmarks.studies`. Every run is one line of JSON in the results file, appended when it is
+done; a stopped benchmark goes on where it was, and studies share their runs. Example:
 
-    python -m benchmarks.transfer --data FOLDER --generator unet4-rf200-w16 --num-images 1 5 20 --steps 300
+    python -m benchmarks.transfer --data DOWNSTREAM segmentation restoration
+
+Two protocols. `paper`: batch norm, Adam at a constant 2e-4, cross-entropy alone, as in arXiv:2402.18286. `strong`:
+emfm's defaults, the same for every start, the rate chosen for each network and start on validation micrographs by
+runs of a seed of their own.
 """
 
 import argparse
 import json
+import multiprocessing
 import sys
-import tempfile
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from tqdm import tqdm
 
-from emfm.tasks import TASKS
-from emfm.training.evaluate import evaluate
-from emfm.training.finetune import FinetuneArguments, finetune
+from benchmarks.studies import STUDIES, Study
+from benchmarks.transfer_cell import Cell, Places, run_cell
+from benchmarks.transfer_report import Results, read_results
 
-SETTINGS = ("steps", "crop", "batch_size", "learning_rate", "norm", "degrade")
-CELL = ("task", "data", "generator", "start", "num_images", "seed", *SETTINGS)
-# Figures of the table: name, heading, format.
-FIGURES = {
-    "segmentation": (("dice", "Dice", ".3f"), ("iou", "IoU", ".3f")),
-    "restoration": (("l1", "L1", ".4f"), ("psnr", "PSNR (dB)", ".2f")),
-}
+RESULTS = Path("benchmarks/results/transfer.jsonl")
 
 
-def run_cell(cell: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Fine-tune and measure on the test split; returns the cell with its figures."""
-    start = {"model" if cell["start"] == "pretrained" else "scratch": cell["generator"]}
-    settings = {name: cell[name] for name in ("num_images", "seed", *SETTINGS)}
-    with tempfile.TemporaryDirectory() as temporary:
-        output = str(Path(temporary) / "model")
-        facts = finetune(FinetuneArguments(cell["task"], folder, output, **start, **settings))
-        curve = json.loads((Path(output) / "curve.json").read_text())
-        test = evaluate(output, folder, "test", degrade=cell["degrade"])
-    merit = facts["figure_of_merit"]
-    validation = [{name: entry[name] for name in ("step", "seconds", merit)} for entry in curve]
-    return {
-        **cell,
-        "precision": facts["precision"],
-        "best_step": facts["best"]["step"],
-        "validation": validation,
-        "test": test,
-    }
+def run_cells(cells: Iterable[Cell], places: Places, path: Path, processes: int) -> Results:
+    """Run the cells that the results file lacks, in parallel; returns all results by cell.
+
+    Raises:
+        EMError: of the first cell that cannot be run; those that were done are kept.
+    """
+    results = read_results(path)
+    asked = [cell for cell in dict.fromkeys(cells) if cell not in results]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool, tqdm(total=len(asked), unit="run") as bar:
+        waiting = {pool.submit(run_cell, cell, places): cell for cell in asked}
+        try:
+            for done in as_completed(waiting):
+                found = done.result()
+                with path.open("a") as file:
+                    file.write(json.dumps(found) + "\n")
+                results[waiting[done]] = found
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return results
 
 
-def _spread(values: Sequence[float], form: str) -> str:
-    deviation = np.std(values, ddof=1 if len(values) > 1 else 0)
-    return f"{np.mean(values):{form}} ± {deviation:{form}}"
+def studies(arguments: argparse.Namespace) -> list[Study]:
+    """Return the studies that are asked for, of the networks that are asked for."""
+    asked = [STUDIES[name] for name in arguments.studies]
+    return [replace(study, generators=tuple(arguments.generator or study.generators)) for study in asked]
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    """Return mean and standard deviation over the seeds, one row per number of images and start."""
-    task = results[0]["task"]
-    figures = FIGURES.get(task, FIGURES["restoration"])
-    merit, _, form = figures[0]
-    headings = " | ".join(f"test {label}" for _, label, _ in figures)
-    rows = [
-        f"| data | generator | images | start | seeds | {headings} | validation {figures[0][1]} at 10 % of the steps |",
-        "|---|---|---|---|---|" + "---|" * (len(figures) + 1),
-    ]
-    groups: dict[tuple, list[dict[str, Any]]] = {}
-    for result in results:
-        key = tuple(result[name] for name in ("data", "generator", "num_images", "start"))
-        groups.setdefault(key, []).append(result)
-    for key, cells in groups.items():
-        early = [next(e[merit] for e in cell["validation"] if e["step"] >= cell["steps"] / 10) for cell in cells]
-        shown = [_spread([cell["test"][name] for cell in cells], form) for name, _, form in figures]
-        rows.append(f"| {' | '.join(map(str, key))} | {len(cells)} | {' | '.join(shown)} | {_spread(early, form)} |")
-    trivial = results[0]["test"]["trivial"]
-    shown = ", ".join(f"{label} {trivial[name]:{form}}" for name, label, form in figures)
-    return "\n".join([*rows, "", f"Without a network: {shown} (n = {results[0]['test']['n']} test micrographs)."])
+def cells(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return what decides each run that is reported, as in the results file."""
+    results = read_results(arguments.results)
+    return [asdict(cell) for study in studies(arguments) for cell in study.cells(results)]
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the settings of a command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder with a test split")
-    parser.add_argument("--task", default="segmentation", choices=TASKS)
-    parser.add_argument("--degrade", help="restoration: make pairs from clean images")
-    parser.add_argument("--generator", default="unet4-rf200-w16")
-    parser.add_argument("--num-images", type=int, nargs="+", default=[20])
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--crop", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--norm", default="instance", help="of the network from scratch; a pretrained one has its own")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/transfer.jsonl"))
+    parser.add_argument("studies", nargs="+", choices=STUDIES, metavar="STUDY", help=f"out of {', '.join(STUDIES)}")
+    parser.add_argument("--data", type=Path, required=True, help="folder with one labelled folder per data set")
+    parser.add_argument("--generator", action="append", help="these networks alone; by default the study's")
+    parser.add_argument("--weights", type=Path, default=Path("runs/starts"), help="folder START/GENERATOR of models")
+    parser.add_argument("--processes", type=int, default=2, help="runs at a time, each on one thread")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args(argv)
 
 
-def cells(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the settings of every run that is asked for."""
-    common = {name: getattr(arguments, name) for name in CELL if hasattr(arguments, name)}
-    common["data"] = Path(arguments.data).resolve().name
-    product_of = product(arguments.seeds, arguments.num_images, ("pretrained", "scratch"))
-    return [{**common, "num_images": images, "start": start, "seed": seed} for seed, images, start in product_of]
-
-
 def main() -> None:
-    """Run the cells that the results file lacks, then print the table."""
+    """Run the studies."""
     arguments = parse()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    lines = arguments.results.read_text().splitlines() if arguments.results.exists() else []
-    done = [json.loads(line) for line in lines]
-    asked = []
-    for cell in cells(arguments):
-        found = next((result for result in done if all(result.get(name) == cell[name] for name in CELL)), None)
-        if found is None:
-            found = run_cell(cell, arguments.data)
-            with arguments.results.open("a") as results:
-                results.write(json.dumps(found) + "\n")
-        asked.append(found)
-    asked.sort(key=lambda result: (result["num_images"], result["start"]))
-    sys.stdout.write(table(asked) + "\n")
+    places = Places(arguments.data, arguments.weights)
+    for study in studies(arguments):
+        sys.stderr.write(f"{study.title}\n")
+        tuned = run_cells(study.tuning(), places, arguments.results, arguments.processes)
+        run_cells(study.cells(tuned), places, arguments.results, arguments.processes)
 
 
 if __name__ == "__main__":

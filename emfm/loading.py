@@ -125,7 +125,7 @@ def load_with_adapter(
         model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise EMError(f"the LoRA additions in {folder} do not fit {base}: {error}") from error
-    model.processor = read_processor(folder)
+    model.processor, model.new_head = read_processor(folder), False
     model.config, model.name_or_path = config, name
     return model
 

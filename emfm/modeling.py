@@ -55,6 +55,7 @@ class EMPreTrainedModel(PreTrainedModel):
 
     Attributes:
         processor: the EMImageProcessor that belongs to the weights; saved and loaded with them.
+        new_head: whether the head has random weights: it was neither loaded nor trained.
     """
 
     config_class = EMFoundationConfig
@@ -67,6 +68,7 @@ class EMPreTrainedModel(PreTrainedModel):
         super().__init__(config)
         self.trunk: Trunk = BACKBONES[config.backbone].trunk(config)
         self.processor = EMImageProcessor()
+        self.new_head = True
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
@@ -192,6 +194,7 @@ class EMPreTrainedModel(PreTrainedModel):
         except (OSError, RuntimeError, SafetensorError) as error:
             raise EMError(f"cannot load {name}: {error}") from error
         model.processor = model.fitting(processor)
+        model.new_head = any(key.startswith(cls.head_name) for key in info["missing_keys"])
         model.name_or_path = name
         return (model, info) if want_info else model
 

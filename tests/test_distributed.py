@@ -76,10 +76,11 @@ from safetensors.torch import save_file
 from emfm import EMFoundation, EMFoundationConfig
 from emfm.training.discriminator import PatchDiscriminator
 from emfm.training.pix2pix import Pix2Pix
+from emfm.training.pretext import Crops, Pretext
 accelerator = Accelerator()
 torch.manual_seed(0)
 damaged, clean = torch.randn(2, 4, 1, 32, 32)
-networks = [EMFoundation(EMFoundationConfig.from_name("unet2-rf44")), PatchDiscriminator(4)]
+networks = [Pretext(EMFoundation(EMFoundationConfig.from_name("unet2-rf44"))), PatchDiscriminator(4)]
 optimizers = {
     name: torch.optim.SGD(network.parameters(), 0.1)
     for name, network in zip(("generator", "discriminator"), networks)
@@ -87,8 +88,8 @@ optimizers = {
 prepared = accelerator.prepare(*networks)
 mine = slice(accelerator.process_index, None, accelerator.num_processes)
 parts = int(sys.argv[2])
-pairs = list(zip(damaged[mine].chunk(parts), clean[mine].chunk(parts)))
-Pix2Pix(accelerator, *prepared, optimizers, "lsgan", 100.0).step(pairs)
+batches = list(map(Crops, damaged[mine].chunk(parts), clean[mine].chunk(parts)))
+Pix2Pix(accelerator, *prepared, optimizers, "lsgan", 100.0).step(batches)
 if accelerator.is_main_process:
     tensors = {f"{i}.{name}": v.detach() for i, net in enumerate(networks) for name, v in net.named_parameters()}
     save_file(tensors, sys.argv[1], metadata={"processes": str(accelerator.num_processes)})

@@ -19,6 +19,7 @@ from emfm.hub.verify import verify
 from emfm.training.batches import open_data
 from emfm.training.discriminator import PatchDiscriminator
 from emfm.training.pix2pix import Pix2Pix
+from emfm.training.pretext import Crops, Pretext
 from emfm.training.pretrain import PretrainArguments, pretrain
 from emfm.training.run_log import PATIENCE, RunLog, Watch
 
@@ -122,7 +123,7 @@ def test_a_batch_in_parts_makes_the_same_step_as_in_one_piece(adversarial):
         # plain gradient descent: Adam would turn the rounding of gradients that are zero into whole steps
         optimizers = {name: torch.optim.SGD(network.parameters(), 0.1) for name, network in networks.items()}
         gan = Pix2Pix(Accelerator(cpu=True), *networks.values(), optimizers, adversarial, 100.0)
-        losses = gan.step(list(zip(damaged.chunk(parts), clean.chunk(parts), strict=True)))
+        losses = gan.step(list(map(Crops, damaged.chunk(parts), clean.chunk(parts))))
         results.append((losses, {key: value for net in networks.values() for key, value in net.named_parameters()}))
     for losses, parameters in results[1:]:
         torch.testing.assert_close(losses, results[0][0], rtol=1e-5, atol=1e-6)
@@ -132,17 +133,17 @@ def test_a_batch_in_parts_makes_the_same_step_as_in_one_piece(adversarial):
 def test_the_discriminator_takes_its_step_before_it_judges_for_the_generator():
     networks = toy_networks()
     optimizers = {name: torch.optim.SGD(network.parameters(), 0.1) for name, network in networks.items()}
-    pair = tuple(torch.randn(2, 2, 1, 32, 32))
-    restored = networks["generator"](pair[0]).reconstruction.detach()
+    pair = Crops(*torch.randn(2, 2, 1, 32, 32))
+    restored = networks["generator"](pair.damaged).reconstruction.detach()
     losses = Pix2Pix(Accelerator(cpu=True), *networks.values(), optimizers, "lsgan", 100.0).step([pair])
-    scores = networks["discriminator"](pair[0], restored)
+    scores = networks["discriminator"](pair.damaged, restored)
     assert float(losses["adversarial"]) == pytest.approx(float((scores - 1).square().mean()), rel=1e-5)
     assert all(parameter.requires_grad for parameter in networks["discriminator"].parameters())
 
 
 def toy_networks() -> dict[str, torch.nn.Module]:
     torch.manual_seed(1)
-    generator = EMFoundation(EMFoundationConfig.from_name("unet2-rf44"))
+    generator = Pretext(EMFoundation(EMFoundationConfig.from_name("unet2-rf44")))
     return {"generator": generator, "discriminator": PatchDiscriminator(4)}
 
 

@@ -11,7 +11,7 @@ from emfm.cli.application import Json, app
 
 @app.command()
 def simulate(
-    kind: Annotated[str, typer.Argument(help="nanoparticles or atomic-stem")],
+    kind: Annotated[str, typer.Argument(help="nanoparticles, atomic-stem or structures")],
     output: Annotated[str, typer.Option(help="Folder for the images and their masks or targets.")],
     count: Annotated[int, typer.Option(help="How many micrographs.")] = 16,
     size: Annotated[int, typer.Option(help="Side in pixels.")] = 512,

@@ -47,6 +47,12 @@ def pretrain(
         str,
         typer.Option(help="paper (blur, noise), dose (as a microscope), masked (paper, blocks hidden) or dose+masked."),
     ] = "paper",
+    filters: Annotated[
+        bool, typer.Option("--filters", help="Learn what hand-made filters see in the clean micrograph, too.")
+    ] = False,
+    structures: Annotated[
+        int, typer.Option(help="Beside each batch, crops of simulated structures, whose regions are learnt, too.")
+    ] = 0,
     adversarial: Annotated[str, typer.Option(help="lsgan, vanilla, hinge or none.")] = "lsgan",
     discriminator_width: Annotated[int, typer.Option(help="Channels of the discriminator's first layer.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Constant for half of the steps, then linear to 0.")] = 2e-4,

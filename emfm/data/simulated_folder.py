@@ -14,10 +14,12 @@ from tqdm.auto import tqdm
 from emfm.data.io import write_image, write_text
 from emfm.data.simulate import NanoparticleParameters, simulate_nanoparticles
 from emfm.data.simulate_stem import StemParameters, simulate_stem
+from emfm.data.simulate_structures import MOST_CLASSES, simulate_structures
 from emfm.errors import EMError
 
-KINDS = ("nanoparticles", "atomic-stem")
+KINDS = ("nanoparticles", "atomic-stem", "structures")
 LABELS = {"0": "background", "255": "particle"}
+STRUCTURE_LABELS = {str(index): f"structure {index}" for index in range(MOST_CLASSES)}
 # Seconds. A thread that wrote a file gets Python's lock back sooner from one that computes: a third faster.
 SWITCH_INTERVAL = 1e-4
 # Task: which image of `SimulatedStem` is its target.
@@ -38,16 +40,17 @@ def write_simulated_folder(
     "atomic-stem" makes a folder of pairs for each restoration task, `denoising/`, `background-removal/` and
     `super-resolution/`: `images/` (16-bit TIFF) and `targets/` (32-bit TIFF in the same counts, without noise; those of
     super-resolution have twice as many pixels a side).
+    "structures" makes a labelled folder whose classes mean something within one image alone.
 
     A sixth of the images, at least one, is the "validation" split and as many the "test" split.
 
     Args:
-        kind: "nanoparticles" or "atomic-stem".
+        kind: one of `KINDS`.
         folder: where to write; must not hold images yet.
         count: number of images, at least 3.
         shape: (height, width) in pixels.
         seed: image i is simulated from (seed, i).
-        parameters: ranges of the simulation, of the kind's own class.
+        parameters: ranges of the simulation, of the kind's own class; "structures" has none.
 
     Raises:
         EMError: the kind is unknown, the count too small, or the folder is in use.
@@ -60,7 +63,9 @@ def write_simulated_folder(
     if any((part / "images").exists() for part in parts):
         raise EMError(f"{folder} holds images already: choose another folder")
     names = [f"{kind}_{index:04d}.tif" for index in range(count)]
-    if isinstance(parameters, StemParameters) or (parameters is None and kind == "atomic-stem"):
+    if kind == "structures":
+        _write_structures(folder, names, shape, seed)
+    elif isinstance(parameters, StemParameters) or (parameters is None and kind == "atomic-stem"):
         _write_stem(folder, names, shape, seed, parameters)
     else:
         _write_nanoparticles(folder, names, shape, seed, parameters or NanoparticleParameters())
@@ -103,6 +108,16 @@ def _write_nanoparticles(
 
     _write_all(names, seed, write)
     write_text(folder / "labels.json", json.dumps(LABELS, indent=1))
+
+
+def _write_structures(folder: Path, names: list[str], shape: tuple[int, int], seed: int) -> None:
+    def write(name: str, image_seed: int) -> None:
+        simulated = simulate_structures(shape, image_seed)
+        write_image(folder / "images" / name, simulated.image)
+        write_image(folder / "masks" / name.replace(".tif", ".png"), simulated.mask)
+
+    _write_all(names, seed, write)
+    write_text(folder / "labels.json", json.dumps(STRUCTURE_LABELS, indent=1))
 
 
 def _write_stem(

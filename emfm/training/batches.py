@@ -19,6 +19,7 @@ from emfm.data.pretraining_crops import (
     UnlabelledCrops,
     held_out_of_stream,
 )
+from emfm.data.structure_crops import StructureCrops
 from emfm.data.unlabelled import ImageStream, Micrographs, load_images, open_micrographs
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor
@@ -152,6 +153,7 @@ class Batches:
         self._streamed = data.stream is not None
         crops = self._stream_of(data, args) if self._streamed else self._crops_of(data, args)
         self._iterator: Iterator[dict[str, Tensor]] = iter(crops)
+        self._structures: Iterator[dict[str, Tensor]] = iter(self._structures_of(data, args) if args.structures else ())
 
     def __iter__(self) -> "Batches":
         return self
@@ -163,7 +165,8 @@ class Batches:
             read = index // (self._processes * self._streams) + 1
             self._reached[self._count % self._streams] = (epoch, read)
         self._count += 1
-        return batch
+        simulated = next(self._structures, None)
+        return batch if simulated is None else batch | simulated
 
     def position(self, accelerator: Accelerator) -> Position:
         """Return the position of every process; all of them call this together."""
@@ -173,15 +176,24 @@ class Batches:
 
     def close(self) -> None:
         """End the data workers. They heed no signal, so a run that left this out would never end."""
-        self._iterator = iter(())
+        self._iterator = self._structures = iter(())
+
+    def _structures_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
+        total = args.steps * args.gradient_accumulation_steps * args.structures * self._processes
+        crops = StructureCrops(data.validation.processor, args.crop, total, args.seed)
+        return self._by_index(crops, args.structures)
 
     def _crops_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
         assert data.micrographs is not None
         micrographs, order = data.micrographs
-        per_batch = args.batch_size * self._processes
-        total = args.steps * args.gradient_accumulation_steps * per_batch
+        total = args.steps * args.gradient_accumulation_steps * args.batch_size * self._processes
         crops = UnlabelledCrops(micrographs, data.validation.processor, args.crop, total, order)
-        rest = BatchSampler(range(self._count * per_batch, total), args.batch_size, drop_last=True)
+        return self._by_index(crops, args.batch_size)
+
+    def _by_index(self, crops: UnlabelledCrops | StructureCrops, batch_size: int) -> DataLoader:
+        """Return the loader of this process's share of crops that are known by their index, from where it goes on."""
+        done = self._count * batch_size * self._processes
+        rest = BatchSampler(range(done, len(crops)), batch_size, drop_last=True)
         mine = BatchSamplerShard(rest, num_processes=self._processes, process_index=self._rank)
         return DataLoader(crops, batch_sampler=mine, **self._loading())
 

@@ -28,7 +28,7 @@ RUN = "run.json"
 
 @dataclass
 class TrainingState:
-    """Everything that a pretraining run changes as it goes."""
+    """Everything that a pretraining run changes as it goes; `generator` is the `Pretext` around it."""
 
     generator: nn.Module
     discriminator: nn.Module

@@ -50,7 +50,13 @@ def evaluate(
         raise EMError(f"{type(model).__name__} has no task to evaluate; fine-tune it first: emfm finetune TASK")
     examples = load_examples(type(model), data, split, degrade, model.scale if degrade else None)
     check_data(model, examples, str(data))
-    examples = examples.pairs() if isinstance(examples, CleanMicrographs) else examples
+    return evaluate_on(model, examples.pairs() if isinstance(examples, CleanMicrographs) else examples, tile)
+
+
+def evaluate_on(
+    model: EMTaskModel, examples: LabelledMicrographs | PairedMicrographs, tile: int | None = None
+) -> dict[str, Any]:
+    """Predict whole micrographs in memory and compare them with the truth; returns what `evaluate` does."""
     metrics, trivial = model.new_metrics(), model.new_metrics()
     for index in tqdm(range(len(examples)), unit="image", leave=False):
         measure(model, examples, [index], metrics, tile)

@@ -8,9 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from emfm.training.losses import discriminator_loss, generator_loss
-
-# Damaged input and clean target, both (B, 1, H, W).
-Pair = tuple[Tensor, Tensor]
+from emfm.training.pretext import Crops, PretextOutput, pretext_losses
 
 
 class Pix2Pix:
@@ -21,11 +19,11 @@ class Pix2Pix:
 
     Args:
         accelerator: of the run.
-        generator: as the accelerator prepared it.
+        generator: a `Pretext` as the accelerator prepared it.
         discriminator: likewise.
         optimizers: of "generator" and "discriminator".
         adversarial: "lsgan", "vanilla", "hinge", or "none" for L1 alone.
-        l1_weight: of the mean absolute difference beside the adversarial loss.
+        l1_weight: of the mean absolute difference, and of further signals, beside the adversarial loss.
     """
 
     def __init__(
@@ -41,30 +39,31 @@ class Pix2Pix:
         self.generator, self.discriminator = generator, discriminator
         self.adversarial, self.l1_weight = adversarial, l1_weight
 
-    def step(self, pairs: list[Pair]) -> dict[str, Tensor]:
+    def step(self, batches: list[Crops]) -> dict[str, Tensor]:
         """Train both networks on one or more batches.
 
         Returns:
-            `l1`, and with an adversarial loss `adversarial`, `discriminator`, its mean scores `score_real` and
-            `score_fake`, and `score_spread`, their standard deviation. Scalars without gradient, on the device.
+            `l1`, the losses of further signals, and with an adversarial loss `adversarial`, `discriminator`, its mean
+            scores `score_real` and `score_fake`, and `score_spread`, their standard deviation. Scalars on the device,
+            without gradient.
         """
         losses: dict[str, Tensor] = {}
         # of several batches no graph is kept: the generator runs again when its turn comes
-        restored = self._restore(self.generator, pairs[0][0]) if len(pairs) == 1 else None
+        output = self._outputs(self.generator, batches[0]) if len(batches) == 1 else None
         if self.adversarial != "none":
-            losses |= self._discriminator_step(pairs, restored)
-        return losses | self._generator_step(pairs, restored)
+            losses |= self._discriminator_step(batches, output)
+        return losses | self._generator_step(batches, output)
 
-    def _discriminator_step(self, pairs: list[Pair], restored: Tensor | None) -> dict[str, Tensor]:
+    def _discriminator_step(self, batches: list[Crops], output: PretextOutput | None) -> dict[str, Tensor]:
         """Clean and generated images go through the discriminator together, so that DDP sees one forward."""
         total, scores = torch.zeros((), device=self.accelerator.device), []
-        for index, (damaged, clean) in enumerate(pairs):
-            fake = self._restore_without_graph(damaged) if restored is None else restored.detach()
-            with self._gathering(self.discriminator, index, pairs):
+        for index, (damaged, clean, *_) in enumerate(batches):
+            fake = self._restore_without_graph(damaged) if output is None else output.reconstruction.detach()
+            with self._gathering(self.discriminator, index, batches):
                 with self.accelerator.autocast():
                     judged = self.discriminator(torch.cat([damaged, damaged]), torch.cat([clean, fake]))
                 real_scores, fake_scores = judged.float().chunk(2)
-                loss = discriminator_loss(real_scores, fake_scores, self.adversarial) / len(pairs)
+                loss = discriminator_loss(real_scores, fake_scores, self.adversarial) / len(batches)
                 self.accelerator.backward(loss)
             total += loss.detach()
             scores.append(torch.stack([real_scores.detach(), fake_scores.detach()]))
@@ -73,38 +72,41 @@ class Pix2Pix:
         real, fake = both.mean(dim=(1, 2, 3, 4))
         return {"discriminator": total, "score_real": real, "score_fake": fake, "score_spread": both.std()}
 
-    def _generator_step(self, pairs: list[Pair], restored: Tensor | None) -> dict[str, Tensor]:
+    def _generator_step(self, batches: list[Crops], output: PretextOutput | None) -> dict[str, Tensor]:
         judge = self.accelerator.unwrap_model(self.discriminator)  # DDP would wait for gradients that do not come
         judge.requires_grad_(False)
-        losses = {"l1": torch.zeros((), device=self.accelerator.device)}
-        for index, (damaged, clean) in enumerate(pairs):
-            with self._gathering(self.generator, index, pairs):
-                image = self._restore(self.generator, damaged) if restored is None else restored
-                l1 = F.l1_loss(image, clean) / len(pairs)
-                loss = self.l1_weight * l1
-                losses["l1"] += l1.detach()
+        losses: dict[str, Tensor] = {}
+        for index, crops in enumerate(batches):
+            with self._gathering(self.generator, index, batches):
+                found = self._outputs(self.generator, crops) if output is None else output
+                parts = {"l1": F.l1_loss(found.reconstruction, crops.clean), **pretext_losses(found, crops)}
+                loss = self.l1_weight * torch.stack(list(parts.values())).sum()
                 if self.adversarial != "none":
                     with self.accelerator.autocast():
-                        scores = judge(damaged, image)
-                    adversarial = generator_loss(scores.float(), self.adversarial) / len(pairs)
-                    losses["adversarial"] = losses.get("adversarial", 0) + adversarial.detach()
-                    loss = loss + adversarial
-                self.accelerator.backward(loss)
+                        scores = judge(crops.damaged, found.reconstruction)
+                    parts["adversarial"] = generator_loss(scores.float(), self.adversarial)
+                    loss = loss + parts["adversarial"]
+                self.accelerator.backward(loss / len(batches))
+            for name, part in parts.items():
+                losses[name] = losses.get(name, 0) + part.detach() / len(batches)
         judge.requires_grad_(True)
         self._update("generator")
         return losses
 
-    def _restore(self, generator: nn.Module, damaged: Tensor) -> Tensor:
+    def _outputs(self, generator: nn.Module, crops: Crops) -> PretextOutput:
         with self.accelerator.autocast():
-            return generator(damaged).reconstruction.float()
+            output = generator(crops.damaged, crops.structures)
+        output.reconstruction = output.reconstruction.float()
+        return output
 
     @torch.no_grad()
     def _restore_without_graph(self, damaged: Tensor) -> Tensor:
-        return self._restore(self.accelerator.unwrap_model(self.generator), damaged)
+        with self.accelerator.autocast():
+            return self.accelerator.unwrap_model(self.generator)(damaged).reconstruction.float()
 
-    def _gathering(self, network: nn.Module, index: int, pairs: list[Pair]) -> AbstractContextManager:
+    def _gathering(self, network: nn.Module, index: int, batches: list[Crops]) -> AbstractContextManager:
         """Let DDP exchange gradients after the last batch alone."""
-        return nullcontext() if index == len(pairs) - 1 else self.accelerator.no_sync(network)
+        return nullcontext() if index == len(batches) - 1 else self.accelerator.no_sync(network)
 
     def _update(self, name: str) -> None:
         self.optimizers[name].step()

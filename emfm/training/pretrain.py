@@ -1,7 +1,8 @@
 """Self-supervised pretraining: a pix2pix conditional GAN that restores damaged micrographs, on Accelerate.
 
 Method of Kazimi et al. 2024 (arXiv:2402.18286): the generator sees a damaged crop and must return the clean one;
-the loss is an LSGAN term plus 100 times the L1 distance; the whole generator is kept for fine-tuning.
+the loss is an LSGAN term plus 100 times the L1 distance; the whole generator is kept for fine-tuning. Beside that it
+may learn two further signals, see `emfm.training.pretext`.
 """
 
 import atexit
@@ -27,6 +28,7 @@ from emfm.training.batches import Batches, PretrainingData, open_data, worker_co
 from emfm.training.checkpoint import Progress, TrainingState, checkpoints, resume, save_checkpoint
 from emfm.training.discriminator import PatchDiscriminator
 from emfm.training.pix2pix import Pix2Pix
+from emfm.training.pretext import Crops, Pretext
 from emfm.training.pretrain_arguments import PretrainArguments
 from emfm.training.publish import BATCH, validate
 from emfm.training.run_log import RunLog, Watch
@@ -78,12 +80,11 @@ def _train(run: "_Run", gan: Pix2Pix, batches: Batches) -> None:
         if run.progress.step == 0:
             run.validate()
         for step in range(run.progress.step + 1, args.steps + 1):
-            pairs = [run.damage(next(batches)) for _ in range(args.gradient_accumulation_steps)]
+            crops = [run.damage(next(batches)) for _ in range(args.gradient_accumulation_steps)]
             _set_learning_rate(run.state, args, step)
-            losses = gan.step(pairs)
-            _average(
-                run.state.ema, run.accelerator.unwrap_model(gan.generator), min(args.ema_decay, step / (step + 10))
-            )
+            losses = gan.step(crops)
+            trained = run.accelerator.unwrap_model(gan.generator).generator
+            _average(run.state.ema, trained, min(args.ema_decay, step / (step + 10)))
             run.advance()
 
             due = step % args.save_steps == 0 or step == args.steps
@@ -116,10 +117,11 @@ class _Run:
         self.watch = Watch()
         self._started = time.perf_counter() - progress.seconds
 
-    def damage(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return damaged input and clean target on the device, both (B, 1, crop, crop)."""
-        device = self.accelerator.device
-        return self.corrupt(batch["clean"].to(device, non_blocking=True), batch["key"].to(device, non_blocking=True))
+    def damage(self, batch: dict[str, Tensor]) -> Crops:
+        """Return the batch on the device, its micrographs damaged."""
+        moved = {name: tensor.to(self.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+        damaged, clean = self.corrupt(moved["clean"], moved["key"])
+        return Crops(damaged, clean, moved.get("structures"), moved.get("regions"))
 
     def advance(self) -> None:
         self.progress.step += 1
@@ -138,7 +140,7 @@ class _Run:
             return
         ema, step = self.state.ema, self.progress.step
         calibration = DataLoader(self.data.calibration, batch_size=BATCH)
-        recalibrate_batch_norm(ema, (self.damage(batch)[0] for batch in calibration))
+        recalibrate_batch_norm(ema, (self.damage(batch).damaged for batch in calibration))
         figures, images = validate(ema, self.data.validation, self.corrupt)
         ema.config.pretraining = {**(ema.config.pretraining or {}), "validation": figures | {"step": step}}
         self.log.scalars(step, "validation", {name: value for name, value in figures.items() if name != "crops"})
@@ -180,14 +182,15 @@ def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingSta
     fields = {} if args.generator.startswith("hrnet") else {"norm": args.norm}
     generator = EMFoundation(EMFoundationConfig.from_name(args.generator, **fields))
     generator = generator.to(accelerator.device).to(memory_format=generator.memory_format)
+    pretext = Pretext(generator, args.filters, args.structures > 0).to(accelerator.device)
     discriminator = PatchDiscriminator(args.discriminator_width).to(accelerator.device)
     if accelerator.device.type == "cuda":  # on a CPU its instance norm would copy every map
         discriminator = discriminator.to(memory_format=torch.channels_last)
     optimizers: dict[str, torch.optim.Optimizer] = {
         name: torch.optim.Adam(network.parameters(), lr=args.learning_rate, betas=(0.5, 0.999), fused=True)
-        for name, network in (("generator", generator), ("discriminator", discriminator))
+        for name, network in (("generator", pretext), ("discriminator", discriminator))
     }
-    return TrainingState(generator, discriminator, deepcopy(generator).requires_grad_(False), optimizers)
+    return TrainingState(pretext, discriminator, deepcopy(generator).requires_grad_(False), optimizers)
 
 
 def _set_learning_rate(state: TrainingState, args: PretrainArguments, step: int) -> None:

@@ -35,6 +35,8 @@ class PretrainArguments:
     crop: int = 224  # side in pixels
     corruption: str = "paper"
     strength: CorruptionStrength = field(default_factory=CorruptionStrength)
+    filters: bool = False  # learn the responses of hand-made filters to the clean micrograph, too
+    structures: int = 0  # beside each batch, so many crops of simulated structures, whose regions are learnt
     adversarial: str = "lsgan"  # "none" trains with L1 alone
     discriminator_width: int = 64
     l1_weight: float = 100.0
@@ -57,7 +59,8 @@ class PretrainArguments:
             if getattr(self, name) not in known:
                 raise EMError(f"{name} is '{getattr(self, name)}'; expected one of {', '.join(known)}")
         least = {"steps": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "crop": 32, "save_steps": 1}
-        for name, smallest in (least | {"save_total_limit": 1, "discriminator_width": 1, "seed": 0}).items():
+        least |= {"save_total_limit": 1, "discriminator_width": 1, "seed": 0, "structures": 0}
+        for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise EMError(f"{name} is {getattr(self, name)}; expected at least {smallest}")
         if self.workers is not None and self.workers < 0:

@@ -7,6 +7,7 @@ user will, and goes into `curve.json`. The best model by validation is kept in t
 import json
 import shutil
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,19 @@ from emfm.errors import EMError
 from emfm.hub.finetuned_card import finetuned_card
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
+from emfm.tasks.segmentation import EMForSemanticSegmentation
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.evaluate import check_data, check_finite, measure
 from emfm.training.facts import run_facts
 from emfm.training.freezing import freeze
+from emfm.training.head import fit_class_head
 from emfm.training.lora import add_lora, merge, save_adapter
 from emfm.training.trainer_arguments import EMTrainingArguments
 from emfm.training.trainer_state import last_checkpoint, load_optimizer, load_state, load_tensors, save_state
 from emfm.training.training_data import crops_per_step, training_crops
 
-CALIBRATION_CROPS = 64
+CALIBRATION_CROPS, HEAD_CROPS = 64, 16
 ModelWeights = dict[str, Tensor]
 
 
@@ -181,6 +184,9 @@ class EMTrainer(Trainer):
             self._started -= seconds
             self.args.eval_on_start = False  # it was
             resume_from_checkpoint = str(found)
+        elif self.args.fit_head and self.model.new_head:
+            self._fit_head()
+        self.model.new_head = False
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         # Accelerate leaves its bf16 wrapper on forward; from here on the model computes in its own precision again
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
@@ -199,7 +205,7 @@ class EMTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         if self.is_in_train:
             check_finite(model, self.state.global_step)
-            self._recalibrate(model)
+            self.recalibrate(model)
         result = self._measure(model, eval_dataset or self.eval_dataset)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in result.items() if isinstance(value, float)}
         self._seconds_evaluating += time.perf_counter() - started
@@ -217,7 +223,16 @@ class EMTrainer(Trainer):
             metrics.totals = {name: total.cpu() for name, total in self.accelerator.reduce(moved).items()}
         return metrics.result()
 
-    def _recalibrate(self, model: EMTaskModel) -> None:
+    def _fit_head(self) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        if isinstance(model, EMForSemanticSegmentation):
+            self.recalibrate(model)
+            crops = islice(iter(self.train_dataset), HEAD_CROPS)
+            with self.compute_loss_context_manager():
+                fit_class_head(model, crops)
+
+    def recalibrate(self, model: EMTaskModel) -> None:
+        """Measure batch norm's running statistics anew on training crops; evaluations do this first."""
         if isinstance(self.train_dataset, IterableDataset):
             return
         crops = Subset(self.train_dataset, range(min(CALIBRATION_CROPS, len(self.train_dataset))))

@@ -1,0 +1,94 @@
+"""Pretrain the starts that the studies of `benchmarks.transfer` compare: short runs that differ in one thing each.
+
+Models go to RUNS/starts/NAME/GENERATOR, where `benchmarks.transfer` finds them. A stopped run goes on where it was.
+
+Example:
+    python -m benchmarks.pretexts --data PRETRAIN --generator unet4-rf200-w8 masked structures
+"""
+
+import argparse
+import multiprocessing
+import shutil
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from emfm.training.pretrain import PretrainArguments, pretrain
+
+BIOLOGY = ("fib25_medulla", "cem500k_samples")
+MATERIALS = ("emps", "catalyst_haadf", "atomic_stem")
+SOURCES = ("fib25_medulla", "emps", "catalyst_haadf", "atomic_stem", "cem500k_samples")
+BASE: dict[str, Any] = {
+    "steps": 1000,
+    "batch_size": 16,
+    "crop": 80,
+    "corruption": "masked",
+    "adversarial": "none",
+    "discriminator_width": 16,
+    "learning_rate": 2e-3,
+    "precision": "bf16",
+    "save_steps": 500,
+}
+PAPER = {"corruption": "paper", "adversarial": "lsgan", "learning_rate": 2e-4}
+BOTH: dict[str, Any] = {"structures": 16, "filters": True}
+# What each start changes of BASE.
+PRETEXTS: dict[str, dict[str, Any]] = {
+    "paper": PAPER,
+    "masked": {},
+    "structures": {"structures": 16},
+    "filters": {"filters": True},
+    "both": BOTH,
+    "both-crop64": {**BOTH, "crop": 64},
+    "both-dose": {**BOTH, "corruption": "dose+masked"},
+    "both-lsgan": {**BOTH, "adversarial": "lsgan"},
+    "mostly-structures": {"structures": 24, "batch_size": 8},
+}
+
+
+def recipe(name: str, generator: str, data: Path, runs: Path) -> PretrainArguments:
+    """Return the settings of one start."""
+    fields = BASE | PRETEXTS[name]
+    sources = fields.pop("sources", SOURCES)
+    return PretrainArguments(
+        data=tuple(str(data / source) for source in sources),
+        output=str(runs / "pretexts" / f"{name}-{generator}"),
+        generator=generator,
+        resume=True,
+        **fields,
+    )
+
+
+def make(name: str, generator: str, data: Path, runs: Path) -> Path:
+    """Pretrain one start on one thread, unless it is there; returns the model's folder."""
+    torch.set_num_threads(1)
+    target = runs / "starts" / name / generator
+    if not (target / "model.safetensors").is_file():
+        folder = pretrain(recipe(name, generator, data, runs))
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+    return target
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Pretrain the starts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *PRETEXTS], metavar="NAME", help=f"of {', '.join(PRETEXTS)}")
+    parser.add_argument("--data", type=Path, required=True, help="folder with one folder of micrographs per source")
+    parser.add_argument("--generator", default="unet4-rf200-w8")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--processes", type=int, default=2, help="runs at a time, each on one thread")
+    arguments = parser.parse_args(argv)
+    names = arguments.names or list(PRETEXTS)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
+        waiting = [pool.submit(make, name, arguments.generator, arguments.data, arguments.runs) for name in names]
+        for name, future in tqdm(zip(names, waiting, strict=True), total=len(names), unit="start"):
+            sys.stdout.write(f"{name}: {future.result()}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Write into the documentation what the studies of `benchmarks.transfer` found: tables between marks, and pictures.
+
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is one of `BLOCKS`; a picture is
+`docs/pictures/STUDY.png`. Everything comes from committed result files.
+
+    python -m benchmarks.render [--check]
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.studies import STUDIES
+from benchmarks.transfer import RESULTS
+from benchmarks.transfer_plots import plot
+from benchmarks.transfer_report import Results, curves, describe, read_results
+from benchmarks.transfer_tables import averages, comparison, label_of, summary
+from emfm.data.io import write_text
+
+ROOT = Path(__file__).parents[1]
+PICTURES = Path("docs/pictures")
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    "segmentation": lambda results: comparison(STUDIES["segmentation"], results),
+    "segmentation-summary": lambda results: summary(STUDIES["segmentation"], results),
+    "restoration": lambda results: comparison(STUDIES["restoration"], results),
+    "restoration-summary": lambda results: summary(STUDIES["restoration"], results),
+    "pretexts": lambda results: averages(STUDIES["pretexts"], results, "start"),
+}
+
+
+def rendered(text: str, results: Results) -> str:
+    """Return a page with what stands between its marks written anew."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{BLOCKS[match[1]](results)}\n<!-- /{match[1]} -->"
+
+    return re.sub(r"<!-- ([a-z-]+) -->\n.*?<!-- /\1 -->", block, text, flags=re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """Return the pages that have marks."""
+    return [
+        path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if "<!-- /" in path.read_text()
+    ]
+
+
+def pictured() -> list[str]:
+    """Return the studies whose pictures the pages show."""
+    shown = {name for path in pages() for name in re.findall(r"pictures/([a-z-]+)\.png", path.read_text())}
+    return [name for name in STUDIES if name in shown]
+
+
+def draw(name: str, results: Results) -> None:
+    """Draw the picture of a study."""
+    study = STUDIES[name]
+    found = curves(study.cells(results), results)
+    several = len(study.generators) > 1
+    plot(
+        found,
+        panel=lambda cell: describe(cell) + (f", {cell.generator}" if several else ""),
+        line=lambda cell: ", ".join(label_of(study, cell)[:1] + label_of(study, cell)[1 + several :]),
+        path=ROOT / PICTURES / f"{name}.png",
+    )
+
+
+def main() -> int:
+    """Write what has changed, or only tell; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page would change")
+    arguments = parser.parse_args()
+    results = read_results(ROOT / RESULTS)
+    stale = [path for path in pages() if rendered(path.read_text(), results) != path.read_text()]
+    for path in stale:
+        if not arguments.check:
+            write_text(path, rendered(path.read_text(), results))
+        sys.stdout.write(f"{path.relative_to(ROOT)} {'is not as rendered' if arguments.check else 'rendered'}\n")
+    if not arguments.check:
+        (ROOT / PICTURES).mkdir(exist_ok=True)
+        for name in pictured():
+            draw(name, results)
+    return int(arguments.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""One run of `benchmarks.transfer`: a network fine-tuned from some start, measured while it learns."""
+
+import hashlib
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import TrainerCallback, TrainingArguments
+
+from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs
+from emfm.data.simulated_folder import write_simulated_folder
+from emfm.errors import EMError
+from emfm.hub.download import model_folder
+from emfm.tasks import TASKS
+from emfm.tasks.task import EMTaskModel
+from emfm.training.evaluate import evaluate_on, load_examples
+from emfm.training.finetune import FinetuneArguments, build_model
+from emfm.training.trainer import EMTrainer
+from emfm.training.trainer_arguments import EMTrainingArguments
+
+# Shares of the steps at which a network is measured.
+MARKS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
+# Curves are measured on the central part of this side, in pixels, of so many micrographs, spread over the split.
+SIDE, MOST = 768, 12
+SIMULATED = "atomic-stem"
+SIMULATED_COUNT, SIMULATED_SIDE = 60, 256
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What decides one run.
+
+    Attributes:
+        protocol: "paper" (batch norm, Adam at a constant rate, cross-entropy alone) or "strong" (emfm's defaults).
+        task: one of `emfm.tasks.TASKS`.
+        data: name of a labelled folder, or `SIMULATED`.
+        degrade: restoration of real micrographs: how pairs are made.
+        generator: name of the network.
+        start: "random", "zoo", "imagenet", or the name of a folder of pretrained models.
+        num_images: labelled images to learn from; None for all.
+        part: what learns: "all", a value of `--freeze`, or "lora:RANK".
+        seed: draws the images, the crops and new weights.
+        split: on which the network is measured: "validation" to choose by, "test" to report.
+    """
+
+    protocol: str
+    task: str
+    data: str
+    degrade: str | None
+    generator: str
+    start: str
+    num_images: int | None
+    part: str
+    steps: int
+    batch_size: int
+    crop: int
+    learning_rate: float
+    seed: int
+    split: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run finds its data and its weights.
+
+    Attributes:
+        data: folder with one labelled folder per data set.
+        weights: folder with one folder per start, which holds one model folder per generator.
+    """
+
+    data: Path
+    weights: Path
+
+
+class _Trainer(EMTrainer):
+    """With the loss of the protocol."""
+
+    protocol = "strong"
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if self.protocol == "paper" and isinstance(self.training_kind, LabelledMicrographs):
+            logits = model(inputs["pixel_values"]).logits
+            return F.cross_entropy(logits.float(), inputs["labels"])
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+class _Marks(TrainerCallback):
+    """Measures the network at the marks."""
+
+    def __init__(self, trainer: EMTrainer, examples: Any, steps: int):
+        self.trainer, self.examples = trainer, examples
+        self.shares = {round(share * steps): share for share in MARKS}
+        self.curve: list[dict[str, Any]] = []
+        self.trivial: dict[str, float] = {}
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        self._measure(0)
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step in self.shares:
+            self._measure(state.global_step)
+
+    def _measure(self, step: int) -> None:
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        self.trainer.recalibrate(model)
+        found = evaluate_on(model, self.examples)
+        self.trivial = _rounded(found.pop("trivial"))
+        self.curve.append({"share": self.shares[step], "step": step, **_rounded(found)})
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, float]:
+    return {name: round(value, 5) for name, value in figures.items() if isinstance(value, float)}
+
+
+def run_cell(cell: Cell, places: Places) -> dict[str, Any]:
+    """Fine-tune and measure; returns the cell, its curve and a digest of the weights it started from.
+
+    Raises:
+        EMError: the start has no weights for the generator, or the data do not fit.
+    """
+    torch.set_num_threads(1)
+    training, measured = _examples(cell, places)
+    model, digest = _model(cell, places, training)
+    with tempfile.TemporaryDirectory() as output:
+        arguments = EMTrainingArguments(output_dir=output, **_settings(cell))
+        trainer = _Trainer(model, arguments, training, measured)
+        trainer.protocol = cell.protocol
+        marks = _Marks(trainer, measured, cell.steps)
+        trainer.add_callback(marks)
+        trainer.train()
+    facts = {"weights": digest, "n": len(measured), "seconds": round(trainer.seconds, 1)}
+    return {**asdict(cell), **facts, "trivial": marks.trivial, "curve": marks.curve}
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "max_steps": cell.steps,
+        "per_device_train_batch_size": cell.batch_size,
+        "crop": cell.crop,
+        "learning_rate": cell.learning_rate,
+        "seed": cell.seed,
+        "eval_strategy": "no",
+        "eval_on_start": False,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    if cell.part.startswith("lora:"):
+        settings["lora"] = int(cell.part.removeprefix("lora:"))
+    elif cell.part != "all":
+        settings["freeze"] = cell.part
+    if cell.protocol == "paper":
+        settings |= {"lr_scheduler_type": "constant", "warmup_steps": 0, "weight_decay": 0.0}
+    return settings
+
+
+def _examples(cell: Cell, places: Places) -> tuple[Any, Any]:
+    """Return the micrographs to learn from, and those to measure on as `centred` ones."""
+    task, folder = TASKS[cell.task], str(places.data / cell.data)
+    if cell.data == SIMULATED:
+        folder = _simulated(cell.task)
+    scale = 2 if cell.task == "super-resolution" and cell.degrade else None
+    training, measured = (load_examples(task, folder, split, cell.degrade, scale) for split in ("train", cell.split))
+    if cell.num_images is not None:
+        training = training.take(cell.num_images, cell.seed)
+    return training, centred(measured)
+
+
+@lru_cache(maxsize=1)
+def _simulated_root() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory()
+
+
+def _simulated(task: str) -> str:
+    root = Path(_simulated_root().name)
+    if not (root / SIMULATED).exists():
+        write_simulated_folder(SIMULATED, root / SIMULATED, SIMULATED_COUNT, (SIMULATED_SIDE,) * 2, 0)
+    return str(root / SIMULATED / task)
+
+
+def centred(examples: Any) -> Any:
+    """Return the central part of up to `MOST` micrographs, evenly spread over those given, with their truth."""
+    chosen = np.unique(np.linspace(0, len(examples) - 1, MOST).round().astype(int))
+    images = [_centre(examples.images[i], 1) for i in chosen]
+    fields: dict[str, Any] = {
+        "images": images,
+        "names": [examples.names[i] for i in chosen],
+        "pixel_sizes": [examples.pixel_sizes[i] for i in chosen],
+    }
+    if isinstance(examples, LabelledMicrographs):
+        fields["masks"] = [_centre(examples.masks[i], 1) for i in chosen]
+    elif not isinstance(examples, CleanMicrographs):
+        fields["targets"] = [_centre(examples.targets[i], examples.scale) for i in chosen]
+    part = replace(examples, **fields)
+    return part.pairs() if isinstance(part, CleanMicrographs) else part
+
+
+def _centre(image: np.ndarray, scale: int) -> np.ndarray:
+    tops = [max(0, (length // scale - SIDE) // 2) * scale for length in image.shape]
+    return np.asarray(image[tuple(slice(top, top + SIDE * scale) for top in tops)])
+
+
+def _model(cell: Cell, places: Places, training: Examples) -> tuple[EMTaskModel, str | None]:
+    """Return the network as it starts, and where its weights are from: the digest of their file, or timm's name."""
+    known: dict[str, Any] = {"task": cell.task, "data": cell.data, "output": "", "seed": cell.seed}
+    if cell.start in ("random", "imagenet"):
+        norm = "batch" if cell.protocol == "paper" else "instance"
+        model = build_model(FinetuneArguments(scratch=cell.generator, norm=norm, **known), training)
+        return model, _load_imagenet(model) if cell.start == "imagenet" else None
+    folder = model_folder(cell.generator) if cell.start == "zoo" else places.weights / cell.start / cell.generator
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise EMError(f"{folder} has no weights: pretrain them, see docs/results.md")
+    model = build_model(FinetuneArguments(model=str(folder), **known), training)
+    return model, hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+
+
+def _load_imagenet(model: EMTaskModel) -> str:
+    """Give an HRNet's body timm's ImageNet weights, their input channels added up; returns where they are from."""
+    import timm
+
+    if model.config.backbone != "hrnet":
+        raise EMError(f"{model.config.generator} has no ImageNet weights; expected an HRNet")
+    variant = str(model.config.variant)
+    try:
+        pretrained = timm.create_model(
+            variant, pretrained=True, features_only=True, in_chans=1, feature_location="", out_indices=(1, 2, 3, 4)
+        )
+    except (OSError, RuntimeError) as error:
+        raise EMError(f"timm's weights of {variant} cannot be had here: {error}") from error
+    model.trunk.body.load_state_dict(pretrained.state_dict())
+    return f"timm:{pretrained.pretrained_cfg.get('tag', variant)}"

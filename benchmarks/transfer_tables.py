@@ -1,0 +1,121 @@
+"""The tables and the sentences that say what the studies of `benchmarks.transfer` found."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.studies import Study
+from benchmarks.transfer_cell import MARKS, Cell
+from benchmarks.transfer_report import Curve, Results, better, curves, describe, merit, table
+
+EARLY, LAST = 0.1, 1.0
+BASELINE = "random"
+
+
+def verdict(cell: Cell, curve: Curve, random: Curve) -> list[str]:
+    """Return what is wrong with a start beside random weights; nothing where it keeps what pretraining promises.
+
+    It shall be better at 10 % of the steps, and at the end not worse by more than the larger of the two spreads.
+    """
+    early, last = MARKS.index(EARLY), MARKS.index(LAST)
+    wrong = []
+    if not better(cell.task, curve.mean[early], random.mean[early]):
+        wrong.append("not above at 10 %")
+    distance = abs(curve.mean[last] - random.mean[last])
+    if better(cell.task, random.mean[last], curve.mean[last]) and distance > max(
+        curve.spread[last], random.spread[last]
+    ):
+        wrong.append("below at the end")
+    return wrong
+
+
+def compared(study: Study, results: Results) -> list[tuple[Cell, Curve, Curve]]:
+    """Return each kind of run of a study that does not start from random weights, with its curve and the random one."""
+    found = curves(study.cells(results), results)
+    pairs = []
+    for cell, curve in found.items():
+        if cell.start != BASELINE:
+            random = found[replace(cell, start=BASELINE, part="all")]
+            pairs.append((cell, curve, random))
+    return pairs
+
+
+def reached(curve: Curve, random: Curve) -> float | None:
+    """Return the share of the steps after which a start is as good as random weights are at the end."""
+    return curve.reaches(float(random.mean[-1]))
+
+
+def comparison(study: Study, results: Results) -> str:
+    """Return a row for each problem and network: random weights and the other start, early and at the end."""
+    rows = []
+    for cell, curve, random in compared(study, results):
+        share = reached(curve, random)
+        figures = [part.at(mark) for mark in (EARLY, LAST) for part in (random, curve)]
+        wrong = ", ".join(verdict(cell, curve, random)) or "yes"
+        after = "never" if share is None else f"{share:.0%}"
+        rows.append([describe(cell), cell.generator, *figures, after, wrong])
+    name = "Dice" if study.problems[0].task == "segmentation" else "L1"
+    start = "pretrained"
+    return table(
+        [
+            "data", "network", f"{name} at 10 %: random", start, f"{name} at the end: random", start,
+            "random's end reached after", "as promised",
+        ],
+        rows,
+    )  # fmt: skip
+
+
+def summary(study: Study, results: Results) -> str:
+    """Return one sentence for each network: in how many problems the promise is kept, and how much sooner."""
+    sentences = []
+    for generator in study.generators:
+        pairs = [pair for pair in compared(study, results) if pair[0].generator == generator]
+        wrong = [verdict(*pair) for pair in pairs]
+        early = sum("not above at 10 %" not in found for found in wrong)
+        late = sum("below at the end" not in found for found in wrong)
+        shares = [reached(curve, random) for _, curve, random in pairs]
+        steps = np.mean([1.0 if share is None else share for share in shares])
+        never = sum(share is None for share in shares)
+        text = (
+            f"`{generator}`: above random weights at 10 % of the steps in {early} of {len(pairs)} problems, not below "
+            f"them at the end in {late}; it reaches what they end with after {steps:.0%} of the steps on average"
+        )
+        sentences.append(text + (f" (never in {never}, counted as all steps)." if never else "."))
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def averages(study: Study, results: Results, name: str) -> str:
+    """Return a row for each start and part, averaged over the problems, at every mark.
+
+    Args:
+        study: of one network.
+        results: of its runs.
+        name: heading of the first column.
+    """
+    found = curves(study.cells(results), results)
+    groups: dict[tuple[str, ...], list[Curve]] = {}
+    for cell, curve in found.items():
+        groups.setdefault(label_of(study, cell), []).append(curve)
+    random = groups.get(next((key for key in groups if key[0] == BASELINE), ("",)), [])
+    rows = []
+    for key, members in groups.items():
+        mean = np.mean([curve.mean for curve in members], axis=0)
+        spread = np.sqrt(np.mean([curve.spread**2 for curve in members], axis=0))
+        shares = [reached(curve, other) for curve, other in zip(members, random, strict=False)]
+        steps = np.mean([1.0 if share is None else share for share in shares]) if shares else 1.0
+        form = ".3f" if merit(members[0].task) == "dice" else ".4f"
+        figures = [f"{value:{form}} ± {s:{form}}" for value, s in zip(mean, spread, strict=True)]
+        rows.append([", ".join(key), *figures, "" if key[0] == BASELINE else f"{steps:.0%}"])
+    return table([name, *(f"{share:.0%}" for share in MARKS), "random's end reached after"], rows)
+
+
+def label_of(study: Study, cell: Cell) -> tuple[str, ...]:
+    """Return what tells a kind of run from the others of its problem: start, and what else the study varies."""
+    parts = [cell.start]
+    if len(study.generators) > 1:
+        parts.append(cell.generator)
+    if len(study.images) > 1:
+        parts.append("all images" if cell.num_images is None else f"{cell.num_images} images")
+    if len(study.parts) > 1:
+        parts.append(cell.part)
+    return tuple(parts)

@@ -1,0 +1,111 @@
+"""A new head is fitted to the trunk's features before training; a trained one is left alone."""
+
+import pytest
+import torch
+
+from emfm import EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, EMTrainer, EMTrainingArguments
+from emfm.data.datasets import load_em_dataset
+from emfm.training.head import fit_class_head
+from emfm.training.losses import segmentation_loss
+
+LABELS = {0: "background", 1: "disc"}
+
+
+def arguments(output, **changes) -> EMTrainingArguments:
+    settings = dict(max_steps=1, per_device_train_batch_size=2, crop=32, precision="fp32", disable_tqdm=True)
+    return EMTrainingArguments(output_dir=str(output), **{**settings, **changes})
+
+
+def crops(seed: int = 0) -> list[dict[str, torch.Tensor]]:
+    """Squares of 8 pixels, brighter where the class is 1, with a little noise."""
+    generator = torch.Generator().manual_seed(seed)
+    squares = (torch.rand(3, 3, 3, generator=generator) > 0.6).long()
+    labels = squares.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
+    noise = 0.1 * torch.randn(3, 1, 24, 24, generator=generator)
+    return [{"pixel_values": y + n, "labels": y} for y, n in zip(labels, noise, strict=True)]
+
+
+def loss_on(model, items) -> float:
+    with torch.no_grad():
+        logits = model(torch.stack([item["pixel_values"] for item in items])).logits
+    return float(segmentation_loss(logits, torch.stack([item["labels"] for item in items])))
+
+
+@pytest.mark.parametrize("name", ["unet2-rf44-w16", "unet3-rf96-w16"])
+def test_the_fitted_head_separates_what_the_features_separate(name):
+    torch.manual_seed(0)
+    model = EMForSemanticSegmentation(EMFoundationConfig.from_name(name, id2label=LABELS))
+    trunk = {key: value.clone() for key, value in model.trunk.state_dict().items()}
+    before = loss_on(model, crops())
+    fit_class_head(model, crops())
+    assert loss_on(model, crops()) < 0.5 * before
+    assert loss_on(model, crops(seed=1)) < 0.5 * before
+    assert model.training and all(torch.equal(value, trunk[key]) for key, value in model.trunk.state_dict().items())
+
+
+def test_the_fit_is_a_minimum_of_the_training_loss():
+    torch.manual_seed(0)
+    model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label=LABELS)).eval()
+    fit_class_head(model, crops())
+    best = loss_on(model, crops())
+    for index in range(model.class_head.weight.shape[1]):
+        for change in (-0.5, 0.5):
+            with torch.no_grad():
+                model.class_head.weight[1, index] += change
+                assert loss_on(model, crops()) > best - 5e-3  # the decay of the weights leaves a little
+                model.class_head.weight[1, index] -= change
+
+
+def test_pixels_without_truth_take_no_part():
+    items = crops()
+    for item in items:
+        item["labels"][:, :12] = -100
+    torch.manual_seed(0)
+    model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label=LABELS))
+    unfitted = loss_on(model, items)
+    fit_class_head(model, crops())
+    fitted_to_all = loss_on(model, items)
+    fit_class_head(model, items)
+    assert loss_on(model, items) < fitted_to_all < unfitted  # better on what is left than with what is hidden
+
+
+def test_training_fits_a_new_head_first_and_never_one_that_was_trained(labelled_folder, tmp_path, monkeypatch):
+    fitted = []
+    monkeypatch.setattr("emfm.training.trainer.fit_class_head", lambda model, crops: fitted.append(len(list(crops))))
+    data = load_em_dataset(labelled_folder)
+    torch.manual_seed(0)
+    EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).save_pretrained(tmp_path / "pretrained")
+    model = EMForSemanticSegmentation.from_pretrained(tmp_path / "pretrained", id2label=LABELS)
+    assert model.new_head
+    EMTrainer(model, arguments(tmp_path / "out"), data, data).train()
+    assert fitted == [2] and not model.new_head  # as many crops as the run has: 1 step of 2
+    EMTrainer(model, arguments(tmp_path / "again"), data, data).train()
+    loaded = EMForSemanticSegmentation.from_pretrained(tmp_path / "out")
+    assert not loaded.new_head
+    EMTrainer(loaded, arguments(tmp_path / "loaded"), data, data).train()
+    assert fitted == [2]
+
+
+def test_a_fitted_head_is_better_before_the_first_step_and_can_be_left_out(labelled_folder, tmp_path):
+    data = load_em_dataset(labelled_folder)
+    before = {}
+    for fit in (True, False):
+        torch.manual_seed(3)
+        model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label=LABELS))
+        trainer = EMTrainer(model, arguments(tmp_path / str(fit), fit_head=fit, max_steps=8), data, data)
+        trainer.train()
+        before[fit] = trainer.curve[0]["dice"]
+    assert before[True] > before[False] + 0.1
+
+
+def test_with_lora_the_same_head_is_fitted(labelled_folder, tmp_path):
+    data = load_em_dataset(labelled_folder)
+    torch.manual_seed(0)
+    EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).save_pretrained(tmp_path / "pretrained")
+    first = {}
+    for rank in (0, 2):
+        model = EMForSemanticSegmentation.from_pretrained(tmp_path / "pretrained", id2label=LABELS)
+        trainer = EMTrainer(model, arguments(tmp_path / str(rank), lora=rank), data, data)
+        trainer.train()
+        first[rank] = trainer.curve[0]["dice"]
+    assert first[0] == first[2] > 0

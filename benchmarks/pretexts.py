@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from emfm import EMFoundation
+from emfm.data.degradations import CorruptionStrength
 from emfm.training.pretrain import PretrainArguments, pretrain
 
 BIOLOGY = ("fib25_medulla", "cem500k_samples")
@@ -47,12 +49,28 @@ PRETEXTS: dict[str, dict[str, Any]] = {
     "both-dose": {**BOTH, "corruption": "dose+masked"},
     "both-lsgan": {**BOTH, "adversarial": "lsgan"},
     "mostly-structures": {"structures": 24, "batch_size": 8},
+    "both-strong": {**BOTH, "strength": CorruptionStrength(noise=(0.0, 1.0), blur=(0.0, 3.0), masked_share=(0.3, 0.7))},
+    "both-crop128": {**BOTH, "crop": 128, "steps": 400},
+    "both-batch-norm": {**BOTH, "norm": "batch"},
+    "both-long": {**BOTH, "steps": 3000},
 }
+# Starts made of another one: which of its blocks get random weights again.
+PARTIAL = {"both-encoder": ("both", "decoder"), "both-decoder": ("both", "encoder")}
+CHOSEN_BETWEEN = (*PRETEXTS, *PARTIAL)
+# What the studies of the paper's questions compare besides.
+ASKED: dict[str, dict[str, Any]] = {
+    "paper-without-gan": {**PAPER, "adversarial": "none"},
+    "both-60": {**BOTH, "num_images": 60},
+    "both-200": {**BOTH, "num_images": 200},
+    "both-biology": {**BOTH, "sources": BIOLOGY},
+    "both-materials": {**BOTH, "sources": MATERIALS},
+}
+STARTS = (*CHOSEN_BETWEEN, *ASKED)
 
 
 def recipe(name: str, generator: str, data: Path, runs: Path) -> PretrainArguments:
     """Return the settings of one start."""
-    fields = BASE | PRETEXTS[name]
+    fields = BASE | {**PRETEXTS, **ASKED}[name]
     sources = fields.pop("sources", SOURCES)
     return PretrainArguments(
         data=tuple(str(data / source) for source in sources),
@@ -67,27 +85,43 @@ def make(name: str, generator: str, data: Path, runs: Path) -> Path:
     """Pretrain one start on one thread, unless it is there; returns the model's folder."""
     torch.set_num_threads(1)
     target = runs / "starts" / name / generator
-    if not (target / "model.safetensors").is_file():
-        folder = pretrain(recipe(name, generator, data, runs))
-        shutil.copytree(folder, target, dirs_exist_ok=True)
+    if (target / "model.safetensors").is_file():
+        return target
+    shutil.copytree(pretrain(recipe(name, generator, data, runs)), target, dirs_exist_ok=True)
+    return target
+
+
+def forget(name: str, generator: str, runs: Path) -> Path:
+    """Make a start of another one by giving a part of it random weights; returns the model's folder."""
+    whole, forgotten = PARTIAL[name]
+    torch.manual_seed(0)
+    model = EMFoundation.from_pretrained(runs / "starts" / whole / generator)
+    part, fresh = ("encoder", "decoder").index(forgotten), EMFoundation(model.config)
+    for block, new in zip(model.trunk.blocks()[part], fresh.trunk.blocks()[part], strict=True):
+        block.load_state_dict(new.state_dict())
+    target = runs / "starts" / name / generator
+    model.save_pretrained(target)
     return target
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Pretrain the starts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[[], *PRETEXTS], metavar="NAME", help=f"of {', '.join(PRETEXTS)}")
+    parser.add_argument("names", nargs="*", choices=[[], *STARTS], metavar="NAME", help=f"of {', '.join(STARTS)}")
     parser.add_argument("--data", type=Path, required=True, help="folder with one folder of micrographs per source")
     parser.add_argument("--generator", default="unet4-rf200-w8")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, each on one thread")
     arguments = parser.parse_args(argv)
-    names = arguments.names or list(PRETEXTS)
+    asked = arguments.names or STARTS
+    whole = dict.fromkeys(PARTIAL[name][0] if name in PARTIAL else name for name in asked)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
-        waiting = [pool.submit(make, name, arguments.generator, arguments.data, arguments.runs) for name in names]
-        for name, future in tqdm(zip(names, waiting, strict=True), total=len(names), unit="start"):
+        waiting = {name: pool.submit(make, name, arguments.generator, arguments.data, arguments.runs) for name in whole}
+        for name, future in tqdm(waiting.items(), unit="start"):
             sys.stdout.write(f"{name}: {future.result()}\n")
+    for name in (name for name in asked if name in PARTIAL):
+        sys.stdout.write(f"{name}: {forget(name, arguments.generator, arguments.runs)}\n")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from emfm.data.simulated_folder import write_simulated_folder
 from emfm.training import pretrain as engine
 from emfm.training.pix2pix import Pix2Pix
 from emfm.training.pretext import Crops
-from emfm.training.pretrain_arguments import PretrainArguments
+from emfm.training.pretrain_arguments import RECIPES, PretrainArguments
 from emfm.training.trainer import bf16_units
 
 GENERATORS = ("unet4-rf200", "unet4-rf200-w16", "hrnet-w18-small")
@@ -88,6 +88,7 @@ def measure(generator: str, data: str, options: argparse.Namespace) -> dict[str,
             precision=options.precision,
             compile=options.compile,
             save_steps=10**9,
+            **RECIPES["paper"],
         )
         others = {"textbook": textbook_step(args), "bare": bare_step(args)}
         advance = engine._Run.advance

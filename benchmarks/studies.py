@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from benchmarks.pretexts import PRETEXTS
-from benchmarks.transfer_cell import SIMULATED, Cell
+from benchmarks.pretexts import CHOSEN_BETWEEN
+from benchmarks.transfer_cell import PARTS, SIMULATED, Cell
 from benchmarks.transfer_report import Results, better, merit
+from emfm.config import UNET_DILATIONS
 
 SEEDS = (0, 1, 2)
 RATES = (3e-4, 1e-3, 3e-3)
@@ -98,7 +99,7 @@ class Study:
         for problem, generator, images, start, part, seed in product(
             self.problems, self.generators, self.images, self.starts, self.parts, self.seeds
         ):
-            if start == "random" and part != "all":
+            if start == "random" and PARTS[part].keys() & {"freeze", "lora"}:
                 continue  # random weights cannot stay as they are
             rate = self.rate or chosen_rate(problem.task, generator, start, results)
             cell = replace(_cell(problem, generator, start), protocol=self.protocol, steps=self.steps, split=self.split)
@@ -157,23 +158,72 @@ def _tuning_cell(problem: Problem, generator: str, start: str, rate: float) -> C
     return replace(_cell(problem, generator, start), learning_rate=rate)
 
 
+def _real(*names: str) -> tuple[Problem, ...]:
+    return tuple(problem for problem in SEGMENTATION if problem.data in names)
+
+
+# What is varied is learnt from short pretrainings of this network, see `benchmarks.pretexts`.
+SHORT = "unet4-rf200-w8"
+_CHOOSING = {"generators": (SHORT,), "steps": 100, "seeds": (0, 1), "rate": 1e-3, "split": "validation"}
 STUDIES = {
     "segmentation": Study("Six real data sets, three labelled images", SEGMENTATION),
     "restoration": Study("Denoising, super-resolution, noise and background removal", RESTORATION, images=(20,)),
-    "pretexts": Study(
-        "What transfers?",
-        SEGMENTATION,
-        generators=("unet4-rf200-w8",),
-        starts=("random", *PRETEXTS),
-        steps=100,
-        seeds=(0, 1),
-        rate=1e-3,
-        split="validation",
+    "generators": Study(
+        "Networks and receptive fields",
+        _real("alumina_pt"),
+        generators=(*UNET_DILATIONS, "unet4-rf200-w16", "unet4-rf424-w16", "hrnet-w18-small"),
+        images=(5,),
+    ),
+    "paper": Study(
+        "The settings of the paper",
+        _real("alumina_pt"),
+        generators=("unet4-rf200", "hrnet-w18-small"),
+        starts=("random", "paper"),
+        images=(5,),
+        protocol="paper",
+        rate=PAPER_RATE,
+    ),
+    "widths": Study(
+        "Does a small pretrained network equal a larger random one?",
+        _real("vnc_mitochondria", "superalloy_precipitates", "emps_particles"),
+        generators=("unet4-rf200", "unet4-rf200-w16"),
     ),
     "labels": Study(
         "How many labelled images?",
-        tuple(p for p in SEGMENTATION if p.data in ("superalloy_precipitates", "emps_particles")),
+        _real("alumina_pt", "emps_particles"),
         generators=GENERATORS[:1],
-        images=(1, 5, None),
+        images=(1, 5, 20, None),
+    ),
+    "parts": Study(
+        "Frozen, last layers, LoRA, or all",
+        _real("vnc_mitochondria", "superalloy_precipitates", "emps_particles"),
+        generators=GENERATORS[:1],
+        parts=("all", "encoder frozen", "last 3 blocks", "head alone", "LoRA of rank 8"),
+    ),
+    "set-sizes": Study(
+        "How many micrographs to pretrain on?",
+        SEGMENTATION,
+        generators=(SHORT,),
+        starts=("random", "both-60", "both-200", "both"),
+    ),
+    "adversarial": Study(
+        "With and without the adversarial loss",
+        SEGMENTATION,
+        generators=(SHORT,),
+        starts=("random", "paper", "paper-without-gan", "both-lsgan", "both"),
+    ),
+    "fields": Study(
+        "Biology-pretrained on materials, and the reverse",
+        SEGMENTATION,
+        generators=(SHORT,),
+        starts=("random", "both-biology", "both-materials", "both"),
+    ),
+    "pretexts": Study("What transfers?", SEGMENTATION, starts=("random", *CHOSEN_BETWEEN), **_CHOOSING),
+    "finetuning": Study(
+        "How to fine-tune?",
+        SEGMENTATION,
+        starts=("random", "both"),
+        parts=("all", "head not fitted first", "trunk at 0.3 of the rate"),
+        **_CHOOSING,
     ),
 }

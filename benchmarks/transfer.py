@@ -54,9 +54,15 @@ def run_cells(cells: Iterable[Cell], places: Places, path: Path, processes: int)
 
 
 def studies(arguments: argparse.Namespace) -> list[Study]:
-    """Return the studies that are asked for, of the networks that are asked for."""
-    asked = [STUDIES[name] for name in arguments.studies]
-    return [replace(study, generators=tuple(arguments.generator or study.generators)) for study in asked]
+    """Return the studies that are asked for, of the networks and starts that are asked for."""
+    return [
+        replace(
+            study,
+            generators=tuple(arguments.generator or study.generators),
+            starts=tuple(arguments.start or study.starts),
+        )
+        for study in (STUDIES[name] for name in arguments.studies)
+    ]
 
 
 def cells(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -71,6 +77,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("studies", nargs="+", choices=STUDIES, metavar="STUDY", help=f"out of {', '.join(STUDIES)}")
     parser.add_argument("--data", type=Path, required=True, help="folder with one labelled folder per data set")
     parser.add_argument("--generator", action="append", help="these networks alone; by default the study's")
+    parser.add_argument("--start", action="append", help="these starts alone; by default the study's")
     parser.add_argument("--weights", type=Path, default=Path("runs/starts"), help="folder START/GENERATOR of models")
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, each on one thread")
     parser.add_argument("--results", type=Path, default=RESULTS)

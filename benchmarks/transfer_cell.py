@@ -1,6 +1,5 @@
 """One run of `benchmarks.transfer`: a network fine-tuned from some start, measured while it learns."""
 
-import hashlib
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -16,6 +15,7 @@ from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs
 from emfm.data.simulated_folder import write_simulated_folder
 from emfm.errors import EMError
 from emfm.hub.download import model_folder
+from emfm.hub.model_files import sha256
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel
 from emfm.training.evaluate import evaluate_on, load_examples
@@ -27,6 +27,16 @@ from emfm.training.trainer_arguments import EMTrainingArguments
 MARKS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
 # Curves are measured on the central part of this side, in pixels, of so many micrographs, spread over the split.
 SIDE, MOST = 768, 12
+# What learns, and how: settings of `EMTrainingArguments` by the name that tables show.
+PARTS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "head not fitted first": {"fit_head": False},
+    "trunk at 0.3 of the rate": {"backbone_lr_scale": 0.3},
+    "encoder frozen": {"freeze": "encoder"},
+    "last 3 blocks": {"freeze": "last:3"},
+    "head alone": {"freeze": "all-but-head"},
+    "LoRA of rank 8": {"lora": 8},
+}
 SIMULATED = "atomic-stem"
 SIMULATED_COUNT, SIMULATED_SIDE = 60, 256
 
@@ -43,7 +53,7 @@ class Cell:
         generator: name of the network.
         start: "random", "zoo", "imagenet", or the name of a folder of pretrained models.
         num_images: labelled images to learn from; None for all.
-        part: what learns: "all", a value of `--freeze`, or "lora:RANK".
+        part: what learns, one of `PARTS`.
         seed: draws the images, the crops and new weights.
         split: on which the network is measured: "validation" to choose by, "test" to report.
     """
@@ -150,10 +160,7 @@ def _settings(cell: Cell) -> dict[str, Any]:
         "disable_tqdm": True,
         "use_cpu": True,
     }
-    if cell.part.startswith("lora:"):
-        settings["lora"] = int(cell.part.removeprefix("lora:"))
-    elif cell.part != "all":
-        settings["freeze"] = cell.part
+    settings |= PARTS[cell.part]
     if cell.protocol == "paper":
         settings |= {"lr_scheduler_type": "constant", "warmup_steps": 0, "weight_decay": 0.0}
     return settings
@@ -208,16 +215,21 @@ def _centre(image: np.ndarray, scale: int) -> np.ndarray:
 def _model(cell: Cell, places: Places, training: Examples) -> tuple[EMTaskModel, str | None]:
     """Return the network as it starts, and where its weights are from: the digest of their file, or timm's name."""
     known: dict[str, Any] = {"task": cell.task, "data": cell.data, "output": "", "seed": cell.seed}
+    known |= {"class_weights": "none"} if cell.protocol == "paper" else {}
     if cell.start in ("random", "imagenet"):
         norm = "batch" if cell.protocol == "paper" else "instance"
         model = build_model(FinetuneArguments(scratch=cell.generator, norm=norm, **known), training)
         return model, _load_imagenet(model) if cell.start == "imagenet" else None
     folder = model_folder(cell.generator) if cell.start == "zoo" else places.weights / cell.start / cell.generator
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
+    if not (folder / "model.safetensors").is_file():
         raise EMError(f"{folder} has no weights: pretrain them, see docs/results.md")
     model = build_model(FinetuneArguments(model=str(folder), **known), training)
-    return model, hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    return model, weights_digest(folder)
+
+
+def weights_digest(folder: Path) -> str:
+    """Return the first 16 digits of the SHA-256 of a model's weights."""
+    return sha256(folder / "model.safetensors")[:16]
 
 
 def _load_imagenet(model: EMTaskModel) -> str:

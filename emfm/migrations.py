@@ -9,7 +9,7 @@ from typing import Any
 
 from emfm.errors import EMError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def complete_pretraining_record(fields: dict[str, Any]) -> None:
@@ -20,8 +20,16 @@ def complete_pretraining_record(fields: dict[str, Any]) -> None:
         record.setdefault("step", record["steps"])
 
 
+def name_pretraining_signals(fields: dict[str, Any]) -> None:
+    """Up to version 2 a pretraining learnt to restore micrographs and nothing beside it."""
+    record = fields.get("pretraining")
+    if record is not None:
+        record.setdefault("filters", False)
+        record.setdefault("structures", 0)
+
+
 # Version: the step to the next one.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], None]] = {1: complete_pretraining_record}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], None]] = {1: complete_pretraining_record, 2: name_pretraining_signals}
 
 
 def migrate(fields: dict[str, Any]) -> dict[str, Any]:

@@ -66,10 +66,11 @@ somewhat less on another specimen.
 {table}
 """
 TRANSFERRED = """\
-### Fine-tuned: {first.task} of {first.data}
+### Fine-tuned: {first.task}
 
-{n}, whole; mean and standard deviation over {first.repeats}. Random weights: the same network and settings,
-without pretraining. No network: the best single class for every pixel.
+{name}, mean and standard deviation over {first.repeats}, on the central 768 pixels of each test micrograph. Random
+weights: the same network without pretraining, its rate chosen in the same way. No network: the best single class for
+every pixel, the input as it is, or its bicubic enlargement.
 
 {table}
 
@@ -189,24 +190,33 @@ def _all_sources(models: list[ModelInfo]) -> list[DataSource]:
 
 
 def _figures(metrics: list[Metric]) -> str:
-    groups = groupby(metrics, lambda metric: (metric.command, metric.data))
+    groups = groupby(metrics, lambda metric: (metric.command, metric.task))
     return "\n\n".join(_measured(list(group)) for _, group in groups) or "Nothing was measured."
 
 
 def _measured(metrics: list[Metric]) -> str:
-    """Return the section of one benchmark: a row for each setting, and how to measure it again."""
+    """Return the section of one benchmark, and how to measure it again."""
+    restored = metrics[0].task == "restoration"
+    return (_restored if restored else _transferred)(metrics) + COMMAND.format(
+        command=command_lines(metrics[0].command), result=metrics[0].result
+    )
+
+
+def _restored(metrics: list[Metric]) -> str:
     first = metrics[0]
-    names = list(dict.fromkeys(metric.name for metric in metrics))
-    rows = []
-    for setting, group in groupby(metrics, lambda metric: metric.setting):
-        figures = list(group)
-        rows.append([setting, "this model", *(_figure(m, m.value, m.spread) for m in figures)])
-        rows += [["", other, *(_figure(m, *m.compared[other]) for m in figures)] for other in first.compared]
-    headings = ["setting", "what", *(FORMS[name][0] for name in names)]
-    template = RESTORED if first.task == "restoration" else TRANSFERRED
+    rows = [["this model", *(_figure(m, m.value, m.spread) for m in metrics)]]
+    rows += [[other, *(_figure(m, *m.compared[other]) for m in metrics)] for other in first.compared]
     n = first.n[0].upper() + first.n[1:]
-    section = template.format(first=first, n=n, table=table(headings, rows), verdict=_verdict(metrics))
-    return section + COMMAND.format(command=command_lines(first.command), result=first.result)
+    return RESTORED.format(first=first, n=n, table=table(["what", *(FORMS[m.name][0] for m in metrics)], rows))
+
+
+def _transferred(metrics: list[Metric]) -> str:
+    first, rows = metrics[0], []
+    for metric in metrics:
+        others = [_figure(metric, *metric.compared[other]) for other in first.compared]
+        rows.append([metric.data, metric.n, metric.setting, _figure(metric, metric.value, metric.spread), *others])
+    shown = table(["data", "n", "setting", "this model", *first.compared], rows)
+    return TRANSFERRED.format(first=first, name=FORMS[first.name][0], table=shown, verdict=_verdict(metrics))
 
 
 def _figure(metric: Metric, value: float, spread: float | None) -> str:
@@ -218,11 +228,16 @@ def _verdict(metrics: list[Metric]) -> str:
     named = [metric for metric in metrics if metric.name == metrics[0].name and "random weights" in metric.compared]
     better = worse = 0
     for metric in named:
-        other, spread = metric.compared["random weights"]
-        gain = (metric.value - other) * (-1 if metric.name in LOWER_IS_BETTER else 1)
-        noise = max(metric.spread or 0.0, spread or 0.0)
+        gain, noise = _gain(metric), max(metric.spread or 0.0, metric.compared["random weights"][1] or 0.0)
         better, worse = better + (gain > noise), worse + (-gain > noise)
+    beaten = [f"{m.data} ({m.setting})" for m in named if not _gain(m) > 0]
     return (
         f"By {FORMS[metrics[0].name][0]} the pretrained start is better than random weights by more than one standard "
-        f"deviation in {better} of {len(named)} settings, and worse in {worse}."
+        f"deviation in {better} of {len(named)} settings, and worse in {worse}. Its mean is "
+        + (f"not above theirs in: {', '.join(beaten)}." if beaten else "above theirs in all of them.")
     )
+
+
+def _gain(metric: Metric) -> float:
+    """Return by how much the model is better than random weights; below 0 where it is worse."""
+    return (metric.value - metric.compared["random weights"][0]) * (-1 if metric.name in LOWER_IS_BETTER else 1)

@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from benchmarks.transfer_cell import weights_digest
 from emfm.backbones import BACKBONES
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
@@ -125,6 +126,8 @@ def _metrics(path: Path, name: str, measured: dict[str, str]) -> list[Metric]:
     strangers = {cell.get("model", cell.get("generator")) for cell in cells} - {name}
     if strangers:
         raise EMError(f"{path}: the command measures {', '.join(sorted(strangers))}")
+    if {cell["weights"] for cell in cells if cell.get("start") == "zoo"} - {weights_digest(BUNDLED / name)}:
+        raise EMError(f"{path}: {measured['result']} was measured with other weights than those bundled: run it again")
     origin = {"command": measured["command"], "result": measured["result"]}
     return [Metric(**fields, **origin) for fields in KINDS[measured["kind"]](cells)]
 
@@ -155,27 +158,28 @@ def _restoration(cells: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
 
 
 def _transfer(cells: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    names = ("dice", "iou") if cells[0]["task"] == "segmentation" else ("l1", "psnr", "ssim")
-    for images in dict.fromkeys(cell["num_images"] for cell in cells):
-        pretrained, scratch = (
-            [cell for cell in cells if (cell["num_images"], cell["start"]) == (images, start)]
-            for start in ("pretrained", "scratch")
-        )
-        first = pretrained[0]
-        for name in names:
-            value, spread = _statistics([cell["test"][name] for cell in pretrained])
+    """Return the figure of merit of each problem after a tenth of the steps and after all of them."""
+    for problem in dict.fromkeys((cell["task"], cell["data"], cell["degrade"]) for cell in cells):
+        runs = [cell for cell in cells if (cell["task"], cell["data"], cell["degrade"]) == problem]
+        first, name = runs[0], "dice" if problem[0] == "segmentation" else "l1"
+        for share in (0.1, 1.0):
+            by_start: dict[str, list[float]] = {}
+            for run in runs:
+                entry = next(entry for entry in run["curve"] if entry["share"] == share)
+                by_start.setdefault(run["start"], []).append(entry[name])
+            value, spread = _statistics(by_start["zoo"])
             yield {
                 "name": name,
                 "value": value,
                 "spread": spread,
-                "repeats": f"{len(pretrained)} seeds",
-                "n": f"{first['test']['n']} test micrographs",
+                "repeats": f"{len(by_start['zoo'])} seeds",
+                "n": f"{first['n']} test micrographs",
                 "task": first["task"],
-                "data": first["data"],
-                "setting": f"fine-tuned on {images} image{'s' if images > 1 else ''}, {first['steps']} steps",
+                "data": first["data"] + (f" ({first['degrade']})" if first["degrade"] else ""),
+                "setting": f"{first['num_images']} images, step {round(share * first['steps'])} of {first['steps']}",
                 "compared": {
-                    "random weights": _statistics([cell["test"][name] for cell in scratch]),
-                    "no network": (first["test"]["trivial"][name], None),
+                    "random weights": _statistics(by_start["random"]),
+                    "no network": (first["trivial"][name], None),
                 },
             }
 

@@ -134,8 +134,9 @@ def pretraining(tmp_path, monkeypatch):
 
     def arguments(output, **changes):
         from emfm.training.pretrain import PretrainArguments
+        from emfm.training.pretrain_arguments import RECIPES
 
-        settings = dict(
+        settings = RECIPES["paper"] | dict(
             data=(str(folder),),
             output=str(output),
             generator="unet2-rf44",

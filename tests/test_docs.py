@@ -57,7 +57,6 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 @pytest.mark.parametrize(
     ("file", "benchmark"),
     [
-        ("transfer_segmentation", "transfer"),
         ("tasks", "tasks"),
         ("finetune_settings", "finetune_settings"),
     ],

@@ -71,6 +71,12 @@ def test_class_weights_are_counted_or_given_and_stay_with_the_model(labelled_fol
     finetune(arguments(labelled_folder, tmp_path / "balanced", steps=1, class_weights="balanced"))
     config = EMForSemanticSegmentation.from_pretrained(tmp_path / "balanced").config
     assert config.class_weights == pytest.approx([0.5 / (1 - share), 0.5 / share])
+    finetune(arguments(labelled_folder, tmp_path / "root", steps=1))
+    config = EMForSemanticSegmentation.from_pretrained(tmp_path / "root").config
+    mean = (1 - share) ** 0.5 + share**0.5  # over the pixels, of one over the root of each one's share
+    assert config.class_weights == pytest.approx([(1 - share) ** -0.5 / mean, share**-0.5 / mean])
+    finetune(arguments(labelled_folder, tmp_path / "none", steps=1, class_weights="none"))
+    assert EMForSemanticSegmentation.from_pretrained(tmp_path / "none").config.class_weights is None
     finetune(arguments(labelled_folder, tmp_path / "given", steps=1, class_weights="0.5,3"))
     assert EMForSemanticSegmentation.from_pretrained(tmp_path / "given").config.class_weights == [0.5, 3.0]
     for wrong in ("1,2,3", "a,b", "0,1"):

@@ -51,9 +51,18 @@ def test_the_first_version_gets_a_whole_record_of_its_pretraining():
     old = {"schema_version": 1, "pretraining": {"steps": 3800, "seed": 0}}
     assert migrate(old) == {
         "schema_version": SCHEMA_VERSION,
-        "pretraining": {"steps": 3800, "seed": 0, "gradient_accumulation_steps": 1, "step": 3800},
+        "pretraining": {
+            **{"steps": 3800, "seed": 0, "gradient_accumulation_steps": 1, "step": 3800},
+            **{"filters": False, "structures": 0},
+        },
     }
     assert migrate({"schema_version": 1, "pretraining": None})["pretraining"] is None
+
+
+def test_the_second_version_learnt_nothing_beside_restoration():
+    old = {"schema_version": 2, "pretraining": {"steps": 10, "step": 5}}
+    assert migrate(old)["pretraining"] == {"steps": 10, "step": 5, "filters": False, "structures": 0}
+    assert migrate({"schema_version": 2, "pretraining": None})["pretraining"] is None
 
 
 @pytest.mark.parametrize(

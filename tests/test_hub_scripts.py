@@ -192,12 +192,12 @@ def test_the_recipe_of_the_bundled_models_runs_and_puts_them_in_place(run, scrip
 
     module = script("pretrain_bundled")
     code, out, err = run("pretrain_bundled", "--data", tmp_path, "--dry-run")
-    assert code == 0 and out.count("steps=3800") == 2 and "fib25_medulla" in out, err
+    assert code == 0 and out.count("would pretrain") == len(module.MODELS) >= 12 and "fib25_medulla" in out, err
     for index in range(2):
         write_image(tmp_path / "waves" / f"{index}.png", waves(index))
     recipe = module.recipe
-    toy = dict(generator="unet2-rf44", steps=1, batch_size=2, crop=32, discriminator_width=4, precision="fp32")
-    monkeypatch.setattr(module, "SOURCES", ("waves",))
+    toy = dict(generator="unet2-rf44", steps=1, batch_size=2, crop=32, structures=1, precision="fp32")
+    toy["data"] = (str(tmp_path / "waves"),)
     monkeypatch.setattr(module, "BUNDLED", tmp_path / "bundled")
     monkeypatch.setattr(module, "recipe", lambda *arguments: replace(recipe(*arguments), **toy))
     code, _, err = run("pretrain_bundled", "--data", tmp_path, "--runs", tmp_path / "runs", "--only", "unet4-rf200")

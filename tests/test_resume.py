@@ -83,6 +83,7 @@ def test_a_run_on_files_that_was_cut_off_and_resumed_equals_an_uninterrupted_one
     accumulation, norm, pretraining, power_cut, tmp_path
 ):
     settings = {"gradient_accumulation_steps": accumulation, "norm": norm, "steps": 10, "corruption": "dose+masked"}
+    settings |= {"structures": 3, "filters": True}
     pretrain(pretraining(tmp_path / "whole", **settings))
     cut_off = pretraining(tmp_path / "cut", **settings, resume=True)
     run_with_power_cuts(cut_off, power_cut, (5, 4))  # in step 6, and in step 8 of the run that went on after step 3
@@ -101,6 +102,7 @@ def test_a_run_on_a_stream_that_was_cut_off_and_resumed_equals_an_uninterrupted_
         "steps": 25,
         "save_steps": 4,
         "batch_size": 3,
+        "structures": 2,
     }
     pretrain(pretraining(tmp_path / "whole", **settings))
     cut_off = pretraining(tmp_path / "cut", **settings, resume=True)

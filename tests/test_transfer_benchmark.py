@@ -55,8 +55,8 @@ def places(tmp_path_factory):
     [
         ("strong", "random", "all", "segmentation", None),
         ("paper", "mine", "all", "segmentation", None),
-        ("strong", "mine", "lora:2", "segmentation", None),
-        ("strong", "mine", "last:2", "denoising", "dose"),
+        ("strong", "mine", "LoRA of rank 8", "segmentation", None),
+        ("strong", "mine", "last 3 blocks", "denoising", "dose"),
     ],
 )
 def test_a_run_is_measured_at_every_mark(protocol, start, part, task, degrade, places):

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 import shlex
 import shutil
 import statistics
@@ -13,6 +14,9 @@ import typer
 from huggingface_hub import ModelCard
 from test_cli import emfm, last_line  # noqa: F401  (a fixture)
 
+from benchmarks.studies import chosen_rate
+from benchmarks.transfer import RESULTS
+from benchmarks.transfer_report import read_results
 from emfm import EMError, list_models
 from emfm.cli import app
 from emfm.hub.model_files import check_checksums, check_private
@@ -51,6 +55,7 @@ def test_a_figure_is_recomputed_from_the_results_that_its_command_writes(info, m
     arguments = importlib.import_module(module).parse(words)  # exits where an option does not exist
     assert arguments.results == Path(metric.result)
     lines = [json.loads(line) for line in (ROOT / metric.result).read_text().splitlines()]
+    rates = read_results(ROOT / RESULTS)
     if module == "benchmarks.restoration":
         assert arguments.model == [info.name]
         mine = [line for line in lines if line["model"] == info.name and line["draw"] < arguments.draws]
@@ -58,18 +63,23 @@ def test_a_figure_is_recomputed_from_the_results_that_its_command_writes(info, m
         against = {"damaged input": [line[f"{metric.name}_input"] for line in mine]}
         assert f"{mine[0]['crops']} crops" in metric.n and str(len(values)) in metric.repeats
     else:
-        assert arguments.generator == info.name
-        names = ("steps", "crop", "batch_size", "learning_rate", "norm", "generator")
-        same = [line for line in lines if all(line[name] == getattr(arguments, name) for name in names)]
-        same = [line for line in same if line["seed"] in arguments.seeds and line["data"] == Path(arguments.data).name]
-        same = [line for line in same if f"on {line['num_images']} image" in metric.setting]
+        assert arguments.generator == [info.name]
+        images, step, steps = map(int, re.findall(r"\d+", metric.setting))
+        data, degrade = re.fullmatch(r"(\S+?)(?: \((\S+)\))?", metric.data).groups()
+        wanted = {"generator": info.name, "task": metric.task, "data": data, "degrade": degrade, "num_images": images}
+        wanted |= {"steps": steps, "split": "test", "protocol": "strong", "part": "all"}
+        same = [line for line in lines if all(line[name] == value for name, value in wanted.items())]
         by_start = {
-            start: [line["test"][metric.name] for line in same if line["start"] == start]
-            for start in ("pretrained", "scratch")
+            start: [
+                next(entry[metric.name] for entry in line["curve"] if entry["step"] == step)
+                for line in same
+                if line["start"] == start and line["learning_rate"] == chosen_rate(metric.task, info.name, start, rates)
+            ]
+            for start in ("zoo", "random")
         }
-        values, against = by_start["pretrained"], {"random weights": by_start["scratch"]}
-        against["no network"] = [same[0]["test"]["trivial"][metric.name]]
-        assert metric.n == f"{same[0]['test']['n']} test micrographs" and metric.repeats == f"{len(values)} seeds"
+        values, against = by_start["zoo"], {"random weights": by_start["random"]}
+        against["no network"] = [same[0]["trivial"][metric.name]]
+        assert metric.n == f"{same[0]['n']} test micrographs" and metric.repeats == f"{len(values)} seeds"
     assert len(values) >= 3
     assert metric.value == pytest.approx(statistics.fmean(values))
     assert metric.spread == pytest.approx(statistics.stdev(values))

@@ -43,19 +43,25 @@ def pretrain(
     batch_size: Annotated[int, typer.Option(help="Crops at a time on each process.")] = 16,
     gradient_accumulation_steps: Annotated[int, typer.Option(help="So many batches make one step.")] = 1,
     crop: Annotated[int, typer.Option(help="Side of a crop in pixels.")] = 224,
+    recipe: Annotated[
+        str, typer.Option(help="What the next five are unless they are given: emfm (measured best) or paper.")
+    ] = "emfm",
     corruption: Annotated[
-        str,
+        str | None,
         typer.Option(help="paper (blur, noise), dose (as a microscope), masked (paper, blocks hidden) or dose+masked."),
-    ] = "paper",
+    ] = None,
     filters: Annotated[
-        bool, typer.Option("--filters", help="Learn what hand-made filters see in the clean micrograph, too.")
-    ] = False,
+        bool | None, typer.Option(help="Learn what hand-made filters see in the clean micrograph, too.")
+    ] = None,
     structures: Annotated[
-        int, typer.Option(help="Beside each batch, crops of simulated structures, whose regions are learnt, too.")
-    ] = 0,
-    adversarial: Annotated[str, typer.Option(help="lsgan, vanilla, hinge or none.")] = "lsgan",
+        int | None,
+        typer.Option(help="Beside each batch, crops of simulated structures, whose regions are learnt, too."),
+    ] = None,
+    adversarial: Annotated[str | None, typer.Option(help="lsgan, vanilla, hinge or none.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Constant for half of the steps, then linear to 0.")
+    ] = None,
     discriminator_width: Annotated[int, typer.Option(help="Channels of the discriminator's first layer.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Constant for half of the steps, then linear to 0.")] = 2e-4,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     compile: Annotated[
         bool, typer.Option("--compile", help="Let torch.compile fuse the networks' operations.")
@@ -69,12 +75,14 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Pretrain a generator on unlabelled micrographs (pix2pix). Ctrl-C and SIGTERM save the run and leave."""
+    """Pretrain a generator on unlabelled micrographs. Ctrl-C and SIGTERM save the run and leave."""
+    settings = dict(locals())
     from emfm.training.pretrain import PretrainArguments
     from emfm.training.pretrain import pretrain as run
+    from emfm.training.pretrain_arguments import from_recipe
 
-    settings = dict(locals())
-    fields = {name: settings[name] for name in PretrainArguments.__dataclass_fields__ if name in settings}
+    chosen = from_recipe(recipe, settings)
+    fields = {name: chosen[name] for name in PretrainArguments.__dataclass_fields__ if name in chosen}
     folder = run(PretrainArguments(**{**fields, "data": tuple(data), "weights": tuple(weight) if weight else None}))
     if as_json:
         facts = json.loads((folder / "config.json").read_text())["pretraining"]
@@ -100,8 +108,12 @@ def finetune(
         int | None, typer.Option(help="Super-resolution: 2 or 4; by default what the pairs have, 2 to make pairs.")
     ] = None,
     class_weights: Annotated[
-        str | None, typer.Option(help="Segmentation: 'balanced', or a number for each class, as in 0.5,2.")
-    ] = None,
+        str,
+        typer.Option(
+            help="Segmentation: balanced (the inverse of a class's share of the pixels), root (its square root), "
+            "none, or a number for each class, as in 0.5,2."
+        ),
+    ] = "root",
     num_images: Annotated[int | None, typer.Option(help="How many training images to use; all by default.")] = None,
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Read a dataset as it comes, without downloading it first.")

@@ -75,16 +75,19 @@ class LabelledMicrographs(Examples):
         """Return the class map of micrograph `index`."""
         return self.masks[index]
 
-    def balanced_weights(self) -> list[float]:
-        """Return a weight for each class, the inverse of its share of the pixels, with a mean of 1 over the pixels.
+    def balanced_weights(self, power: float = 1.0) -> list[float]:
+        """Return a weight for each class, with a mean of 1 over the pixels.
 
-        A class that does not occur gets the weight 1.
+        Args:
+            power: a class's weight is the inverse of its share of the pixels to this power: 1 lets all classes count
+                alike, 0 all pixels. A class that does not occur gets the weight 1.
         """
         counts = np.zeros(len(self.id2label))
         for mask in self.masks:
             counts += np.bincount(mask[mask >= 0].ravel(), minlength=len(counts))
-        present = np.count_nonzero(counts)
-        return [float(counts.sum() / (present * count)) if count else 1.0 for count in counts]
+        raw = np.maximum(counts, 1) ** -power
+        mean = (raw * counts).sum() / max(counts.sum(), 1)
+        return [float(weight / mean) if count else 1.0 for weight, count in zip(raw, counts, strict=True)]
 
 
 @dataclass(frozen=True)

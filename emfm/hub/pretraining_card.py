@@ -7,7 +7,7 @@ from typing import Any
 from emfm.config import EMFoundationConfig
 from emfm.hub.card import HERE, RESTORATION, front_matter, table
 
-KIND = {"pipeline_tag": "image-to-image", "tags": ["self-supervised", "pix2pix"]}
+KIND = {"pipeline_tag": "image-to-image", "tags": ["self-supervised"]}
 # Options of `emfm pretrain` by the names of the settings that they decide, where those are one value each.
 OPTIONS: tuple[str, ...] = (
     "generator",
@@ -18,6 +18,7 @@ OPTIONS: tuple[str, ...] = (
     "gradient_accumulation_steps",
     "crop",
     "corruption",
+    "structures",
     "adversarial",
     "discriminator_width",
     "learning_rate",
@@ -63,7 +64,7 @@ slices of one volume, they resemble their neighbours in the training set, so exp
 - The licence of the training images may limit the use of these weights; none is claimed here.
 """
 INTRODUCTION = """\
-An image-to-image generator for one-channel electron micrographs, pretrained without labels as in
+An image-to-image generator for one-channel electron micrographs, pretrained without labels after
 [Kazimi et al. 2024](https://arxiv.org/abs/2402.18286). It is a starting point for fine-tuning; by itself it removes
 the noise and blur that it was trained on."""
 USE = """\
@@ -120,8 +121,8 @@ def training_table(run: dict[str, Any], norm: str) -> str:
         "data": ", ".join(run["data"]) + micrographs,
         "crops": f"{crops:,} of {run['crop']} x {run['crop']} pixels, {step:,} steps",
         "corruption": _corruption(run["corruption"], run["strength"]),
-        "loss": f"{run['adversarial']} + {run['l1_weight']:g} x L1",
-        "discriminator": f"width {run['discriminator_width']}",
+        "learnt beside it": _signals(run),
+        "loss": _loss(run),
         "optimiser": f"Adam {run['learning_rate']:g}, betas 0.5 / 0.999, constant, then linear to 0",
         "weights": f"exponential average, decay {run['ema_decay']}",
         "norm, precision, seed": f"{norm}, {run['precision']}, {run['seed']}",
@@ -139,6 +140,7 @@ def pretrain_command(run: dict[str, Any]) -> str:
     parts = [f"--data {shlex.quote(name)}" for name in run["data"]]
     parts += [f"--weight {weight:g}" for weight in run.get("weights") or []]
     parts += ["--streaming"] if run.get("streaming") else []
+    parts += ["--filters" if run["filters"] else "--no-filters"]
     for name in OPTIONS:
         no_choice = name == "norm" and run["generator"].startswith("hrnet")
         if run.get(name) is not None and not no_choice:
@@ -167,6 +169,19 @@ def _validation_table(figures: dict[str, float]) -> str:
         for row, suffix in (("damaged input", "_input"), ("restored", ""))
     ]
     return table(["image", *(label for _, label, _ in shown)], rows)
+
+
+def _signals(run: dict[str, Any]) -> str:
+    signals = ["the responses of hand-made filters to the clean micrograph"] if run["filters"] else []
+    if run["structures"]:
+        signals.append(f"the regions of simulated structures, {run['structures']} crops beside each batch")
+    return "; ".join(signals) or "nothing"
+
+
+def _loss(run: dict[str, Any]) -> str:
+    if run["adversarial"] == "none":
+        return "L1"
+    return f"{run['adversarial']} + {run['l1_weight']:g} x L1, discriminator of width {run['discriminator_width']}"
 
 
 def _corruption(kind: str, strength: dict[str, Any]) -> str:

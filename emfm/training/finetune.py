@@ -31,6 +31,9 @@ from emfm.training.trainer_state import checkpoints
 logger = logging.getLogger(__name__)
 # Of a stream so many micrographs are read for validation.
 STREAM_VALIDATION = 32
+# A class's weight is the inverse of its share of the pixels to this power. The root keeps a rare class from being given
+# up in the first steps, and does not invent it as full balance does: see docs/findings.md.
+CLASS_WEIGHTS = {"root": 0.5, "balanced": 1.0}
 # Written last: a folder with it is finished.
 FACTS = "finetuning.json"
 
@@ -48,7 +51,7 @@ class FinetuneArguments:
     degrade: str | None = None  # restoration: make pairs from clean images
     scale: int | None = None  # super-resolution: 2 or 4; by default what the pairs have
     residual: bool | None = None  # restoration: predict what is to be added to the input; see `build_model`
-    class_weights: str | None = None  # segmentation: "balanced", or a number per class with commas between
+    class_weights: str = "root"  # segmentation: "root", "balanced", "none", or a number per class with commas between
     num_images: int | None = None  # of the training split; all by default
     streaming: bool = False
     steps: int = 300
@@ -139,8 +142,7 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     fields: dict[str, Any] = {}
     if isinstance(data, LabelledMicrographs):
         fields["id2label"] = data.id2label
-        if args.class_weights is not None:
-            fields["class_weights"] = _class_weights(args.class_weights, data)
+        fields["class_weights"] = _class_weights(args.class_weights, data)
     if issubclass(task, EMForImageRestoration):
         fields["residual"] = _adds_to_input(args) if args.residual is None else args.residual
     if args.task == "super-resolution" and isinstance(data, (PairedMicrographs, CleanMicrographs)):
@@ -163,15 +165,19 @@ def _adds_to_input(args: FinetuneArguments) -> bool:
     return config.residual or adds or config.backbone == "hrnet"
 
 
-def _class_weights(given: str, data: LabelledMicrographs) -> list[float]:
-    if given == "balanced":
+def _class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:
+    """Return a weight for each class; None for equal ones, as by default on a stream, whose pixels nobody counts."""
+    if given == "none" or (given == "root" and not len(data)):
+        return None
+    if given in CLASS_WEIGHTS:
         if not len(data):
             raise EMError("class weights of a stream cannot be counted: give a number for each class")
-        return data.balanced_weights()
+        return data.balanced_weights(CLASS_WEIGHTS[given])
     try:
         return [float(weight) for weight in given.split(",")]
     except ValueError as error:
-        raise EMError(f"class weights are '{given}'; expected 'balanced', or numbers like 0.5,2 ({error})") from error
+        expected = f"{', '.join(CLASS_WEIGHTS)}, none, or numbers like 0.5,2"
+        raise EMError(f"class weights are '{given}'; expected {expected} ({error})") from error
 
 
 def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrainingArguments:

@@ -16,7 +16,7 @@ from emfm.training.losses import segmentation_loss
 PIXELS = 2048
 ITERATIONS = 60
 # Weight of the squares of the head's weights, for features scaled to a standard deviation of 1.
-DECAY = 1e-3
+DECAY = 1e-2
 
 
 @torch.no_grad()

@@ -10,13 +10,31 @@ from emfm.data.unlabelled import is_dataset
 from emfm.errors import EMError
 from emfm.training.losses import ADVERSARIAL
 
+# What is learnt, by name. "emfm" measured best for fine-tuning, see docs/findings.md; "paper" is that of Kazimi et al.
+# 2024 (arXiv:2402.18286).
+RECIPES: dict[str, dict[str, Any]] = {
+    "emfm": {
+        "corruption": "masked",
+        "filters": True,
+        "structures": 8,
+        "adversarial": "none",
+        "learning_rate": 2e-3,
+    },
+    "paper": {
+        "corruption": "paper",
+        "filters": False,
+        "structures": 0,
+        "adversarial": "lsgan",
+        "learning_rate": 2e-4,
+    },
+}
 # Settings that may differ when a run goes on: they change neither the data nor the result.
 FREE_ON_RESUME = ("output", "resume", "save_steps", "save_total_limit", "workers", "compile")
 
 
 @dataclass(frozen=True)
 class PretrainArguments:
-    """Settings of one pretraining run; they are stored with the weights.
+    """Settings of one pretraining run; they are stored with the weights. The defaults are the recipe "emfm".
 
     Raises:
         EMError: a setting has a value that it cannot have.
@@ -33,14 +51,14 @@ class PretrainArguments:
     batch_size: int = 16  # crops at a time on each process
     gradient_accumulation_steps: int = 1  # so many batches make one step
     crop: int = 224  # side in pixels
-    corruption: str = "paper"
+    corruption: str = "masked"
     strength: CorruptionStrength = field(default_factory=CorruptionStrength)
-    filters: bool = False  # learn the responses of hand-made filters to the clean micrograph, too
-    structures: int = 0  # beside each batch, so many crops of simulated structures, whose regions are learnt
-    adversarial: str = "lsgan"  # "none" trains with L1 alone
+    filters: bool = True  # learn the responses of hand-made filters to the clean micrograph, too
+    structures: int = 8  # beside each batch, so many crops of simulated structures, whose regions are learnt
+    adversarial: str = "none"  # L1 alone, or a GAN: "lsgan", "vanilla", "hinge"
     discriminator_width: int = 64
     l1_weight: float = 100.0
-    learning_rate: float = 2e-4  # constant for the first half, then linear to 0
+    learning_rate: float = 2e-3  # constant for the first half, then linear to 0
     ema_decay: float = 0.999  # of the averaged generator, which is what is saved
     precision: str = "fp32"
     compile: bool = False  # let torch.compile fuse the networks' operations
@@ -91,3 +109,14 @@ class PretrainArguments:
         settings = {name: value for name, value in asdict(self).items() if name not in FREE_ON_RESUME}
         settings["data"] = [source if is_dataset(source) else Path(source).name for source in self.data]
         return json.loads(json.dumps(settings))
+
+
+def from_recipe(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with those that are None taken from a recipe.
+
+    Raises:
+        EMError: there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise EMError(f"recipe is '{name}'; expected one of {', '.join(RECIPES)}")
+    return settings | {key: value for key, value in RECIPES[name].items() if settings.get(key) is None}

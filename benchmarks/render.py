@@ -10,23 +10,24 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.studies import STUDIES
 from benchmarks.transfer import RESULTS
 from benchmarks.transfer_plots import plot
 from benchmarks.transfer_report import Results, curves, describe, read_results
-from benchmarks.transfer_tables import averages, comparison, label_of, summary
+from benchmarks.transfer_tables import averages, comparison, label_of, labels_needed, summary
 from emfm.data.io import write_text
 
 ROOT = Path(__file__).parents[1]
 PICTURES = Path("docs/pictures")
+# What stands between the marks of a name: the tables of the study of that name, or its sentences.
 BLOCKS: dict[str, Callable[[Results], str]] = {
-    "segmentation": lambda results: comparison(STUDIES["segmentation"], results),
-    "segmentation-summary": lambda results: summary(STUDIES["segmentation"], results),
-    "restoration": lambda results: comparison(STUDIES["restoration"], results),
-    "restoration-summary": lambda results: summary(STUDIES["restoration"], results),
-    "pretexts": lambda results: averages(STUDIES["pretexts"], results, "start"),
+    **{name: partial(averages, study) for name, study in STUDIES.items()},
+    **{name: partial(comparison, STUDIES[name]) for name in ("segmentation", "restoration", "generators")},
+    **{f"{name}-summary": partial(summary, STUDIES[name]) for name in ("segmentation", "restoration", "generators")},
+    "labels-needed": partial(labels_needed, STUDIES["labels"]),
 }
 
 

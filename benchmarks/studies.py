@@ -163,8 +163,8 @@ def _real(*names: str) -> tuple[Problem, ...]:
 
 
 # What is varied is learnt from short pretrainings of this network, see `benchmarks.pretexts`.
-SHORT = "unet4-rf200-w8"
-_CHOOSING = {"generators": (SHORT,), "steps": 100, "seeds": (0, 1), "rate": 1e-3, "split": "validation"}
+SHORT, SHORT_RATE = "unet4-rf200-w8", 1e-3
+_CHOOSING = {"generators": (SHORT,), "steps": 100, "seeds": (0, 1), "rate": SHORT_RATE, "split": "validation"}
 STUDIES = {
     "segmentation": Study("Six real data sets, three labelled images", SEGMENTATION),
     "restoration": Study("Denoising, super-resolution, noise and background removal", RESTORATION, images=(20,)),
@@ -205,18 +205,21 @@ STUDIES = {
         SEGMENTATION,
         generators=(SHORT,),
         starts=("random", "both-60", "both-200", "both"),
+        rate=SHORT_RATE,
     ),
     "adversarial": Study(
         "With and without the adversarial loss",
         SEGMENTATION,
         generators=(SHORT,),
         starts=("random", "paper", "paper-without-gan", "both-lsgan", "both"),
+        rate=SHORT_RATE,
     ),
     "fields": Study(
         "Biology-pretrained on materials, and the reverse",
         SEGMENTATION,
         generators=(SHORT,),
         starts=("random", "both-biology", "both-materials", "both"),
+        rate=SHORT_RATE,
     ),
     "pretexts": Study("What transfers?", SEGMENTATION, starts=("random", *CHOSEN_BETWEEN), **_CHOOSING),
     "finetuning": Study(

@@ -143,7 +143,7 @@ def run_cell(cell: Cell, places: Places) -> dict[str, Any]:
         marks = _Marks(trainer, measured, cell.steps)
         trainer.add_callback(marks)
         trainer.train()
-    facts = {"weights": digest, "n": len(measured), "seconds": round(trainer.seconds, 1)}
+    facts = {"weights": digest, "images": len(training), "n": len(measured), "seconds": round(trainer.seconds, 1)}
     return {**asdict(cell), **facts, "trivial": marks.trivial, "curve": marks.curve}
 
 

@@ -84,29 +84,42 @@ def summary(study: Study, results: Results) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def averages(study: Study, results: Results, name: str) -> str:
-    """Return a row for each start and part, averaged over the problems, at every mark.
-
-    Args:
-        study: of one network.
-        results: of its runs.
-        name: heading of the first column.
-    """
+def averages(study: Study, results: Results) -> str:
+    """Return a row for each start, and for what else a study varies, averaged over its problems, at every mark."""
     found = curves(study.cells(results), results)
-    groups: dict[tuple[str, ...], list[Curve]] = {}
-    for cell, curve in found.items():
-        groups.setdefault(label_of(study, cell), []).append(curve)
-    random = groups.get(next((key for key in groups if key[0] == BASELINE), ("",)), [])
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in found:
+        groups.setdefault(label_of(study, cell), []).append(cell)
     rows = []
-    for key, members in groups.items():
+    for key, cells in groups.items():
+        members = [found[cell] for cell in cells]
         mean = np.mean([curve.mean for curve in members], axis=0)
         spread = np.sqrt(np.mean([curve.spread**2 for curve in members], axis=0))
-        shares = [reached(curve, other) for curve, other in zip(members, random, strict=False)]
-        steps = np.mean([1.0 if share is None else share for share in shares]) if shares else 1.0
-        form = ".3f" if merit(members[0].task) == "dice" else ".4f"
+        shares = [reached(found[cell], found[replace(cell, start=BASELINE, part="all")]) for cell in cells]
+        steps = np.mean([1.0 if share is None else share for share in shares])
+        form = ".3f" if merit(cells[0].task) == "dice" else ".4f"
         figures = [f"{value:{form}} ± {s:{form}}" for value, s in zip(mean, spread, strict=True)]
-        rows.append([", ".join(key), *figures, "" if key[0] == BASELINE else f"{steps:.0%}"])
-    return table([name, *(f"{share:.0%}" for share in MARKS), "random's end reached after"], rows)
+        rows.append([", ".join(key), *figures, f"{steps:.0%}"])
+    return table(["start", *(f"{share:.0%}" for share in MARKS), "random's end reached after"], rows)
+
+
+def labels_needed(study: Study, results: Results) -> str:
+    """Return for each problem how many labelled images do for a start what all of them do for random weights."""
+    sentences = []
+    cells = study.cells(results)
+    found = curves(cells, results)
+    for problem in study.problems:
+        mine = {cell: curve for cell, curve in found.items() if (cell.task, cell.data) == (problem.task, problem.data)}
+        every = next(results[c]["images"] for c in cells if c.num_images is None and c.data == problem.data)
+        wanted = next(curve for cell, curve in mine.items() if cell.start == BASELINE and cell.num_images is None)
+        enough = [
+            cell.num_images or every
+            for cell, curve in mine.items()
+            if cell.start != BASELINE and not better(problem.task, wanted.mean[-1], curve.mean[-1])
+        ]
+        start = f"{min(enough)} of {every} images are enough" if enough else f"not even all {every} images are enough"
+        sentences.append(f"- `{problem.data}`: {start} for the pretrained network to equal random weights with all.")
+    return "\n".join(sentences)
 
 
 def label_of(study: Study, cell: Cell) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import sys
 from emfm.training.pretrain import PretrainArguments, pretrain
 pretrain(PretrainArguments(
     data=(sys.argv[1],), output=sys.argv[2], generator="unet2-rf44", steps=4, batch_size=2, crop=32,
-    discriminator_width=4, save_steps=4,
+    adversarial="lsgan", discriminator_width=4, save_steps=4,
 ))
 """
 FINETUNE = """

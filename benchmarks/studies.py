@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from benchmarks.pretexts import CHOSEN_BETWEEN
+from benchmarks.pretexts import PRETEXTS
 from benchmarks.transfer_cell import PARTS, SIMULATED, Cell
 from benchmarks.transfer_report import Results, better, merit
 from emfm.config import UNET_DILATIONS
@@ -221,7 +221,7 @@ STUDIES = {
         starts=("random", "both-biology", "both-materials", "both"),
         rate=SHORT_RATE,
     ),
-    "pretexts": Study("What transfers?", SEGMENTATION, starts=("random", *CHOSEN_BETWEEN), **_CHOOSING),
+    "pretexts": Study("What transfers?", SEGMENTATION, starts=("random", *PRETEXTS), **_CHOOSING),
     "finetuning": Study(
         "How to fine-tune?",
         SEGMENTATION,

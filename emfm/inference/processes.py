@@ -1,5 +1,6 @@
 """Several processes, started by torchrun or accelerate, that predict together."""
 
+import atexit
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Processes:
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         # one of them may be at work for days before it meets the others
         state = PartialState(cpu=cpu, timeout=timedelta(days=30))
+        # a process that ends with its threads of communication still running may abort
+        atexit.register(state.destroy_process_group)
         return cls(state.process_index, state.num_processes)
 
     def gather(self, value: Any) -> list[Any]:

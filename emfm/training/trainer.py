@@ -4,6 +4,7 @@ Training draws crops; every evaluation, the one before the first step included, 
 user will, and goes into `curve.json`. The best model by validation is kept in the output folder.
 """
 
+import atexit
 import json
 import shutil
 import time
@@ -110,6 +111,9 @@ class EMTrainer(Trainer):
         super().__init__(model=model, args=args, train_dataset=crops, eval_dataset=eval_dataset, **kwargs)
         # the losses are means already: with accumulated gradients they are averaged, not summed
         self.model_accepts_loss_kwargs = False
+        if self.accelerator.num_processes > 1:
+            # a process that ends with its threads of communication still running may abort
+            atexit.register(self.accelerator.state.destroy_process_group)
         self.curve: list[dict[str, Any]] = []
         self._best: ModelWeights = {}
         self._seconds_evaluating = 0.0

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from emfm import EMFoundation
 from emfm.data.degradations import CorruptionStrength
 from emfm.training.pretrain import PretrainArguments, pretrain
+from emfm.training.pretrain_arguments import RECIPES
 
 BIOLOGY = ("fib25_medulla", "cem500k_samples")
 MATERIALS = ("emps", "catalyst_haadf", "atomic_stem")
@@ -30,13 +31,15 @@ BASE: dict[str, Any] = {
     "batch_size": 16,
     "crop": 80,
     "corruption": "masked",
+    "filters": False,
+    "structures": 0,
     "adversarial": "none",
     "discriminator_width": 16,
     "learning_rate": 2e-3,
     "precision": "bf16",
     "save_steps": 500,
 }
-PAPER = {"corruption": "paper", "adversarial": "lsgan", "learning_rate": 2e-4}
+PAPER = RECIPES["paper"]
 BOTH: dict[str, Any] = {"structures": 16, "filters": True}
 # What each start changes of BASE.
 PRETEXTS: dict[str, dict[str, Any]] = {

@@ -222,7 +222,7 @@ def _model(cell: Cell, places: Places, training: Examples) -> tuple[EMTaskModel,
         return model, _load_imagenet(model) if cell.start == "imagenet" else None
     folder = model_folder(cell.generator) if cell.start == "zoo" else places.weights / cell.start / cell.generator
     if not (folder / "model.safetensors").is_file():
-        raise EMError(f"{folder} has no weights: pretrain them, see docs/results.md")
+        raise EMError(f"{folder} has no weights: pretrain them with python -m benchmarks.pretexts")
     model = build_model(FinetuneArguments(model=str(folder), **known), training)
     return model, weights_digest(folder)
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emfm.data.degradations import gaussian_blur
+
 SCALES = (1.0, 2.0, 4.0)  # standard deviations of the Gaussian, in pixels
 RESPONSES = 5  # per scale
 CHANNELS = RESPONSES * len(SCALES)
@@ -24,26 +26,16 @@ def filter_responses(images: Tensor) -> Tensor:
     """
     found = []
     for scale in SCALES:
-        smooth = _smooth(images, scale)
+        smooth = gaussian_blur(images, images.new_full((len(images),), scale))
         down, right = _slope(smooth, -2), _slope(smooth, -1)
         gradient = (down.square() + right.square() + 1e-8).sqrt()
         vertical, horizontal, mixed = _slope(down, -2), _slope(right, -1), _slope(right, -2)
         middle = (vertical + horizontal) / 2
         half = ((vertical - horizontal).square() / 4 + mixed.square() + 1e-10).sqrt()
-        removed = _smooth((images - smooth).square(), 2 * scale)
+        removed = gaussian_blur((images - smooth).square(), images.new_full((len(images),), 2 * scale))
         found += [GAIN * scale * gradient, GAIN * scale**2 * (middle + half), GAIN * scale**2 * (middle - half)]
         found += [CONTRAST_GAIN * removed.clamp_min(1e-8).sqrt(), smooth]
     return torch.cat(found, dim=1)
-
-
-def _smooth(images: Tensor, sigma: float) -> Tensor:
-    """Blur all images (B, 1, H, W) with one Gaussian, edges mirrored: far cheaper than with one for each image."""
-    radius = min(round(3 * sigma), images.shape[-1] - 1, images.shape[-2] - 1)
-    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).view(1, 1, -1, 1)
-    rows = F.conv2d(F.pad(images, (0, 0, radius, radius), mode="reflect"), kernel)
-    return F.conv2d(F.pad(rows, (radius, radius, 0, 0), mode="reflect"), kernel.transpose(2, 3))
 
 
 def _slope(images: Tensor, axis: int) -> Tensor:

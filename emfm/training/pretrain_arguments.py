@@ -10,16 +10,10 @@ from emfm.data.unlabelled import is_dataset
 from emfm.errors import EMError
 from emfm.training.losses import ADVERSARIAL
 
-# What is learnt, by name. "emfm" measured best for fine-tuning, see docs/findings.md; "paper" is that of Kazimi et al.
-# 2024 (arXiv:2402.18286).
+# What is learnt, by name, where it differs from the defaults. Those, "emfm", measured best for fine-tuning, see
+# docs/findings.md; "paper" is the recipe of Kazimi et al. 2024 (arXiv:2402.18286).
 RECIPES: dict[str, dict[str, Any]] = {
-    "emfm": {
-        "corruption": "masked",
-        "filters": True,
-        "structures": 8,
-        "adversarial": "none",
-        "learning_rate": 2e-3,
-    },
+    "emfm": {},
     "paper": {
         "corruption": "paper",
         "filters": False,
@@ -112,11 +106,11 @@ class PretrainArguments:
 
 
 def from_recipe(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with those that are None taken from a recipe.
+    """Return a recipe's settings and those that are given; what is None is left out, for the recipe or the default.
 
     Raises:
         EMError: there is no such recipe.
     """
     if name not in RECIPES:
         raise EMError(f"recipe is '{name}'; expected one of {', '.join(RECIPES)}")
-    return settings | {key: value for key, value in RECIPES[name].items() if settings.get(key) is None}
+    return RECIPES[name] | {key: value for key, value in settings.items() if value is not None}

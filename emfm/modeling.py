@@ -194,7 +194,7 @@ class EMPreTrainedModel(PreTrainedModel):
         except (OSError, RuntimeError, SafetensorError) as error:
             raise EMError(f"cannot load {name}: {error}") from error
         model.processor = model.fitting(processor)
-        model.new_head = any(key.startswith(cls.head_name) for key in info["missing_keys"])
+        model.new_head = any(key.startswith(model.head_name) for key in info["missing_keys"])
         model.name_or_path = name
         return (model, info) if want_info else model
 

@@ -3,10 +3,18 @@
 import pytest
 import torch
 
-from emfm import EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, EMTrainer, EMTrainingArguments
+from emfm import (
+    EMForDenoising,
+    EMForSemanticSegmentation,
+    EMForSuperResolution,
+    EMFoundation,
+    EMFoundationConfig,
+    EMTrainer,
+    EMTrainingArguments,
+)
 from emfm.data.datasets import load_em_dataset
-from emfm.training.head import fit_class_head
-from emfm.training.losses import segmentation_loss
+from emfm.training.head import fit_head
+from emfm.training.losses import restoration_loss, segmentation_loss
 
 LABELS = {0: "background", 1: "disc"}
 
@@ -37,7 +45,7 @@ def test_the_fitted_head_separates_what_the_features_separate(name):
     model = EMForSemanticSegmentation(EMFoundationConfig.from_name(name, id2label=LABELS))
     trunk = {key: value.clone() for key, value in model.trunk.state_dict().items()}
     before = loss_on(model, crops())
-    fit_class_head(model, crops())
+    fit_head(model, crops())
     assert loss_on(model, crops()) < 0.5 * before
     assert loss_on(model, crops(seed=1)) < 0.5 * before
     assert model.training and all(torch.equal(value, trunk[key]) for key, value in model.trunk.state_dict().items())
@@ -46,7 +54,7 @@ def test_the_fitted_head_separates_what_the_features_separate(name):
 def test_the_fit_is_a_minimum_of_the_training_loss():
     torch.manual_seed(0)
     model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label=LABELS)).eval()
-    fit_class_head(model, crops())
+    fit_head(model, crops())
     best = loss_on(model, crops())
     for index in range(model.class_head.weight.shape[1]):
         for change in (-0.5, 0.5):
@@ -63,15 +71,15 @@ def test_pixels_without_truth_take_no_part():
     torch.manual_seed(0)
     model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label=LABELS))
     unfitted = loss_on(model, items)
-    fit_class_head(model, crops())
+    fit_head(model, crops())
     fitted_to_all = loss_on(model, items)
-    fit_class_head(model, items)
+    fit_head(model, items)
     assert loss_on(model, items) < fitted_to_all < unfitted  # better on what is left than with what is hidden
 
 
 def test_training_fits_a_new_head_first_and_never_one_that_was_trained(labelled_folder, tmp_path, monkeypatch):
     fitted = []
-    monkeypatch.setattr("emfm.training.trainer.fit_class_head", lambda model, crops: fitted.append(len(list(crops))))
+    monkeypatch.setattr("emfm.training.trainer.fit_head", lambda model, crops: fitted.append(len(list(crops))))
     data = load_em_dataset(labelled_folder)
     torch.manual_seed(0)
     EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).save_pretrained(tmp_path / "pretrained")
@@ -96,6 +104,50 @@ def test_a_fitted_head_is_better_before_the_first_step_and_can_be_left_out(label
         trainer.train()
         before[fit] = trainer.curve[0]["dice"]
     assert before[True] > before[False] + 0.1
+
+
+def pairs(seed: int = 0) -> list[dict[str, torch.Tensor]]:
+    """Smooth images under noise, and without."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(4, 1, 4, 4, generator=generator)
+    clean = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic")
+    noise = torch.randn(clean.shape, generator=generator)
+    return [{"pixel_values": image, "labels": target} for image, target in zip(clean + noise, clean, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "residual"), [("unet2-rf44-w16", True), ("unet2-rf44-w16", False), ("hrnet-w18-small", True)]
+)
+def test_the_fitted_head_of_a_restoration_removes_noise_before_the_first_step(name, residual):
+    torch.manual_seed(0)
+    model = EMForDenoising(EMFoundationConfig.from_name(name, residual=residual))
+    trunk = {key: value.clone() for key, value in model.trunk.state_dict().items()}
+    fit_head(model, pairs())
+    model.eval()
+    images, targets = (torch.stack([pair[key] for pair in pairs(seed=1)]) for key in ("pixel_values", "labels"))
+    with torch.no_grad():
+        restored = model(images).reconstruction
+    assert (restored - targets).abs().mean() < 0.75 * (images - targets).abs().mean()
+    assert all(torch.equal(value, trunk[key]) for key, value in model.trunk.state_dict().items())
+
+
+def test_the_head_for_an_enlarged_image_is_fitted_at_its_size():
+    torch.manual_seed(0)
+    model = EMForSuperResolution(EMFoundationConfig.from_name("unet2-rf44-w16", residual=True, scale=2))
+    small = [{**pair, "pixel_values": pair["labels"][:, ::2, ::2]} for pair in pairs()]
+    images, targets = (torch.stack([pair[key] for pair in small]) for key in ("pixel_values", "labels"))
+    with torch.no_grad():
+        before = restoration_loss(model(images).reconstruction, targets)
+        fit_head(model, small)
+        model.eval()
+        assert restoration_loss(model(images).reconstruction, targets) < 0.8 * before
+
+
+@pytest.mark.parametrize(("residual", "new"), [(True, True), (False, False)])
+def test_a_pretrained_image_head_is_not_new_and_one_for_differences_is(residual, new, tmp_path):
+    torch.manual_seed(0)
+    EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).save_pretrained(tmp_path)
+    assert EMForDenoising.from_pretrained(tmp_path, residual=residual).new_head == new
 
 
 def test_with_lora_the_same_head_is_fitted(labelled_folder, tmp_path):

@@ -49,12 +49,18 @@ class ResidualHead(nn.Module):
             )
         self.out = nn.Conv2d(channels, 2, 1)
 
+    def read(self, features: Tensor, image: Tensor) -> Tensor:
+        """Return what `out` reads, from features (B, C, H, W) and the input (B, 1, H, W)."""
+        return features if self.details is None else torch.cat([features, self.details(image)], dim=1)
+
+    def restored(self, outputs: Tensor, image: Tensor) -> Tensor:
+        """Return the restored image (B, 1, H, W) from what `out` puts out (B, 2, H, W) and the input."""
+        added, share = outputs.chunk(2, dim=1)  # (B, 1, H, W) each
+        return image + image * share + added
+
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
         """Return the restored image (B, 1, H, W) from features (B, C, H, W) and the input (B, 1, H, W)."""
-        if self.details is not None:
-            features = torch.cat([features, self.details(image)], dim=1)
-        added, share = self.out(features).chunk(2, dim=1)  # (B, 1, H, W) each
-        return image + image * share + added
+        return self.restored(self.out(self.read(features, image)), image)
 
 
 class EMForImageRestoration(EMTaskModel):
@@ -62,8 +68,8 @@ class EMForImageRestoration(EMTaskModel):
 
     Input and output are network values of the input's own statistics, so the output comes back in the micrograph's
     units and dtype. With `config.residual` the head predicts for every pixel what is to be added to the input and how
-    much of the input stays; it starts from zeros, so that training starts from the input itself. Without, the
-    pretrained image head is trained on.
+    much of the input stays; where it is not fitted before the first step, it starts from zeros, that is from the input
+    itself. Without, the pretrained image head is trained on.
     """
 
     head_name = "image_head"
@@ -113,10 +119,26 @@ class EMForImageRestoration(EMTaskModel):
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         image = self.enlarged(pixel_values)
-        features = self._full_resolution(image)
-        reconstruction = self.residual_head(features, image) if self.config.residual else self.image_head(features)
+        reconstruction = self._restored(self.last_layer(self.last_features(image)), image)
         loss = None if labels is None else restoration_loss(reconstruction, labels)
         return ImageOutput(loss=loss, reconstruction=reconstruction)
+
+    @property
+    def last_layer(self) -> nn.Conv2d:
+        """The convolution to the image, or to what is added to the input and how much of it stays."""
+        return self.residual_head.out if self.config.residual else self.image_head
+
+    def last_features(self, image: Tensor) -> Tensor:
+        """Return what the last layer reads (B, C, H, W) for an image (B, 1, H, W) of the output's size."""
+        features = self._full_resolution(image)
+        return self.residual_head.read(features, image) if self.config.residual else features
+
+    def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
+        """Return L1 + L2 of the image that the last layer's outputs mean and the target (B, 1, H, W)."""
+        return restoration_loss(self._restored(outputs, image), labels)
+
+    def _restored(self, outputs: Tensor, image: Tensor) -> Tensor:
+        return self.residual_head.restored(outputs, image) if self.config.residual else outputs
 
     def enlarged(self, pixel_values: Tensor) -> Tensor:
         """Return the input at the output's size (B, 1, H * scale, W * scale), by bicubic interpolation."""

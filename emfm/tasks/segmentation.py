@@ -50,6 +50,15 @@ class EMForSemanticSegmentation(EMTaskModel):
         """Class index: class name."""
         return {int(index): str(label) for index, label in (self.config.id2label or {}).items()}
 
+    @property
+    def last_layer(self) -> nn.Conv2d:
+        """The convolution to the classes."""
+        return self.class_head
+
+    def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
+        """Return cross-entropy + Dice of logits (B, K, H, W) and class indices (B, H, W)."""
+        return segmentation_loss(outputs, labels, self.config.class_weights)
+
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> SegmentationOutput:
         """Classify every pixel.
 
@@ -59,8 +68,8 @@ class EMForSemanticSegmentation(EMTaskModel):
                 `config.class_weights`, where given) + Dice.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
-        logits = self.class_head(self._full_resolution(pixel_values))
-        loss = None if labels is None else segmentation_loss(logits, labels, self.config.class_weights)
+        logits = self.class_head(self.last_features(pixel_values))
+        loss = None if labels is None else self.loss_of(logits, pixel_values, labels)
         return SegmentationOutput(loss=loss, logits=logits)
 
     @torch.no_grad()

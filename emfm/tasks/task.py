@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+from torch import Tensor, nn
+
 from emfm.modeling import EMPreTrainedModel
 
 
@@ -17,6 +19,23 @@ class EMTaskModel(EMPreTrainedModel):
     figure_of_merit: ClassVar[str]
     greater_is_better: ClassVar[bool]
     truth: ClassVar[str]
+
+    @property
+    def last_layer(self) -> nn.Conv2d:
+        """The 1x1 convolution that ends the network."""
+        raise NotImplementedError
+
+    def enlarged(self, pixel_values: Tensor) -> Tensor:
+        """Return the input at the output's size (B, 1, H * scale, W * scale)."""
+        return pixel_values
+
+    def last_features(self, image: Tensor) -> Tensor:
+        """Return what the last layer reads (B, C, H, W) for an image (B, 1, H, W) of the output's size."""
+        return self._full_resolution(image)
+
+    def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
+        """Return the training loss of what the last layer puts out (B, K, H, W), a scalar."""
+        raise NotImplementedError
 
     def new_metrics(self) -> Any:
         """Return empty metrics for an evaluation; `add(output, truth)` and `result()` fill and read them."""

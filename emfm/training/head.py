@@ -4,13 +4,12 @@ A random head first tears at the trunk's features, pretrained or not, while it l
 to the features as they are leaves them alone (Kumar et al. 2022, arXiv:2202.10054, "linear probing, then fine-tuning").
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from emfm.tasks.segmentation import EMForSemanticSegmentation
-from emfm.training.losses import segmentation_loss
+from emfm.tasks.task import EMTaskModel
 
 # Pixels drawn from each crop: neighbours say nearly the same.
 PIXELS = 2048
@@ -20,44 +19,47 @@ DECAY = 1e-2
 
 
 @torch.no_grad()
-def fit_class_head(model: EMForSemanticSegmentation, crops: Iterable[dict[str, Tensor]]) -> None:
-    """Replace the head's weights by those that minimise the training loss while the trunk stays as it is.
+def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
+    """Replace the last layer's weights by those that minimise the training loss while all else stays as it is.
 
     Args:
         model: in place; the statistics of its batch norms must be those of its weights.
-        crops: `pixel_values` (1, H, W) and `labels` (H, W) each; a dozen are enough for so few weights.
+        crops: `pixel_values` (1, H, W) and `labels` of the output's size, (H, W) or (1, H, W), each; a dozen are
+            enough for so few weights.
     """
     was_training = model.training
     model.eval()
     generator = torch.Generator().manual_seed(0)
-    features, labels = [], []
+    features, images, labels = [], [], []
     for crop in crops:
-        pixels = crop["pixel_values"].to(model.device)
-        maps = model.features(pixels[None])[0][0].float().flatten(1)  # (C, H * W)
+        image = model.enlarged(crop["pixel_values"].to(model.device)[None])
+        maps = model.last_features(image)[0].float().flatten(1)  # (C, H * W)
         drawn = torch.randperm(maps.shape[1], generator=generator)[:PIXELS].to(model.device)
         features.append(maps[:, drawn].T)
+        images.append(image.flatten()[drawn])
         labels.append(crop["labels"].to(model.device).flatten()[drawn])
-    weight, bias = _fit(torch.cat(features), torch.cat(labels), model.class_head.out_channels, model)
-    model.class_head.weight.copy_(weight[:, :, None, None])
-    assert model.class_head.bias is not None
-    model.class_head.bias.copy_(bias)
+    layer = model.last_layer
+    image, truth = torch.cat(images)[None, None, :, None], torch.cat(labels)[None, :, None]  # (1, 1, N, 1), (1, N, 1)
+    truth = truth[None] if truth.is_floating_point() else truth
+    weight, bias = _fit(torch.cat(features), layer.out_channels, lambda outputs: model.loss_of(outputs, image, truth))
+    layer.weight.copy_(weight[:, :, None, None])
+    assert layer.bias is not None
+    layer.bias.copy_(bias)
     model.train(was_training)
 
 
-def _fit(features: Tensor, labels: Tensor, classes: int, model: EMForSemanticSegmentation) -> tuple[Tensor, Tensor]:
-    """Return weights (K, C) and biases (K) for features (N, C) and class indices (N)."""
+def _fit(features: Tensor, outputs: int, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return weights (K, C) and biases (K) for features (N, C) that minimise the loss of the outputs (1, K, N, 1)."""
     mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-5
     scaled = (features - mean) / deviation
-    weight = torch.zeros(classes, features.shape[1], device=features.device, requires_grad=True)
-    bias = torch.zeros(classes, device=features.device, requires_grad=True)
+    weight = torch.zeros(outputs, features.shape[1], device=features.device, requires_grad=True)
+    bias = torch.zeros(outputs, device=features.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     @torch.enable_grad()
     def loss() -> Tensor:
         optimizer.zero_grad()
-        logits = (scaled @ weight.T + bias).T[None, :, :, None]  # (1, K, N, 1)
-        value = segmentation_loss(logits, labels[None, :, None], model.config.class_weights)
-        value = value + DECAY * weight.square().sum()
+        value = loss_of((scaled @ weight.T + bias).T[None, :, :, None]) + DECAY * weight.square().sum()
         value.backward()
         return value
 

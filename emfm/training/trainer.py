@@ -26,13 +26,12 @@ from emfm.errors import EMError
 from emfm.hub.finetuned_card import finetuned_card
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
-from emfm.tasks.segmentation import EMForSemanticSegmentation
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.evaluate import check_data, check_finite, measure
 from emfm.training.facts import run_facts
 from emfm.training.freezing import freeze
-from emfm.training.head import fit_class_head
+from emfm.training.head import fit_head
 from emfm.training.lora import add_lora, merge, save_adapter
 from emfm.training.trainer_arguments import EMTrainingArguments
 from emfm.training.trainer_state import last_checkpoint, load_optimizer, load_state, load_tensors, save_state
@@ -229,11 +228,8 @@ class EMTrainer(Trainer):
 
     def _fit_head(self) -> None:
         model = self.accelerator.unwrap_model(self.model)
-        if isinstance(model, EMForSemanticSegmentation):
-            self.recalibrate(model)
-            crops = islice(iter(self.train_dataset), HEAD_CROPS)
-            with self.compute_loss_context_manager():
-                fit_class_head(model, crops)
+        self.recalibrate(model)
+        fit_head(model, islice(iter(self.train_dataset), HEAD_CROPS))
 
     def recalibrate(self, model: EMTaskModel) -> None:
         """Measure batch norm's running statistics anew on training crops; evaluations do this first."""

@@ -41,7 +41,7 @@ class EMTrainingArguments(TrainingArguments):
     )
     freeze: str = field(default="none", metadata={"help": "what does not learn: none, encoder, all-but-head or last:K"})
     fit_head: bool = field(
-        default=True, metadata={"help": "segmentation: fit a new head to the trunk's features before the first step"}
+        default=True, metadata={"help": "fit a new head to the trunk's features before the first step"}
     )
     lora: int = field(default=0, metadata={"help": "rank of LoRA's additions to a frozen trunk; 0 is without"})
     early_stopping: int = field(default=0, metadata={"help": "stop after so many evaluations without a better one"})

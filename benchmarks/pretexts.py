@@ -52,8 +52,10 @@ PRETEXTS: dict[str, dict[str, Any]] = {
     "both-dose": {**BOTH, "corruption": "dose+masked"},
     "both-lsgan": {**BOTH, "adversarial": "lsgan"},
 }
-# Starts made of another one: which of its blocks get random weights again.
+# Starts made of another one: which of its blocks get random weights again,
 PARTIAL = {"both-encoder": ("both", "decoder"), "both-decoder": ("both", "encoder")}
+# or whose weights are the mean of the checkpoints that its run left, the last three.
+AVERAGED = {"both-averaged": "both-long"}
 # What the studies of the paper's questions compare besides.
 ASKED: dict[str, dict[str, Any]] = {
     "mostly-structures": {"structures": 24, "batch_size": 8},
@@ -67,7 +69,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "both-biology": {**BOTH, "sources": BIOLOGY},
     "both-materials": {**BOTH, "sources": MATERIALS},
 }
-STARTS = (*PRETEXTS, *ASKED, *PARTIAL)
+STARTS = (*PRETEXTS, *ASKED, *PARTIAL, *AVERAGED)
 
 
 def recipe(name: str, generator: str, data: Path, runs: Path) -> PretrainArguments:
@@ -106,6 +108,17 @@ def forget(name: str, generator: str, runs: Path) -> Path:
     return target
 
 
+def average(name: str, generator: str, runs: Path) -> Path:
+    """Make a start of another one's run by averaging the weights of its checkpoints; returns the model's folder."""
+    checkpoints = sorted((runs / "pretexts" / f"{AVERAGED[name]}-{generator}").glob("step_*/pretrained_model"))
+    models = [EMFoundation.from_pretrained(folder) for folder in checkpoints]
+    states = [model.state_dict() for model in models]
+    models[0].load_state_dict({key: torch.stack([state[key] for state in states]).mean(0) for key in states[0]})
+    target = runs / "starts" / name / generator
+    models[0].save_pretrained(target)
+    return target
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Pretrain the starts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,14 +129,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, each on one thread")
     arguments = parser.parse_args(argv)
     asked = arguments.names or STARTS
-    whole = dict.fromkeys(PARTIAL[name][0] if name in PARTIAL else name for name in asked)
+    origins = AVERAGED | {name: origin for name, (origin, _) in PARTIAL.items()}
+    whole = dict.fromkeys(origins.get(name, name) for name in asked)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
         waiting = {name: pool.submit(make, name, arguments.generator, arguments.data, arguments.runs) for name in whole}
         for name, future in tqdm(waiting.items(), unit="start"):
             sys.stdout.write(f"{name}: {future.result()}\n")
-    for name in (name for name in asked if name in PARTIAL):
-        sys.stdout.write(f"{name}: {forget(name, arguments.generator, arguments.runs)}\n")
+    for name in (name for name in asked if name in origins):
+        derive = forget if name in PARTIAL else average
+        sys.stdout.write(f"{name}: {derive(name, arguments.generator, arguments.runs)}\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Write into the documentation what the studies of `benchmarks.transfer` found: tables between marks, and pictures.
 
-A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is one of `BLOCKS`; a picture is
-`docs/pictures/STUDY.png`. Everything comes from committed result files.
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is one of `BLOCKS`; pictures are those of
+`DRAWN` that a page shows. Everything comes from committed result files.
 
     python -m benchmarks.render [--check]
 """
@@ -10,25 +10,31 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.studies import STUDIES
+from benchmarks.studies import GENERATORS, STUDIES
 from benchmarks.transfer import RESULTS
 from benchmarks.transfer_plots import plot
-from benchmarks.transfer_report import Results, curves, describe, read_results
-from benchmarks.transfer_tables import averages, comparison, label_of, labels_needed, summary
+from benchmarks.transfer_report import Results, curves, read_results
+from benchmarks.transfer_tables import averages, comparison, labels_needed, line_of, panel_of, summary
 from emfm.data.io import write_text
 
 ROOT = Path(__file__).parents[1]
 PICTURES = Path("docs/pictures")
+# Studies of which every problem is shown, not the mean over them.
+COMPARED = ("segmentation", "restoration", "generators", "long")
 # What stands between the marks of a name: the tables of the study of that name, or its sentences.
 BLOCKS: dict[str, Callable[[Results], str]] = {
     **{name: partial(averages, study) for name, study in STUDIES.items()},
-    **{name: partial(comparison, STUDIES[name]) for name in ("segmentation", "restoration", "generators")},
-    **{f"{name}-summary": partial(summary, STUDIES[name]) for name in ("segmentation", "restoration", "generators")},
+    **{name: partial(comparison, STUDIES[name]) for name in COMPARED},
+    **{f"{name}-summary": partial(summary, STUDIES[name]) for name in COMPARED},
     "labels-needed": partial(labels_needed, STUDIES["labels"]),
 }
+
+# What `docs/pictures/NAME.png` shows: a study, or the part of one that the README needs.
+DRAWN = {**STUDIES, "overview": replace(STUDIES["segmentation"], generators=GENERATORS[:1])}
 
 
 def rendered(text: str, results: Results) -> str:
@@ -48,22 +54,16 @@ def pages() -> list[Path]:
 
 
 def pictured() -> list[str]:
-    """Return the studies whose pictures the pages show."""
+    """Return the names of the pictures that the pages show."""
     shown = {name for path in pages() for name in re.findall(r"pictures/([a-z-]+)\.png", path.read_text())}
-    return [name for name in STUDIES if name in shown]
+    return [name for name in DRAWN if name in shown]
 
 
 def draw(name: str, results: Results) -> None:
     """Draw the picture of a study."""
-    study = STUDIES[name]
+    study = DRAWN[name]
     found = curves(study.cells(results), results)
-    several = len(study.generators) > 1
-    plot(
-        found,
-        panel=lambda cell: describe(cell) + (f", {cell.generator}" if several else ""),
-        line=lambda cell: ", ".join(label_of(study, cell)[:1] + label_of(study, cell)[1 + several :]),
-        path=ROOT / PICTURES / f"{name}.png",
-    )
+    plot(found, partial(panel_of, study), partial(line_of, study), ROOT / PICTURES / f"{name}.png")
 
 
 def main() -> int:

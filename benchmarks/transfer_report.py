@@ -33,6 +33,11 @@ def better(task: str, first: float, second: float) -> bool:
     return first > second if merit(task) == "dice" else first < second
 
 
+def digits(task: str) -> str:
+    """Return the format of a task's figure of merit."""
+    return ".3f" if merit(task) == "dice" else ".4f"
+
+
 @dataclass(frozen=True)
 class Curve:
     """The figure of merit of one kind of run over its steps.
@@ -40,10 +45,12 @@ class Curve:
     Attributes:
         task: whose figure of merit it is.
         values: (seeds, marks), at the shares `MARKS` of the steps.
+        trivial: what the answer without a network has: the best single class, the input itself or its enlargement.
     """
 
     task: str
     values: np.ndarray
+    trivial: float
 
     @property
     def mean(self) -> np.ndarray:
@@ -58,7 +65,7 @@ class Curve:
     def at(self, share: float) -> str:
         """Return mean and spread at a mark, as text."""
         index = MARKS.index(share)
-        form = ".3f" if merit(self.task) == "dice" else ".4f"
+        form = digits(self.task)
         return f"{self.mean[index]:{form}} ± {self.spread[index]:{form}}"
 
     def reaches(self, value: float) -> float | None:
@@ -81,11 +88,15 @@ def kind(cell: Cell) -> Cell:
 
 def curves(cells: Iterable[Cell], results: Results) -> dict[Cell, Curve]:
     """Gather the runs of some cells over their seeds, by kind and in the order of the cells."""
-    gathered: dict[Cell, list[list[float]]] = {}
+    gathered: dict[Cell, list[dict[str, Any]]] = {}
     for cell in cells:
-        marks = [entry[merit(cell.task)] for entry in results[cell]["curve"]]
-        gathered.setdefault(kind(cell), []).append(marks)
-    return {row: Curve(row.task, np.array(values)) for row, values in gathered.items()}
+        gathered.setdefault(kind(cell), []).append(results[cell])
+    return {row: _curve(merit(row.task), row, runs) for row, runs in gathered.items()}
+
+
+def _curve(name: str, row: Cell, runs: list[dict[str, Any]]) -> Curve:
+    values = np.array([[entry[name] for entry in run["curve"]] for run in runs])
+    return Curve(row.task, values, float(np.mean([run["trivial"][name] for run in runs])))
 
 
 def beside(row: Cell, start: str, found: dict[Cell, Curve]) -> Curve | None:

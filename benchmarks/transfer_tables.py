@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.studies import Study
 from benchmarks.transfer_cell import MARKS, Cell
-from benchmarks.transfer_report import Curve, Results, better, curves, describe, merit, table
+from benchmarks.transfer_report import Curve, Results, better, curves, describe, digits, table
 
 EARLY, LAST = 0.1, 1.0
 BASELINE = "random"
@@ -53,13 +53,14 @@ def comparison(study: Study, results: Results) -> str:
         figures = [part.at(mark) for mark in (EARLY, LAST) for part in (random, curve)]
         wrong = ", ".join(verdict(cell, curve, random)) or "yes"
         after = "never" if share is None else f"{share:.0%}"
-        rows.append([describe(cell), cell.generator, *figures, after, wrong])
+        trivial = f"{curve.trivial:{digits(cell.task)}}"
+        rows.append([describe(cell), cell.generator, trivial, *figures, after, wrong])
     name = "Dice" if study.problems[0].task == "segmentation" else "L1"
     start = "pretrained"
     return table(
         [
-            "data", "network", f"{name} at 10 %: random", start, f"{name} at the end: random", start,
-            "random's end reached after", "as promised",
+            "data", "network", f"{name} without a network", f"{name} at 10 %: random", start,
+            f"{name} at the end: random", start, "random's end reached after", "as promised",
         ],
         rows,
     )  # fmt: skip
@@ -87,9 +88,9 @@ def summary(study: Study, results: Results) -> str:
 def averages(study: Study, results: Results) -> str:
     """Return a row for each start, and for what else a study varies, averaged over its problems, at every mark."""
     found = curves(study.cells(results), results)
-    groups: dict[tuple[str, ...], list[Cell]] = {}
+    groups: dict[str, list[Cell]] = {}
     for cell in found:
-        groups.setdefault(label_of(study, cell), []).append(cell)
+        groups.setdefault(", ".join(label_of(study, cell).values()), []).append(cell)
     rows = []
     for key, cells in groups.items():
         members = [found[cell] for cell in cells]
@@ -97,9 +98,9 @@ def averages(study: Study, results: Results) -> str:
         spread = np.sqrt(np.mean([curve.spread**2 for curve in members], axis=0))
         shares = [reached(found[cell], found[replace(cell, start=BASELINE, part="all")]) for cell in cells]
         steps = np.mean([1.0 if share is None else share for share in shares])
-        form = ".3f" if merit(cells[0].task) == "dice" else ".4f"
+        form = digits(cells[0].task)
         figures = [f"{value:{form}} ± {s:{form}}" for value, s in zip(mean, spread, strict=True)]
-        rows.append([", ".join(key), *figures, f"{steps:.0%}"])
+        rows.append([key, *figures, f"{steps:.0%}"])
     return table(["start", *(f"{share:.0%}" for share in MARKS), "random's end reached after"], rows)
 
 
@@ -122,13 +123,24 @@ def labels_needed(study: Study, results: Results) -> str:
     return "\n".join(sentences)
 
 
-def label_of(study: Study, cell: Cell) -> tuple[str, ...]:
-    """Return what tells a kind of run from the others of its problem: start, and what else the study varies."""
-    parts = [cell.start]
+def label_of(study: Study, cell: Cell) -> dict[str, str]:
+    """Return what tells a kind of run from the others of its problem, by field: start, and what else varies."""
+    parts = {"start": "pretrained" if cell.start == "zoo" else cell.start}
     if len(study.generators) > 1:
-        parts.append(cell.generator)
+        parts["generator"] = cell.generator
     if len(study.images) > 1:
-        parts.append("all images" if cell.num_images is None else f"{cell.num_images} images")
+        count = "all" if cell.num_images is None else str(cell.num_images)
+        parts["num_images"] = f"{count} image" if count == "1" else f"{count} images"
     if len(study.parts) > 1:
-        parts.append(cell.part)
-    return tuple(parts)
+        parts["part"] = cell.part
+    return parts
+
+
+def panel_of(study: Study, cell: Cell) -> str:
+    """Return the title of the panel in which a study's picture shows a kind of run."""
+    return ", ".join([describe(cell), *(text for name, text in label_of(study, cell).items() if name in study.panels)])
+
+
+def line_of(study: Study, cell: Cell) -> str:
+    """Return what a kind of run is called within its panel."""
+    return ", ".join(text for name, text in label_of(study, cell).items() if name not in study.panels)

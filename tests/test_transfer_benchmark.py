@@ -14,7 +14,7 @@ from benchmarks.transfer import parse, run_cells
 from benchmarks.transfer_cell import MARKS, SIDE, Cell, Places, centred, run_cell
 from benchmarks.transfer_plots import plot
 from benchmarks.transfer_report import Curve, curves, describe, read_results
-from benchmarks.transfer_tables import averages, comparison, reached, summary, verdict
+from benchmarks.transfer_tables import averages, comparison, line_of, panel_of, reached, summary, verdict
 from emfm import EMError, EMFoundation, EMFoundationConfig
 from emfm.data.examples import LabelledMicrographs, PairedMicrographs
 from emfm.data.io import write_image
@@ -25,7 +25,8 @@ CELL = STUDY.cells({})[0]
 
 def result(cell: Cell, values) -> dict:
     name = "dice" if cell.task == "segmentation" else "l1"
-    return {**asdict(cell), "curve": [{"share": s, name: v} for s, v in zip(MARKS, values, strict=True)]}
+    curve = [{"share": s, name: v} for s, v in zip(MARKS, values, strict=True)]
+    return {**asdict(cell), "trivial": {name: 0.25}, "curve": curve}
 
 
 def results_of(study: Study, values: dict[str, list[float]], spread: float = 0.0) -> dict:
@@ -95,10 +96,10 @@ def test_large_micrographs_are_measured_at_their_centre():
 
 
 def test_a_curve_reaches_a_value_between_two_marks():
-    curve = Curve("segmentation", np.array([ZOO]))
+    curve = Curve("segmentation", np.array([ZOO]), 0.25)
     assert curve.reaches(0.2) == 0 and curve.reaches(0.5) == pytest.approx(0.075) and curve.reaches(0.9) is None
-    assert Curve("denoising", np.array([RANDOM[::-1]])).reaches(0.6) == pytest.approx(0.075)
-    assert reached(curve, Curve("segmentation", np.array([RANDOM]))) == pytest.approx(0.25)
+    assert Curve("denoising", np.array([RANDOM[::-1]]), 0.25).reaches(0.6) == pytest.approx(0.075)
+    assert reached(curve, Curve("segmentation", np.array([RANDOM]), 0.25)) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +127,12 @@ def test_lower_is_better_for_restoration():
 def test_the_tables_hold_means_and_spreads():
     found = results_of(STUDY, {"random": RANDOM, "zoo": ZOO}, spread=0.02)
     row = comparison(STUDY, found).splitlines()[-1]
-    assert row == ("| discs | unet2-rf44 | 0.300 ± 0.020 | 0.600 ± 0.020 | 0.800 ± 0.020 | 0.840 ± 0.020 | 25% | yes |")
+    assert row == (
+        "| discs | unet2-rf44 | 0.250 | 0.300 ± 0.020 | 0.600 ± 0.020 | 0.800 ± 0.020 | 0.840 ± 0.020 | 25% | yes |"
+    )
     assert "above random weights at 10 % of the steps in 1 of 1 problems" in summary(STUDY, found)
     assert "after 25% of the steps" in summary(STUDY, found)
-    assert averages(STUDY, found).splitlines()[-1].startswith("| zoo | 0.200 ± 0.020 | 0.400 ± 0.020 |")
+    assert averages(STUDY, found).splitlines()[-1].startswith("| pretrained | 0.200 ± 0.020 | 0.400 ± 0.020 |")
 
 
 def test_the_rate_is_chosen_by_validation_runs_that_are_not_reported():
@@ -158,6 +161,21 @@ def test_pages_are_rendered_between_their_marks_and_every_study_parses():
     assert page.startswith("before\n<!-- pretexts -->\n| start |") and page.endswith("|\n<!-- /pretexts -->\nafter\n")
     assert rendered(page, results_of(study, values)) == page
     assert parse(["--data", "x", *STUDIES]).studies == list(STUDIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "panel", "line"),
+    [
+        ("segmentation", "vnc_mitochondria, unet4-rf200-w16", "random"),
+        ("labels", "alumina_pt, 1 image", "random"),
+        ("widths", "vnc_mitochondria", "random, unet4-rf200"),
+        ("parts", "vnc_mitochondria", "random, all"),
+    ],
+)
+def test_a_picture_has_a_panel_and_a_line_for_what_its_study_varies(name, panel, line):
+    study = replace(STUDIES[name], rate=1e-3)
+    first = study.cells({})[0]
+    assert (panel_of(study, first), line_of(study, first)) == (panel, line)
 
 
 def test_curves_are_drawn_with_a_panel_a_problem(tmp_path):

@@ -14,8 +14,8 @@ from script_command import add_push_options, add_settings, push_options, run_scr
 from emfm.hub.push import PushArguments, push_folder
 from emfm.training.pretrain import PretrainArguments, pretrain
 
-SETTINGS = ("generator", "norm", "steps", "batch_size", "crop", "corruption", "adversarial", "discriminator_width")
-SETTINGS += ("learning_rate", "precision", "seed", "save_steps")
+SETTINGS = ("generator", "norm", "steps", "batch_size", "crop", "corruption", "filters", "structures", "adversarial")
+SETTINGS += ("discriminator_width", "learning_rate", "precision", "seed", "save_steps")
 
 
 def work(arguments: argparse.Namespace) -> None:

@@ -55,6 +55,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: type, names: Sequenc
     """Add options for some fields of a dataclass of settings, with its own defaults."""
     for name in names:
         default = settings.__dataclass_fields__[name].default  # type: ignore[attr-defined]
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=type(default), default=default, help="(default %(default)s)"
-        )
+        kind: dict[str, Any] = {"type": type(default)}
+        if isinstance(default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help="(default %(default)s)", **kind)

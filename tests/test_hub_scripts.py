@@ -151,8 +151,9 @@ def test_parquet_files_that_name_private_paths_are_refused(hub, run, tmp_path): 
 def test_a_generator_is_pretrained_on_a_streamed_dataset_and_pushed(hub, run, micrographs, tmp_path):  # noqa: F811
     push_dataset(micrographs, "lab/micrographs", license="mit", citation="Me.")
     command = ["pretrain", "lab/unet", "--data", "lab/micrographs", "--streaming", "--output", tmp_path / "run"]
-    code, out, err = run(*command, *PRETRAIN, "--dry-run")
+    code, out, err = run(*command, *PRETRAIN, "--no-filters", "--structures", "0", "--dry-run")
     assert code == 0 and "would pretrain with" in out and "to lab/unet" in out and not (tmp_path / "run").exists(), err
+    assert "filters=False, structures=0" in out
     code, out, err = run(*command, *PRETRAIN)
     assert code == 0, err
     folder = saved(hub, "lab/unet", tmp_path / "pushed")

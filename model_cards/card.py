@@ -230,14 +230,18 @@ def _verdict(metrics: list[Metric]) -> str:
     for metric in named:
         gain, noise = _gain(metric), max(metric.spread or 0.0, metric.compared["random weights"][1] or 0.0)
         better, worse = better + (gain > noise), worse + (-gain > noise)
-    beaten = [f"{m.data} ({m.setting})" for m in named if not _gain(m) > 0]
+    beaten, useless = (
+        ", ".join(f"{m.data} ({m.setting})" for m in named if not _gain(m, other) > 0)
+        for other in ("random weights", "no network")
+    )
     return (
         f"By {FORMS[metrics[0].name][0]} the pretrained start is better than random weights by more than one standard "
         f"deviation in {better} of {len(named)} settings, and worse in {worse}. Its mean is "
-        + (f"not above theirs in: {', '.join(beaten)}." if beaten else "above theirs in all of them.")
+        + (f"not above theirs in: {beaten}." if beaten else "above theirs in all of them.")
+        + (f" **Not better than no network** in: {useless}." if useless else "")
     )
 
 
-def _gain(metric: Metric) -> float:
-    """Return by how much the model is better than random weights; below 0 where it is worse."""
-    return (metric.value - metric.compared["random weights"][0]) * (-1 if metric.name in LOWER_IS_BETTER else 1)
+def _gain(metric: Metric, other: str = "random weights") -> float:
+    """Return by how much the model is better than what it is compared with; below 0 where it is worse."""
+    return (metric.value - metric.compared[other][0]) * (-1 if metric.name in LOWER_IS_BETTER else 1)

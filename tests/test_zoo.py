@@ -112,13 +112,25 @@ def test_a_card_holds_every_figure_with_its_spread_and_parses_as_the_hub_reads_i
     assert {"electron-microscopy", "emfm"} <= set(data.tags)
     assert len(data.eval_results) == len(info.metrics)
     for result in data.eval_results:
-        (metric,) = [m for m in info.metrics if result.metric_type == m.name and result.metric_name.endswith(m.setting)]
+        told = (result.metric_type, result.task_name, result.dataset_name)
+        same = [m for m in info.metrics if told == (m.name, m.task, m.data) and result.metric_name.endswith(m.setting)]
+        (metric,) = same
         assert result.metric_value == pytest.approx(metric.value, abs=0.006)
         assert result.metric_args["spread"] == pytest.approx(metric.spread, abs=0.006)
         assert f"{result.metric_value:g}"[:5] in text and metric.result in text
+    for metric in info.metrics:
+        if "no network" in metric.compared:
+            sign = -1 if metric.name == "l1" else 1
+            useless = sign * metric.value <= sign * metric.compared["no network"][0]
+            assert useless == (f"{metric.data} ({metric.setting})" in _warnings(text)), metric
     for fact in (*info.limits, *info.not_tested, *info.intended_use, info.pixel_sizes, info.summary):
         assert fact in text
     assert all(source.license in text and source.what in text for source in info.data)
+
+
+def _warnings(text: str) -> str:
+    """Return what a card says of settings in which the model is of no use."""
+    return " ".join(re.findall(r"\*\*Not better than no network\*\* in: (.*)", text))
 
 
 def new_model(tmp_path: Path, changes: dict[str, str] | None = None) -> tuple[Path, Path]:

@@ -62,8 +62,8 @@ def pictured() -> list[str]:
 def draw(name: str, results: Results) -> None:
     """Draw the picture of a study."""
     study = DRAWN[name]
-    found = curves(study.cells(results), results)
-    plot(found, partial(panel_of, study), partial(line_of, study), ROOT / PICTURES / f"{name}.png")
+    cells = sorted(study.cells(results), key=lambda cell: study.generators.index(cell.generator))
+    plot(curves(cells, results), partial(panel_of, study), partial(line_of, study), ROOT / PICTURES / f"{name}.png")
 
 
 def main() -> int:

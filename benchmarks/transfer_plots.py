@@ -37,7 +37,7 @@ def plot(
     looks |= {name: (colour, "-") for name, colour in zip(coloured, COLOURS, strict=False)}
     rows = -(-len(panels) // columns)
     width = min(columns, len(panels))
-    figure = Figure(figsize=(3.4 * width, 2.6 * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(3.4 * width, 2.7 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, width, squeeze=False)
     for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
         for name, curve in curves.items():
@@ -60,5 +60,3 @@ def _draw(axes: Axes, curve: Curve, name: str, colour: str, style: str) -> None:
     axes.tick_params(axis="y", labelsize=7)
     axes.set_ylabel("Dice" if merit(curve.task) == "dice" else "L1", fontsize=8)
     axes.grid(alpha=0.25)
-    if merit(curve.task) == "l1":
-        axes.set_yscale("log")

@@ -138,7 +138,7 @@ def label_of(study: Study, cell: Cell) -> dict[str, str]:
 
 def panel_of(study: Study, cell: Cell) -> str:
     """Return the title of the panel in which a study's picture shows a kind of run."""
-    return ", ".join([describe(cell), *(text for name, text in label_of(study, cell).items() if name in study.panels)])
+    return "\n".join([describe(cell), *(text for name, text in label_of(study, cell).items() if name in study.panels)])
 
 
 def line_of(study: Study, cell: Cell) -> str:

@@ -166,8 +166,8 @@ def test_pages_are_rendered_between_their_marks_and_every_study_parses():
 @pytest.mark.parametrize(
     ("name", "panel", "line"),
     [
-        ("segmentation", "vnc_mitochondria, unet4-rf200-w16", "random"),
-        ("labels", "alumina_pt, 1 image", "random"),
+        ("segmentation", "vnc_mitochondria\nunet4-rf200-w16", "random"),
+        ("labels", "alumina_pt\n1 image", "random"),
         ("widths", "vnc_mitochondria", "random, unet4-rf200"),
         ("parts", "vnc_mitochondria", "random, all"),
     ],

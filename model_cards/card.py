@@ -145,6 +145,7 @@ def evaluation(metric: Metric) -> EvalResult:
         task_name=metric.task,
         dataset_type=dataset_slug(metric.data),
         dataset_name=metric.data,
+        dataset_config=metric.task,  # figures of several tasks on one set would else be taken for one
         dataset_split="test" if "test" in metric.n else "validation",
         dataset_args={"n": metric.n},
         metric_type=metric.name,

@@ -10,6 +10,7 @@ from test_push_dataset import files, hub  # noqa: F401  (a fixture)
 from emfm import EMForSemanticSegmentation, EMFoundation, load_em_dataset, push_dataset
 from emfm.data.io import write_image
 from emfm.hub.verify import verify
+from emfm.weights import bundled_names
 
 SCRIPTS = Path(__file__).parents[1] / "hub_scripts"
 PRETRAIN = ["--generator", "unet2-rf44", "--steps", "2", "--batch-size", "2", "--crop", "32"]
@@ -65,8 +66,8 @@ def test_the_zoo_goes_up_with_its_cards_one_repository_a_model(hub, run, tmp_pat
     assert "would push unet4-rf200 (130,677 weights" in out and "to lab/unet4-rf200-w16" in out and not hub.repos
     code, out, err = run("publish_zoo", "lab", "--tag", "v1")
     assert code == 0, err
-    assert set(hub.repos) == {"lab/unet4-rf200", "lab/unet4-rf200-w16"}
-    for name in ("unet4-rf200", "unet4-rf200-w16"):
+    assert set(hub.repos) == {f"lab/{name}" for name in bundled_names()}
+    for name in ("unet4-rf200", "hrnet-w18-small"):
         folder = saved(hub, f"lab/{name}", tmp_path / name)
         assert "## Training" in (folder / "README.md").read_text()
         assert verify(EMFoundation.from_pretrained(folder), folder) < 1e-3

@@ -166,7 +166,8 @@ def test_two_processes_fine_tune_on_a_stream_without_sharing_a_micrograph(labell
 
 
 def test_figures_of_two_processes_are_those_of_one(labelled_folder, tmp_path):
-    code = FINETUNE.replace('"segmentation"', '"denoising"').replace("steps=4", "steps=1, degrade='dose'")
+    # eight steps of two crops: both then have the sixteen crops to which a new head is fitted
+    code = FINETUNE.replace('"segmentation"', '"denoising"').replace("steps=4", "steps=8, degrade='dose'")
     (labelled_folder / "splits.json").write_text(
         '{"train": ["0.png", "1.png"], "validation": ["3.png", "4.png", "5.png"]}'
     )

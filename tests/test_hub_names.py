@@ -60,11 +60,15 @@ def test_weights_that_are_neither_bundled_nor_on_the_hub_are_answered_with_what_
     for offline in (False, True):
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
         before = len(hub.asked)
-        with pytest.raises(EMError, match=r"^the weights of 'unet3-rf176' are not in this package") as caught:
-            load("unet3-rf176")
-        for part in ("unet4-rf200-w16", "lab/unet3-rf176 could not be loaded from the Hub", "--scratch unet3-rf176"):
+        with pytest.raises(EMError, match=r"^the weights of 'unet3-rf176-w8' are not in this package") as caught:
+            load("unet3-rf176-w8")
+        for part in (
+            "unet4-rf200-w16",
+            "lab/unet3-rf176-w8 could not be loaded from the Hub",
+            "--scratch unet3-rf176-w8",
+        ):
             assert part in str(caught.value)
-        assert any("lab/unet3-rf176" in asked for asked in hub.asked[before:]) is not offline
+        assert any("lab/unet3-rf176-w8" in asked for asked in hub.asked[before:]) is not offline
 
 
 @pytest.mark.parametrize("namespace", [ZOO_NAMESPACE, "lab"])
@@ -72,9 +76,9 @@ def test_a_zoo_name_that_is_not_bundled_loads_from_the_zoos_namespace(namespace,
     if namespace != ZOO_NAMESPACE:
         monkeypatch.setenv("EMFM_ZOO", namespace)
     model = small(EMFoundation, seed=1)
-    served(model, f"{namespace}/unet2-rf44")
+    served(model, f"{namespace}/unet2-rf44-w8")
     for load in (EMFoundation.from_pretrained, load_model):
-        assert torch.equal(load("unet2-rf44").image_head.weight, model.image_head.weight)
+        assert torch.equal(load("unet2-rf44-w8").image_head.weight, model.image_head.weight)
 
 
 def test_bundled_weights_never_ask_the_hub(hub):

@@ -168,7 +168,7 @@ def zoo_page(models: list[ModelInfo]) -> str:
     rows = []
     for info in models:
         rows.append(
-            [f"`{info.name}`", f"{info.parameters:,}", f"{info.receptive_field} px", f"{info.size / 1e6:.1f} MB"]
+            [f"`{info.name}`", f"{info.parameters:,}", f"{info.receptive_field} px", f"{info.size / 1e6:.2f} MB"]
         )
         rows[-1] += [info.shown_pixel_sizes(), info.license, info.place]
     headings = ["name", "weights", "receptive field", "file", "pixel sizes", "licence", "where"]

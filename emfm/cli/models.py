@@ -20,7 +20,7 @@ def list_command(as_json: Json = False) -> None:
     typer.echo(heading)
     for info in models:
         typer.echo(
-            f"{info.name:<20}{info.parameters:>12,}{info.receptive_field:>15} px{info.size / 1e6:>7.1f} MB  "
+            f"{info.name:<20}{info.parameters:>12,}{info.receptive_field:>15} px{info.size / 1e6:>7.2f} MB  "
             f"{info.shown_pixel_sizes():<16}{', '.join(info.data_licenses)}"
         )
         for line in (f"in: {info.place}", *map(str, info.headlines)):

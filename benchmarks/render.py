@@ -29,6 +29,7 @@ COMPARED = ("segmentation", "restoration", "generators", "long")
 BLOCKS: dict[str, Callable[[Results], str]] = {
     **{name: partial(averages, study) for name, study in STUDIES.items()},
     **{name: partial(comparison, STUDIES[name]) for name in COMPARED},
+    "generators": partial(comparison, STUDIES["generators"], shares=(0.05, 0.5, 1.0)),  # those of the paper's Table 2
     **{f"{name}-summary": partial(summary, STUDIES[name]) for name in COMPARED},
     "labels-needed": partial(labels_needed, STUDIES["labels"]),
 }

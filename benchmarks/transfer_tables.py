@@ -1,5 +1,6 @@
 """The tables and the sentences that say what the studies of `benchmarks.transfer` found."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -45,25 +46,20 @@ def reached(curve: Curve, random: Curve) -> float | None:
     return curve.reaches(float(random.mean[-1]))
 
 
-def comparison(study: Study, results: Results) -> str:
-    """Return a row for each problem and network: random weights and the other start, early and at the end."""
+def comparison(study: Study, results: Results, shares: Sequence[float] = (EARLY, LAST)) -> str:
+    """Return a row for each problem and network: random weights and the other start after some shares of the steps."""
     rows = []
     for cell, curve, random in compared(study, results):
         share = reached(curve, random)
-        figures = [part.at(mark) for mark in (EARLY, LAST) for part in (random, curve)]
+        figures = [part.at(mark) for mark in shares for part in (random, curve)]
         wrong = ", ".join(verdict(cell, curve, random)) or "yes"
         after = "never" if share is None else f"{share:.0%}"
         trivial = f"{curve.trivial:{digits(cell.task)}}"
         rows.append([describe(cell), cell.generator, trivial, *figures, after, wrong])
     name = "Dice" if study.problems[0].task == "segmentation" else "L1"
-    start = "pretrained"
-    return table(
-        [
-            "data", "network", f"{name} without a network", f"{name} at 10 %: random", start,
-            f"{name} at the end: random", start, "random's end reached after", "as promised",
-        ],
-        rows,
-    )  # fmt: skip
+    marks = [heading for share in shares for heading in (f"{name} at {share:.0%}: random", "pretrained")]
+    ends = ["random's end reached after", "as promised"]
+    return table(["data", "network", f"{name} without a network", *marks, *ends], rows)
 
 
 def summary(study: Study, results: Results) -> str:

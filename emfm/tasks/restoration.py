@@ -58,10 +58,6 @@ class ResidualHead(nn.Module):
         added, share = outputs.chunk(2, dim=1)  # (B, 1, H, W) each
         return image + image * share + added
 
-    def forward(self, features: Tensor, image: Tensor) -> Tensor:
-        """Return the restored image (B, 1, H, W) from features (B, C, H, W) and the input (B, 1, H, W)."""
-        return self.restored(self.out(self.read(features, image)), image)
-
 
 class EMForImageRestoration(EMTaskModel):
     """A pretrained generator, trunk and image head, that is trained on pairs of micrographs and targets.

@@ -51,6 +51,9 @@ PRETEXTS: dict[str, dict[str, Any]] = {
     "both-crop64": {**BOTH, "crop": 64},
     "both-dose": {**BOTH, "corruption": "dose+masked"},
     "both-lsgan": {**BOTH, "adversarial": "lsgan"},
+    "both-strong": {**BOTH, "strength": CorruptionStrength(noise=(0.0, 1.0), blur=(0.0, 3.0), masked_share=(0.3, 0.7))},
+    "both-batch-norm": {**BOTH, "norm": "batch"},
+    "both-long": {**BOTH, "steps": 3000},
 }
 # Starts made of another one: which of its blocks get random weights again,
 PARTIAL = {"both-encoder": ("both", "decoder"), "both-decoder": ("both", "encoder")}
@@ -58,11 +61,6 @@ PARTIAL = {"both-encoder": ("both", "decoder"), "both-decoder": ("both", "encode
 AVERAGED = {"both-averaged": "both-long"}
 # What the studies of the paper's questions compare besides.
 ASKED: dict[str, dict[str, Any]] = {
-    "mostly-structures": {"structures": 24, "batch_size": 8},
-    "both-strong": {**BOTH, "strength": CorruptionStrength(noise=(0.0, 1.0), blur=(0.0, 3.0), masked_share=(0.3, 0.7))},
-    "both-crop128": {**BOTH, "crop": 128, "steps": 400},
-    "both-batch-norm": {**BOTH, "norm": "batch"},
-    "both-long": {**BOTH, "steps": 3000},
     "paper-without-gan": {**PAPER, "adversarial": "none"},
     "both-60": {**BOTH, "num_images": 60},
     "both-200": {**BOTH, "num_images": 200},

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
-from benchmarks.pretexts import PRETEXTS
+from benchmarks.pretexts import AVERAGED, PARTIAL, PRETEXTS
 from benchmarks.transfer_cell import PARTS, SIMULATED, TUNING_SEED, Cell
 from benchmarks.transfer_report import Results, better, merit
 from emfm.config import UNET_DILATIONS
@@ -165,7 +166,8 @@ def _real(*names: str) -> tuple[Problem, ...]:
 
 # What is varied is learnt from short pretrainings of this network, see `benchmarks.pretexts`.
 SHORT, SHORT_RATE = "unet4-rf200-w8", 1e-3
-_CHOOSING = {"generators": (SHORT,), "steps": 100, "seeds": (0, 1), "rate": SHORT_RATE, "split": "validation"}
+_SHORT: dict[str, Any] = {"generators": (SHORT,), "steps": 100, "rate": SHORT_RATE}
+_CHOOSING = {**_SHORT, "seeds": (0, 1), "split": "validation"}
 STUDIES = {
     "segmentation": Study("Six real data sets, three labelled images", SEGMENTATION),
     "restoration": Study("Denoising, super-resolution, noise and background removal", RESTORATION, images=(20,)),
@@ -211,25 +213,22 @@ STUDIES = {
     "set-sizes": Study(
         "How many micrographs to pretrain on?",
         SEGMENTATION,
-        generators=(SHORT,),
         starts=("random", "both-60", "both-200", "both"),
-        rate=SHORT_RATE,
+        **_SHORT,
     ),
     "adversarial": Study(
         "With and without the adversarial loss",
         SEGMENTATION,
-        generators=(SHORT,),
         starts=("random", "paper", "paper-without-gan", "both-lsgan", "both"),
-        rate=SHORT_RATE,
+        **_SHORT,
     ),
     "fields": Study(
         "Biology-pretrained on materials, and the reverse",
         SEGMENTATION,
-        generators=(SHORT,),
         starts=("random", "both-biology", "both-materials", "both"),
-        rate=SHORT_RATE,
+        **_SHORT,
     ),
-    "pretexts": Study("What transfers?", SEGMENTATION, starts=("random", *PRETEXTS), **_CHOOSING),
+    "pretexts": Study("What transfers?", SEGMENTATION, starts=("random", *PRETEXTS, *PARTIAL, *AVERAGED), **_CHOOSING),
     "finetuning": Study(
         "How to fine-tune?",
         SEGMENTATION,

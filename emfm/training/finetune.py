@@ -139,7 +139,7 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """
     set_seed(args.seed)
     task = TASKS[args.task]
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {"residual": False}
     if isinstance(data, LabelledMicrographs):
         fields["id2label"] = data.id2label
         fields["class_weights"] = _class_weights(args.class_weights, data)

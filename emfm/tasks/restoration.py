@@ -27,7 +27,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
     Input and output are network values of the input's own statistics, so the output comes back in the micrograph's
     units and dtype. With `config.residual` the head predicts for every pixel what is to be added to the input and how
     much of the input stays; where it is not fitted before the first step, it starts from zeros, that is from the input
-    itself. Without, the pretrained image head is trained on.
+    itself. Without, it draws the image itself.
     """
 
     figure_of_merit = "l1"

@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 from transformers.utils import logging as transformers_logging
 
 from emfm.backbones import BACKBONES
+from emfm.backbones.restoring_heads import ImageHead, ResidualHead, restoring_head
 from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
@@ -55,7 +56,7 @@ class EMPreTrainedModel(PreTrainedModel):
 
     Attributes:
         processor: the EMImageProcessor that belongs to the weights; saved and loaded with them.
-        new_head: whether the head has random weights: it was neither loaded nor trained.
+        new_head: whether the head was never trained for this class's task: its weights are random, or of another class.
     """
 
     config_class = EMFoundationConfig
@@ -186,6 +187,7 @@ class EMPreTrainedModel(PreTrainedModel):
             config, kwargs = read_config(folder, **kwargs)
         processor = read_processor(folder)
         check_weights(cls, config, folder / "model.safetensors")
+        saved_by = config.architectures or []
         try:
             with _without_bar():
                 model, info = super().from_pretrained(
@@ -194,7 +196,8 @@ class EMPreTrainedModel(PreTrainedModel):
         except (OSError, RuntimeError, SafetensorError) as error:
             raise EMError(f"cannot load {name}: {error}") from error
         model.processor = model.fitting(processor)
-        model.new_head = any(key.startswith(model.head_name) for key in info["missing_keys"])
+        missing = any(key.startswith(model.head_name) for key in info["missing_keys"])
+        model.new_head = missing or cls.__name__ not in saved_by
         model.name_or_path = name
         return (model, info) if want_info else model
 
@@ -221,17 +224,42 @@ class EMPreTrainedModel(PreTrainedModel):
             file.chmod(0o644)  # safetensors makes them readable by their owner alone
 
 
-class EMFoundation(EMPreTrainedModel):
-    """The generator that is pretrained: a trunk and a 1x1 convolution to one channel.
+class EMRestoringModel(EMPreTrainedModel):
+    """A trunk and a head that makes an image of its features, by `config.residual` as a change of the input or anew."""
+
+    # the head is one of these
+    residual_head: ResidualHead
+    image_head: ImageHead
+
+    def __init__(self, config: EMFoundationConfig):
+        super().__init__(config)
+        self.head_name, head = restoring_head(config, self.trunk)  # of this model alone
+        setattr(self, self.head_name, head)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if self.config.residual and module is self.restoring_head.out:
+            init.zeros_(module.weight)  # so that an untrained head returns its input
+
+    @property
+    def restoring_head(self) -> ImageHead | ResidualHead:
+        """The head, whatever its name."""
+        return self.residual_head if self.config.residual else self.image_head
+
+    def restored_from(self, features: Tensor, image: Tensor) -> Tensor:
+        """Return the restored image (B, 1, H, W) from the trunk's features (B, C, H, W) and the input (B, 1, H, W)."""
+        head = self.restoring_head
+        return head.restored(head.out(head.read(features, image)), image)
+
+
+class EMFoundation(EMRestoringModel):
+    """The generator that is pretrained: a trunk and a head that makes an image.
 
     The class is what Kazimi et al. 2024 (arXiv:2402.18286) call the generator of the conditional GAN.
     """
 
-    head_name = "image_head"
-
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
-        self.image_head = nn.Conv2d(self.trunk.channels[0], 1, 1)
         self.post_init()
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageOutput:
@@ -242,7 +270,7 @@ class EMFoundation(EMPreTrainedModel):
             labels: (B, 1, H, W) clean network values; the loss is their mean absolute difference (L1).
             **kwargs: accepted for transformers' pipelines, not used.
         """
-        reconstruction = self.image_head(self._full_resolution(pixel_values))
+        reconstruction = self.restored_from(self._full_resolution(pixel_values), pixel_values)
         loss = None if labels is None else F.l1_loss(reconstruction.float(), labels)
         return ImageOutput(loss=loss, reconstruction=reconstruction)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from emfm import (
+    EMForBackgroundRemoval,
     EMForDenoising,
     EMForSemanticSegmentation,
     EMForSuperResolution,
@@ -143,11 +144,15 @@ def test_the_head_for_an_enlarged_image_is_fitted_at_its_size():
         assert restoration_loss(model(images).reconstruction, targets) < 0.8 * before
 
 
-@pytest.mark.parametrize(("residual", "new"), [(True, True), (False, False)])
-def test_a_pretrained_image_head_is_not_new_and_one_for_differences_is(residual, new, tmp_path):
+@pytest.mark.parametrize("residual", [True, False])
+def test_the_head_of_pretraining_is_new_to_a_task_and_that_of_the_task_is_not(residual, tmp_path):
     torch.manual_seed(0)
-    EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).save_pretrained(tmp_path)
-    assert EMForDenoising.from_pretrained(tmp_path, residual=residual).new_head == new
+    EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).save_pretrained(tmp_path / "pretrained")
+    model = EMForDenoising.from_pretrained(tmp_path / "pretrained", residual=residual)
+    assert model.new_head
+    model.save_pretrained(tmp_path / "denoising")
+    assert not EMForDenoising.from_pretrained(tmp_path / "denoising").new_head
+    assert EMForBackgroundRemoval.from_pretrained(tmp_path / "denoising").new_head
 
 
 def test_with_lora_the_same_head_is_fitted(labelled_folder, tmp_path):

@@ -57,7 +57,7 @@ LAYERS = [
         "data.filters",
         "data.simulated_folder",
     },
-    {"backbones", "backbones.trunk", "backbones.unet", "backbones.hrnet"},
+    {"backbones", "backbones.trunk", "backbones.unet", "backbones.hrnet", "backbones.restoring_heads"},
     {"weights", "hub.model_files", "hub.download"},
     {"modeling", "loading"},
     {

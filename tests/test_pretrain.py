@@ -12,7 +12,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from emfm import EMError, EMFoundation, EMFoundationConfig, EMImageProcessor
+from emfm import (
+    EMError,
+    EMForDenoising,
+    EMForSemanticSegmentation,
+    EMFoundation,
+    EMFoundationConfig,
+    EMImageProcessor,
+)
 from emfm.data.pretraining_crops import read_samples
 from emfm.data.unlabelled import decode
 from emfm.hub.verify import verify
@@ -59,6 +66,28 @@ def test_every_checkpoint_is_a_model_folder_as_it_stands(generator, pretraining,
     assert verify(model, folder) < 1e-4
     assert model.config.pretraining["step"] == 1
     assert "1 steps" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("generator", "residual", "expected"),
+    [("unet2-rf44", None, False), ("unet2-rf44", True, True), ("hrnet-w18-small", None, True)],
+)
+def test_a_trunk_that_sees_no_single_pixels_learns_to_change_its_input(
+    generator, residual, expected, pretraining, tmp_path
+):
+    norm = {"norm": "batch"} if generator.startswith("unet") else {}
+    settings = dict(generator=generator, residual=residual, steps=2, ema_decay=0.0, **norm)
+    folder = pretrain(pretraining(tmp_path / "run", **settings))
+    model = EMFoundation.from_pretrained(folder)
+    assert model.config.residual == expected and model.head_name == ("residual_head" if expected else "image_head")
+    if expected:
+        assert model.residual_head.out.weight.abs().max() > 0  # was 0 before the first step
+        assert (model.residual_head.details is not None) == generator.startswith("hrnet")
+    image = torch.randn(1, 1, 32, 32)
+    denoiser = EMForDenoising.from_pretrained(folder)
+    with torch.no_grad():
+        torch.testing.assert_close(denoiser.eval()(image).reconstruction, model.eval()(image).reconstruction)
+    assert EMForSemanticSegmentation.from_pretrained(folder, id2label={0: "a", 1: "b"}).new_head
 
 
 def test_the_oldest_checkpoints_make_room(pretraining, tmp_path):

@@ -44,7 +44,7 @@ def pretrain(
     gradient_accumulation_steps: Annotated[int, typer.Option(help="So many batches make one step.")] = 1,
     crop: Annotated[int, typer.Option(help="Side of a crop in pixels.")] = 224,
     recipe: Annotated[
-        str, typer.Option(help="What the next five are unless they are given: emfm (measured best) or paper.")
+        str, typer.Option(help="What the next six are unless they are given: emfm (measured best) or paper.")
     ] = "emfm",
     corruption: Annotated[
         str | None,
@@ -56,6 +56,9 @@ def pretrain(
     structures: Annotated[
         int | None,
         typer.Option(help="Beside each batch, crops of simulated structures, whose regions are learnt, too."),
+    ] = None,
+    residual: Annotated[
+        bool | None, typer.Option(help="Restore by changing the input; by default an HRNet does, a U-Net draws anew.")
     ] = None,
     adversarial: Annotated[str | None, typer.Option(help="lsgan, vanilla, hinge or none.")] = None,
     learning_rate: Annotated[

@@ -141,6 +141,8 @@ def pretrain_command(run: dict[str, Any]) -> str:
     parts += [f"--weight {weight:g}" for weight in run.get("weights") or []]
     parts += ["--streaming"] if run.get("streaming") else []
     parts += ["--filters" if run["filters"] else "--no-filters"]
+    if run.get("residual") is not None:  # runs of before it could be chosen have no such setting
+        parts += ["--residual" if run["residual"] else "--no-residual"]
     for name in OPTIONS:
         no_choice = name == "norm" and run["generator"].startswith("hrnet")
         if run.get(name) is not None and not no_choice:

@@ -6,7 +6,7 @@ from emfm.tasks.restoration import EMForImageRestoration
 class EMForDenoising(EMForImageRestoration):
     """Removes noise; background, contrast and size stay.
 
-    `EMForDenoising.from_pretrained("unet4-rf200-w16")` takes trunk and image head from pretraining.
+    `EMForDenoising.from_pretrained("unet4-rf200-w16")` takes trunk and head from pretraining.
     """
 
     degradations = ("dose", "paper")

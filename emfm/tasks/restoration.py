@@ -6,12 +6,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import initialization as init
 
-from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
-from emfm.modeling import ImageOutput
+from emfm.modeling import EMRestoringModel, ImageOutput
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.tasks.task import EMTaskModel
 from emfm.training.losses import restoration_loss
@@ -21,80 +19,31 @@ from emfm.training.metrics import RestorationMetrics
 CLIP = 30.0
 # Bicubic interpolation takes the two nearest pixels on each side.
 BICUBIC_REACH = 2
-# Channels of the path for details beside a trunk that has none at full resolution.
-DETAILS = 16
 
 
-class ResidualHead(nn.Module):
-    """Says for every pixel what is to be added to the input, and how much of the input stays.
-
-    A trunk without a path at full resolution, such as HRNet's, cannot tell one pixel from the next: two small
-    convolutions beside it see the input itself.
-
-    Args:
-        trunk: whose features the head reads.
-    """
-
-    def __init__(self, trunk: Trunk):
-        super().__init__()
-        self.details: nn.Sequential | None = None
-        channels = trunk.channels[0]
-        if not trunk.full_resolution:
-            channels += DETAILS
-            self.details = nn.Sequential(
-                nn.Conv2d(1, DETAILS, 5, padding=2, padding_mode="replicate"),
-                nn.ReLU(),
-                nn.Conv2d(DETAILS, DETAILS, 3, padding=1, padding_mode="replicate"),
-                nn.ReLU(),
-            )
-        self.out = nn.Conv2d(channels, 2, 1)
-
-    def read(self, features: Tensor, image: Tensor) -> Tensor:
-        """Return what `out` reads, from features (B, C, H, W) and the input (B, 1, H, W)."""
-        return features if self.details is None else torch.cat([features, self.details(image)], dim=1)
-
-    def restored(self, outputs: Tensor, image: Tensor) -> Tensor:
-        """Return the restored image (B, 1, H, W) from what `out` puts out (B, 2, H, W) and the input."""
-        added, share = outputs.chunk(2, dim=1)  # (B, 1, H, W) each
-        return image + image * share + added
-
-
-class EMForImageRestoration(EMTaskModel):
-    """A pretrained generator, trunk and image head, that is trained on pairs of micrographs and targets.
+class EMForImageRestoration(EMRestoringModel, EMTaskModel):
+    """A pretrained generator, trunk and head, that is trained on pairs of micrographs and targets.
 
     Input and output are network values of the input's own statistics, so the output comes back in the micrograph's
     units and dtype. With `config.residual` the head predicts for every pixel what is to be added to the input and how
     much of the input stays; where it is not fitted before the first step, it starts from zeros, that is from the input
-    itself. Without, the pretrained image head is trained on.
+    itself. Without, it draws the image itself.
     """
 
-    head_name = "image_head"
     figure_of_merit = "l1"
     greater_is_better = False
     truth = "targets"
-    # the head is one of these, by `config.residual`
-    residual_head: ResidualHead
-    image_head: nn.Conv2d
     # What `degrade` may make pairs for this task with; the first is the usual one.
     degradations: ClassVar[tuple[str, ...]]
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
-        if config.residual:
-            self.head_name = "residual_head"  # type: ignore[misc]  # of this model alone
         self.processor = self.fitting(self.processor)
-        head = ResidualHead(self.trunk) if config.residual else nn.Conv2d(self.trunk.channels[0], 1, 1)
-        setattr(self, self.head_name, head)
         self.post_init()
 
     def fitting(self, processor: EMImageProcessor) -> EMImageProcessor:
         """Return the same processor with a limit that bright structures do not reach: what it cuts cannot come back."""
         return EMImageProcessor(processor.low, processor.high, max(processor.clip, CLIP))
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if self.config.residual and module is self.residual_head.out:
-            init.zeros_(module.weight)
 
     @property
     def scale(self) -> int:
@@ -115,26 +64,22 @@ class EMForImageRestoration(EMTaskModel):
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         image = self.enlarged(pixel_values)
-        reconstruction = self._restored(self.last_layer(self.last_features(image)), image)
+        reconstruction = self.restored_from(self._full_resolution(image), image)
         loss = None if labels is None else restoration_loss(reconstruction, labels)
         return ImageOutput(loss=loss, reconstruction=reconstruction)
 
     @property
     def last_layer(self) -> nn.Conv2d:
         """The convolution to the image, or to what is added to the input and how much of it stays."""
-        return self.residual_head.out if self.config.residual else self.image_head
+        return self.restoring_head.out
 
     def last_features(self, image: Tensor) -> Tensor:
         """Return what the last layer reads (B, C, H, W) for an image (B, 1, H, W) of the output's size."""
-        features = self._full_resolution(image)
-        return self.residual_head.read(features, image) if self.config.residual else features
+        return self.restoring_head.read(self._full_resolution(image), image)
 
     def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
         """Return L1 + L2 of the image that the last layer's outputs mean and the target (B, 1, H, W)."""
-        return restoration_loss(self._restored(outputs, image), labels)
-
-    def _restored(self, outputs: Tensor, image: Tensor) -> Tensor:
-        return self.residual_head.restored(outputs, image) if self.config.residual else outputs
+        return restoration_loss(self.restoring_head.restored(outputs, image), labels)
 
     def enlarged(self, pixel_values: Tensor) -> Tensor:
         """Return the input at the output's size (B, 1, H * scale, W * scale), by bicubic interpolation."""

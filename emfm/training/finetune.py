@@ -129,9 +129,9 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """Return the task model with pretrained or random trunk; the seed decides the new weights.
 
     Where the arguments do not say, super-resolution predicts the difference to the enlarged input, and so does
-    denoising from random weights; a pretrained U-Net keeps its image head for denoising and background removal. These
-    choices measured best on held-out micrographs, see docs/finetuning.md. An HRNet always predicts the difference:
-    without a full-resolution path of its own it takes far longer to draw the image itself.
+    denoising from random weights; a pretrained U-Net goes on drawing the image itself for denoising and background
+    removal. These choices measured best on held-out micrographs, see docs/finetuning.md. An HRNet always predicts the
+    difference: without a full-resolution path of its own it takes far longer to draw the image itself.
 
     Args:
         args: of the run.
@@ -139,7 +139,7 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """
     set_seed(args.seed)
     task = TASKS[args.task]
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {"residual": False}
     if isinstance(data, LabelledMicrographs):
         fields["id2label"] = data.id2label
         fields["class_weights"] = _class_weights(args.class_weights, data)

@@ -61,7 +61,7 @@ class Pretext(nn.Module):
     def forward(self, damaged: Tensor, structures: Tensor | None = None) -> PretextOutput:
         """Run the generator on micrographs and, by themselves, on structures: each has its own batch statistics."""
         features = self.generator.features(damaged)[0]
-        output = PretextOutput(self.generator.image_head(features))
+        output = PretextOutput(self.generator.restored_from(features, damaged))
         if self.filter_head is not None:
             output.filters = self.filter_head(features)
         if self.region_head is not None and structures is not None:

@@ -19,6 +19,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from emfm.backbones import BACKBONES
 from emfm.config import EMFoundationConfig
 from emfm.data.degradations import Corruption
 from emfm.errors import EMError
@@ -180,7 +181,9 @@ def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingSta
     """Return networks, averaged generator and optimisers as before the first step; the seed decides them."""
     set_seed(args.seed)
     fields = {} if args.generator.startswith("hrnet") else {"norm": args.norm}
-    generator = EMFoundation(EMFoundationConfig.from_name(args.generator, **fields))
+    config = EMFoundationConfig.from_name(args.generator, **fields)
+    config.residual = not BACKBONES[config.backbone].trunk.full_resolution if args.residual is None else args.residual
+    generator = EMFoundation(config)
     generator = generator.to(accelerator.device).to(memory_format=generator.memory_format)
     pretext = Pretext(generator, args.filters, args.structures > 0).to(accelerator.device)
     discriminator = PatchDiscriminator(args.discriminator_width).to(accelerator.device)

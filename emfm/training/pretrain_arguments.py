@@ -20,6 +20,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "structures": 0,
         "adversarial": "lsgan",
         "learning_rate": 2e-4,
+        "residual": False,
     },
 }
 # Settings that may differ when a run goes on: they change neither the data nor the result.
@@ -41,6 +42,7 @@ class PretrainArguments:
     streaming: bool = False  # read datasets as they come instead of downloading and decoding them first
     generator: str = "unet4-rf200"
     norm: str = "instance"  # normalisation layers of a U-Net
+    residual: bool | None = None  # restore by changing the input; by default where the trunk has no full resolution
     steps: int = 20_000
     batch_size: int = 16  # crops at a time on each process
     gradient_accumulation_steps: int = 1  # so many batches make one step

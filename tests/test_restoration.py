@@ -26,6 +26,7 @@ from emfm.data.restoration_pairs import Degradation
 from emfm.tasks import TASKS, load_model
 from emfm.training.evaluate import evaluate
 from emfm.training.finetune import FinetuneArguments, build_model, finetune, read_splits
+from emfm.training.lora import add_lora, save_adapter
 from emfm.training.metrics import RestorationMetrics
 
 DEGRADE = {"denoising": "dose", "super-resolution": "downsample", "background-removal": "background"}
@@ -246,3 +247,27 @@ def test_a_model_of_another_scale_is_not_evaluated(clean_folder, tmp_path):
         write_image(clean_folder / "targets" / f"{index}.tif", blocks(index, 128))
     with pytest.raises(EMError, match="2 times as many pixels a side"):
         evaluate(tmp_path / "model", clean_folder, "test")
+
+
+@pytest.mark.parametrize(
+    ("generator", "residual"), [("unet2-rf44", False), ("unet2-rf44", True), ("hrnet-w18-small", True)]
+)
+def test_with_lora_the_whole_head_learns_and_is_saved_beside_the_additions(generator, residual, tmp_path):
+    torch.manual_seed(0)
+    pretrained = EMFoundation(EMFoundationConfig.from_name(generator, residual=residual))
+    pretrained.save_pretrained(tmp_path / "pretrained")
+    model = EMForDenoising.from_pretrained(tmp_path / "pretrained")
+    adapter = add_lora(model, 2, str(tmp_path / "pretrained"))
+    optimizer = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-3)
+    images, targets = torch.randn(2, 2, 1, 32, 32)
+    for _ in range(2):  # a head that starts from zeros gives what lies before it no gradient in the first step
+        model(images, labels=targets).loss.backward()
+        optimizer.step()
+    save_adapter(adapter, model, tmp_path / "adapter")
+    loaded = EMForDenoising.from_pretrained(tmp_path / "adapter").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            loaded(images).reconstruction, model.eval()(images).reconstruction, rtol=1e-4, atol=1e-4
+        )
+    before, after = pretrained.restoring_head.state_dict(), loaded.restoring_head.state_dict()
+    assert before.keys() == after.keys() and not any(torch.equal(after[key], before[key]) for key in before)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.studies import GENERATORS, STUDIES
+from benchmarks.studies import BIOLOGY, GENERATORS, MATERIALS, STUDIES
 from benchmarks.transfer import RESULTS
 from benchmarks.transfer_plots import plot
 from benchmarks.transfer_report import Results, curves, read_results
@@ -32,6 +32,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "generators": partial(comparison, STUDIES["generators"], shares=(0.05, 0.5, 1.0)),  # those of the paper's Table 2
     **{f"{name}-summary": partial(summary, STUDIES[name]) for name in COMPARED},
     "labels-needed": partial(labels_needed, STUDIES["labels"]),
+    "fields-biology": partial(averages, replace(STUDIES["fields"], problems=BIOLOGY)),
+    "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),
 }
 
 # What `docs/pictures/NAME.png` shows: a study, or the part of one that the README needs.

@@ -35,6 +35,7 @@ SEGMENTATION = tuple(
         "emps_particles",
     )
 )
+BIOLOGY, MATERIALS = SEGMENTATION[:3], SEGMENTATION[3:]
 RESTORATION = (
     Problem("denoising", "alumina_pt", "dose"),
     Problem("super-resolution", "alumina_pt", "downsample"),

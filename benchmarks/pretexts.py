@@ -61,6 +61,7 @@ PARTIAL = {"both-encoder": ("both", "decoder"), "both-decoder": ("both", "encode
 AVERAGED = {"both-averaged": "both-long"}
 # What the studies of the paper's questions compare besides.
 ASKED: dict[str, dict[str, Any]] = {
+    "paper-batch-norm": {**PAPER, "norm": "batch"},
     "paper-without-gan": {**PAPER, "adversarial": "none"},
     "both-60": {**BOTH, "num_images": 60},
     "both-200": {**BOTH, "num_images": 200},

@@ -24,7 +24,7 @@ from emfm.data.io import write_text
 ROOT = Path(__file__).parents[1]
 PICTURES = Path("docs/pictures")
 # Studies of which every problem is shown, not the mean over them.
-COMPARED = ("segmentation", "restoration", "generators", "long")
+COMPARED = ("segmentation", "restoration", "generators")
 # What stands between the marks of a name: the tables of the study of that name, or its sentences.
 BLOCKS: dict[str, Callable[[Results], str]] = {
     **{name: partial(averages, study) for name, study in STUDIES.items()},

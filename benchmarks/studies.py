@@ -182,7 +182,7 @@ STUDIES = {
         "The settings of the paper",
         _real("alumina_pt"),
         generators=("unet4-rf200", "hrnet-w18-small"),
-        starts=("random", "paper"),
+        starts=("random", "paper-batch-norm"),
         images=(5,),
         protocol="paper",
         rate=PAPER_RATE,
@@ -192,12 +192,6 @@ STUDIES = {
         _real("vnc_mitochondria", "superalloy_precipitates", "emps_particles"),
         generators=("unet4-rf200", "unet4-rf200-w16"),
         panels=("task", "data"),
-    ),
-    "long": Study(
-        "Four times as many steps",
-        _real("vnc_mitochondria", "isbi_membrane"),
-        generators=GENERATORS[:1],
-        steps=600,
     ),
     "labels": Study(
         "How many labelled images?",

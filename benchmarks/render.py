@@ -18,7 +18,7 @@ from benchmarks.studies import BIOLOGY, GENERATORS, MATERIALS, STUDIES
 from benchmarks.transfer import RESULTS
 from benchmarks.transfer_plots import plot
 from benchmarks.transfer_report import Results, curves, read_results
-from benchmarks.transfer_tables import averages, comparison, labels_needed, line_of, panel_of, summary
+from benchmarks.transfer_tables import averages, comparison, cost, labels_needed, line_of, panel_of, summary
 from emfm.data.io import write_text
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +31,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     **{name: partial(comparison, STUDIES[name]) for name in COMPARED},
     "generators": partial(comparison, STUDIES["generators"], shares=(0.05, 0.5, 1.0)),  # those of the paper's Table 2
     **{f"{name}-summary": partial(summary, STUDIES[name]) for name in COMPARED},
+    "cost": cost,
     "labels-needed": partial(labels_needed, STUDIES["labels"]),
     "fields-biology": partial(averages, replace(STUDIES["fields"], problems=BIOLOGY)),
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),

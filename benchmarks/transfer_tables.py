@@ -119,6 +119,12 @@ def labels_needed(study: Study, results: Results) -> str:
     return "\n".join(sentences)
 
 
+def cost(results: Results) -> str:
+    """Return how long all runs took, in a sentence."""
+    hours = sum(result["seconds"] for result in results.values()) / 3600
+    return f"{len(results)} runs, {hours:.1f} hours of one processor core in all."
+
+
 def label_of(study: Study, cell: Cell) -> dict[str, str]:
     """Return what tells a kind of run from the others of its problem, by field: start, and what else varies."""
     parts = {"start": "pretrained" if cell.start == "zoo" else cell.start}

@@ -14,7 +14,7 @@ from benchmarks.transfer import parse, run_cells
 from benchmarks.transfer_cell import MARKS, SIDE, Cell, Places, centred, run_cell
 from benchmarks.transfer_plots import plot
 from benchmarks.transfer_report import Curve, curves, describe, read_results
-from benchmarks.transfer_tables import averages, comparison, line_of, panel_of, reached, summary, verdict
+from benchmarks.transfer_tables import averages, comparison, cost, line_of, panel_of, reached, summary, verdict
 from emfm import EMError, EMFoundation, EMFoundationConfig
 from emfm.data.examples import LabelledMicrographs, PairedMicrographs
 from emfm.data.io import write_image
@@ -133,6 +133,8 @@ def test_the_tables_hold_means_and_spreads():
     assert "above random weights at 10 % of the steps in 1 of 1 problems" in summary(STUDY, found)
     assert "after 25% of the steps" in summary(STUDY, found)
     assert averages(STUDY, found).splitlines()[-1].startswith("| pretrained | 0.200 ± 0.020 | 0.400 ± 0.020 |")
+    timed = {cell: run | {"seconds": 900.0} for cell, run in found.items()}
+    assert cost(timed) == "6 runs, 1.5 hours of one processor core in all."
 
 
 def test_the_rate_is_chosen_by_validation_runs_that_are_not_reported():

@@ -164,7 +164,7 @@ def test_what_predicts_the_difference_and_what_the_image_itself(clean_folder, tm
     expected = {
         ("super-resolution", "unet2-rf44"): True,
         ("denoising", "unet2-rf44"): True,
-        ("background-removal", "unet2-rf44"): False,
+        ("background-removal", "unet2-rf44"): True,
         ("background-removal", "hrnet-w18-small"): True,
     }
     for (task, name), adds in expected.items():

@@ -128,10 +128,10 @@ def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Ex
 def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """Return the task model with pretrained or random trunk; the seed decides the new weights.
 
-    Where the arguments do not say, super-resolution predicts the difference to the enlarged input, and so does
-    denoising from random weights; a pretrained U-Net goes on drawing the image itself for denoising and background
-    removal. These choices measured best on held-out micrographs, see docs/finetuning.md. An HRNet always predicts the
-    difference: without a full-resolution path of its own it takes far longer to draw the image itself.
+    Where the arguments do not say, restoration predicts the difference to its input, which super-resolution enlarges
+    first. A pretrained U-Net alone goes on drawing the image itself for denoising and background removal, as it learnt
+    to. These choices measured best on held-out micrographs, see docs/finetuning.md. An HRNet cannot do otherwise: it has
+    no full-resolution path of its own and takes far longer to draw the image itself.
 
     Args:
         args: of the run.
@@ -156,13 +156,11 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
 
 
 def _adds_to_input(args: FinetuneArguments) -> bool:
-    if args.scratch is None:
-        config = EMFoundationConfig.from_pretrained(model_folder(str(args.model)))
-    else:
-        config = EMFoundationConfig.from_name(args.scratch)
-    adds = args.task == "super-resolution" or (args.task == "denoising" and args.scratch is not None)
+    if args.scratch is not None or args.task == "super-resolution":
+        return True
+    config = EMFoundationConfig.from_pretrained(model_folder(str(args.model)))
     # a model that was fine-tuned in this way before goes on so
-    return config.residual or adds or config.backbone == "hrnet"
+    return config.residual or config.backbone == "hrnet"
 
 
 def _class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:

@@ -130,8 +130,8 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
 
     Where the arguments do not say, restoration predicts the difference to its input, which super-resolution enlarges
     first. A pretrained U-Net alone goes on drawing the image itself for denoising and background removal, as it learnt
-    to. These choices measured best on held-out micrographs, see docs/finetuning.md. Without a path at full resolution an
-    HRNet takes far longer to draw the image itself.
+    to. These choices measured best on held-out micrographs, see docs/finetuning.md. Without a path at full resolution
+    an HRNet takes far longer to draw the image itself.
 
     Args:
         args: of the run.

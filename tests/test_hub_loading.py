@@ -115,7 +115,7 @@ class TestEveryBundledModel:
     def test_a_changed_weight_is_noticed(self, name):
         model = EMFoundation.from_pretrained(name)
         with torch.no_grad():
-            model.image_head.bias += 0.1
+            model.restoring_head.out.bias += 0.1
         with pytest.raises(EMError, match="differs from the stored one"):
             verify(model, BUNDLED / name)
 

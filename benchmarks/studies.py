@@ -42,10 +42,10 @@ RESTORATION = (
     Problem("background-removal", "alumina_pt", "background"),
     *(Problem(task, SIMULATED) for task in ("denoising", "super-resolution", "background-removal")),
 )
-# Rates are chosen on these problems.
+# Rates of a task are chosen on these problems.
 TUNING = {
     "segmentation": tuple(p for p in SEGMENTATION if p.data in ("vnc_mitochondria", "alumina_pt", "emps_particles")),
-    "restoration": RESTORATION[:3],
+    **{problem.task: (problem,) for problem in RESTORATION[:3]},
 }
 GENERATORS = ("unet4-rf200-w16", "hrnet-w18-small")
 
@@ -87,11 +87,10 @@ class Study:
         if self.rate is not None:
             return []
         representatives = dict.fromkeys(map(representative, self.generators))
-        kinds = dict.fromkeys(tuning_kind(problem.task) for problem in self.problems)
         return [
             _tuning_cell(problem, generator, start, rate)
-            for kind in kinds
-            for problem, generator, start, rate in product(TUNING[kind], representatives, self.starts, RATES)
+            for task in dict.fromkeys(problem.task for problem in self.problems)
+            for problem, generator, start, rate in product(TUNING[task], representatives, self.starts, RATES)
         ]
 
     def cells(self, results: Results) -> list[Cell]:
@@ -109,11 +108,6 @@ class Study:
             yield replace(cell, num_images=images, part=part, seed=seed, learning_rate=rate)
 
 
-def tuning_kind(task: str) -> str:
-    """Return which of the problems in `TUNING` choose a task's rate."""
-    return "segmentation" if task == "segmentation" else "restoration"
-
-
 def representative(generator: str) -> str:
     """Return the network whose rate a network takes: the U-Net of the paper's size with its width, or itself."""
     _, _, width = generator.partition("-w") if generator.startswith("unet") else ("", "", "")
@@ -123,9 +117,9 @@ def representative(generator: str) -> str:
 def chosen_rate(task: str, generator: str, start: str, results: Results) -> float:
     """Return the rate that is best on validation micrographs at the last step, on average over the tuning problems.
 
-    L1 differs in size between problems, so each problem's figures are divided by their mean first.
+    Figures differ in size between problems, so each problem's are divided by their mean first.
     """
-    problems = TUNING[tuning_kind(task)]
+    problems = TUNING[task]
     scores = dict.fromkeys(RATES, 0.0)
     for problem in problems:
         cells = {rate: _tuning_cell(problem, representative(generator), start, rate) for rate in RATES}

@@ -16,6 +16,9 @@ PIXELS = 2048
 ITERATIONS = 60
 # Weight of the squares of the head's weights, for features scaled to a standard deviation of 1.
 DECAY = 1e-2
+# L1 has a kink at zero weights where pixels of the input are right already. With many of those the search may find no way
+# down from there: where it has not lowered the loss to this share, it begins anew beside zero.
+STUCK, BESIDE = 0.9999, 1e-3
 
 
 @torch.no_grad()
@@ -52,17 +55,35 @@ def _fit(features: Tensor, outputs: int, loss_of: Callable[[Tensor], Tensor]) ->
     """Return weights (K, C) and biases (K) for features (N, C) that minimise the loss of the outputs (1, K, N, 1)."""
     mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-5
     scaled = (features - mean) / deviation
-    weight = torch.zeros(outputs, features.shape[1], device=features.device, requires_grad=True)
-    bias = torch.zeros(outputs, device=features.device, requires_grad=True)
+
+    def loss_at(weight: Tensor, bias: Tensor) -> Tensor:
+        outcome = loss_of((scaled @ weight.T + bias).T[None, :, :, None])
+        return outcome + DECAY * weight.square().sum()
+
+    weight = torch.zeros(outputs, features.shape[1], device=features.device)
+    bias = torch.zeros(outputs, device=features.device)
+    unfitted = float(loss_at(weight, bias))
+    if _minimise(loss_at, weight, bias) > STUCK * unfitted:
+        weight.normal_(std=BESIDE, generator=torch.Generator(features.device).manual_seed(0))
+        _minimise(loss_at, weight, bias)
+    found = weight / deviation
+    return found, bias - found @ mean
+
+
+@torch.enable_grad()
+def _minimise(loss_at: Callable[[Tensor, Tensor], Tensor], weight: Tensor, bias: Tensor) -> float:
+    """Change weights and biases in place until their loss is as low as it gets; returns it."""
+    weight.requires_grad_()
+    bias.requires_grad_()
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
-    @torch.enable_grad()
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = loss_of((scaled @ weight.T + bias).T[None, :, :, None]) + DECAY * weight.square().sum()
+        value = loss_at(weight, bias)
         value.backward()
         return value
 
     optimizer.step(loss)
-    found = weight.detach() / deviation
-    return found, bias.detach() - found @ mean
+    weight.requires_grad_(False)
+    bias.requires_grad_(False)
+    return float(loss_at(weight, bias))

@@ -26,9 +26,9 @@ from benchmarks.textbook_pix2pix import TextbookPix2Pix
 from emfm.data.simulated_folder import write_simulated_folder
 from emfm.training import pretrain as engine
 from emfm.training.pix2pix import Pix2Pix
+from emfm.training.precision import bf16_units
 from emfm.training.pretext import Crops
 from emfm.training.pretrain_arguments import RECIPES, PretrainArguments
-from emfm.training.trainer import bf16_units
 
 GENERATORS = ("unet4-rf200", "unet4-rf200-w16", "hrnet-w18-small")
 CONTENDERS = ("engine", "textbook", "bare")

@@ -131,7 +131,7 @@ def _rounded(figures: dict[str, Any]) -> dict[str, float]:
 
 
 def run_cell(cell: Cell, places: Places) -> dict[str, Any]:
-    """Fine-tune and measure; returns the cell, its curve and a digest of the weights it started from.
+    """Fine-tune and measure; returns the cell, its curve, precision and a digest of the weights it started from.
 
     Raises:
         EMError: the start has no weights for the generator, or the data do not fit.
@@ -147,6 +147,7 @@ def run_cell(cell: Cell, places: Places) -> dict[str, Any]:
         trainer.add_callback(marks)
         trainer.train()
     facts = {"weights": digest, "images": len(training), "n": len(measured), "seconds": round(trainer.seconds, 1)}
+    facts["precision"] = "bf16" if arguments.bf16 else "fp32"
     return {**asdict(cell), **facts, "trivial": marks.trivial, "curve": marks.curve}
 
 
@@ -157,7 +158,6 @@ def _settings(cell: Cell) -> dict[str, Any]:
         "crop": cell.crop,
         "learning_rate": cell.learning_rate,
         "seed": cell.seed,
-        "precision": "bf16",
         "eval_strategy": "no",
         "eval_on_start": False,
         "save_strategy": "no",

@@ -1,5 +1,6 @@
 """The tables and the sentences that say what the studies of `benchmarks.transfer` found."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -120,9 +121,11 @@ def labels_needed(study: Study, results: Results) -> str:
 
 
 def cost(results: Results) -> str:
-    """Return how long all runs took, in a sentence."""
+    """Return how long all runs took and what they computed in, in a sentence."""
     hours = sum(result["seconds"] for result in results.values()) / 3600
-    return f"{len(results)} runs, {hours:.1f} hours of one processor core in all."
+    precisions = Counter(result["precision"] for result in results.values())
+    parts = " and ".join(f"{count} in {name}" for name, count in sorted(precisions.items()))
+    return f"{len(results)} runs, {parts}: {hours:.1f} hours of one processor core in all."
 
 
 def label_of(study: Study, cell: Cell) -> dict[str, str]:

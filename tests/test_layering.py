@@ -114,6 +114,7 @@ LAYERS = [
         "training.stop",
         "training.pretrain",
         "training.optimizer_state",
+        "training.precision",
         "training.trainer_arguments",
         "training.trainer_state",
         "training.facts",

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from emfm import EMError
+from emfm import EMError, EMTrainingArguments
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.discriminator import PatchDiscriminator
 from emfm.training.losses import dice_loss, discriminator_loss, generator_loss, segmentation_loss
 from emfm.training.metrics import SegmentationMetrics, l1, psnr
+from emfm.training.pretrain import pretrain
 
 SCORES = torch.tensor([0.5, -1.0])
 
@@ -189,3 +190,18 @@ def test_recalibrated_statistics_are_the_average_over_the_batches():
     assert float(norm.running_var) == pytest.approx(0.0)
     assert norm.momentum == 0.1
     assert not model.training
+
+
+@pytest.mark.parametrize(("units", "warned"), [(True, False), (False, True)])
+@pytest.mark.parametrize("trains", ["finetune", "pretrain"])
+def test_bf16_without_units_for_it_is_slow_and_the_user_is_told(
+    trains, units, warned, pretraining, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("emfm.training.precision.bf16_units", lambda: units)
+    for precision in ("fp32", "bf16"):
+        assert "use --precision fp32" not in caplog.text
+        if trains == "finetune":
+            EMTrainingArguments(output_dir=str(tmp_path), precision=precision)
+        else:
+            pretrain(pretraining(tmp_path / precision, steps=1, save_steps=1, precision=precision))
+    assert ("use --precision fp32" in caplog.text) == warned

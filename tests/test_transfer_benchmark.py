@@ -133,8 +133,9 @@ def test_the_tables_hold_means_and_spreads():
     assert "above random weights at 10 % of the steps in 1 of 1 problems" in summary(STUDY, found)
     assert "after 25% of the steps" in summary(STUDY, found)
     assert averages(STUDY, found).splitlines()[-1].startswith("| pretrained | 0.200 ± 0.020 | 0.400 ± 0.020 |")
-    timed = {cell: run | {"seconds": 900.0} for cell, run in found.items()}
-    assert cost(timed) == "6 runs, 1.5 hours of one processor core in all."
+    timed = {cell: run | {"seconds": 900.0, "precision": "fp32"} for cell, run in found.items()}
+    next(iter(timed.values()))["precision"] = "bf16"
+    assert cost(timed) == "6 runs, 1 in bf16 and 5 in fp32: 1.5 hours of one processor core in all."
 
 
 def test_the_rate_is_chosen_by_validation_runs_that_are_not_reported():

@@ -16,8 +16,8 @@ PIXELS = 2048
 ITERATIONS = 60
 # Weight of the squares of the head's weights, for features scaled to a standard deviation of 1.
 DECAY = 1e-2
-# L1 has a kink at zero weights where pixels of the input are right already. With many of those the search may find no way
-# down from there: where it has not lowered the loss to this share, it begins anew beside zero.
+# L1 has a kink at zero weights where pixels of the input are right already. With many of those the search may find no
+# way down from there: where it has not lowered the loss to this share, it begins anew beside zero.
 STUCK, BESIDE = 0.9999, 1e-3
 
 

@@ -29,6 +29,7 @@ from emfm.training.batches import Batches, PretrainingData, open_data, worker_co
 from emfm.training.checkpoint import Progress, TrainingState, checkpoints, resume, save_checkpoint
 from emfm.training.discriminator import PatchDiscriminator
 from emfm.training.pix2pix import Pix2Pix
+from emfm.training.precision import warn_of_emulated_bf16
 from emfm.training.pretext import Crops, Pretext
 from emfm.training.pretrain_arguments import PretrainArguments
 from emfm.training.publish import BATCH, validate
@@ -171,6 +172,8 @@ def _accelerator(precision: str) -> Accelerator:
     # and while one process decodes a large data set for the first time, the others must wait
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=LONGEST_WAIT)]
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=handlers)
+    if precision == "bf16" and accelerator.is_main_process:
+        warn_of_emulated_bf16()
     if accelerator.num_processes > 1:
         # a process that ends with its threads of communication still running may abort
         atexit.register(accelerator.state.destroy_process_group)

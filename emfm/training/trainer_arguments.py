@@ -7,16 +7,9 @@ from transformers import TrainingArguments
 
 from emfm.errors import EMError
 from emfm.training.batches import worker_count
+from emfm.training.precision import bf16_units, warn_of_emulated_bf16
 
 EVALUATIONS = 10
-
-
-def bf16_units() -> bool:
-    """Tell whether the device computes bfloat16 in hardware: a recent GPU, or a CPU with AMX or AVX512-BF16."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 @dataclass
@@ -59,6 +52,8 @@ class EMTrainingArguments(TrainingArguments):
     def __post_init__(self):
         self._check()
         self.bf16 = self.bf16 or self.precision == "bf16" or (self.precision == "auto" and bf16_units())
+        if self.bf16:
+            warn_of_emulated_bf16()
         # transformers takes bf16 on a CPU only when told that the CPU is meant
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.eval_steps is None:

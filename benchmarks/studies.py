@@ -225,4 +225,11 @@ STUDIES = {
         parts=("all", "head not fitted first", "trunk at 0.3 of the rate"),
         **_CHOOSING,
     ),
+    "restoration-heads": Study(
+        "What is a fitted head worth in restoration?",
+        (RESTORATION[0], RESTORATION[2]),
+        images=(20,),
+        parts=("all", "head not fitted first"),
+        **{**_CHOOSING, "generators": GENERATORS[:1], "rate": 3e-3},
+    ),
 }

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from benchmarks.render import ROOT, pages, rendered
+from benchmarks.studies import STUDIES
 from benchmarks.transfer import RESULTS
 from benchmarks.transfer_report import read_results
 
@@ -15,3 +16,12 @@ def test_a_page_is_what_rendering_gives_today(path):
     assert rendered(text, read_results(ROOT / RESULTS)) == text, "run python -m benchmarks.render"
     for name in re.findall(r"\((?:docs/)?(pictures/[a-z-]+\.png)\)", text):
         assert (ROOT / "docs" / name).is_file()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_what_is_compared_was_computed_in_the_same_precision(name):
+    results = read_results(ROOT / RESULTS)
+    precisions: dict[tuple, set[str]] = {}
+    for cell in STUDIES[name].cells(results):
+        precisions.setdefault((cell.task, cell.data, cell.generator), set()).add(results[cell]["precision"])
+    assert all(len(found) == 1 for found in precisions.values()), precisions

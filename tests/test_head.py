@@ -168,13 +168,19 @@ def test_with_lora_the_same_head_is_fitted(labelled_folder, tmp_path):
     assert first[0] == first[2] > 0
 
 
-@pytest.mark.parametrize("name", ["unet2-rf44-w16", "hrnet-w18-small"])
-def test_a_head_is_fitted_although_most_pixels_are_right_already(name):
+def mostly_right() -> list[dict[str, torch.Tensor]]:
+    """Images of which most pixels are right already, and the others change little."""
     items = pairs()
     for item in items:
         image = item["pixel_values"]
         change = torch.nn.functional.avg_pool2d(image[None], 3, 1, 1)[0] - image
         item["labels"] = image + 0.01 * change * (change.abs() > 1)
+    return items
+
+
+@pytest.mark.parametrize("name", ["unet2-rf44-w16", "hrnet-w18-small"])
+def test_a_head_is_fitted_although_most_pixels_are_right_already(name):
+    items = mostly_right()
     torch.manual_seed(0)
     model = EMForDenoising(EMFoundationConfig.from_name(name, residual=True))
     fit_head(model, items)
@@ -184,3 +190,13 @@ def test_a_head_is_fitted_although_most_pixels_are_right_already(name):
     with torch.no_grad():
         fitted = restoration_loss(model(images).reconstruction, targets)
     assert fitted < 0.97 * restoration_loss(images, targets)
+
+
+def test_a_feature_that_does_not_vary_gets_no_weight(monkeypatch):
+    torch.manual_seed(0)
+    model = EMForDenoising(EMFoundationConfig.from_name("unet2-rf44-w16", residual=True))
+    live = model.last_features
+    monkeypatch.setattr(model, "last_features", lambda image: live(image) * (torch.arange(16) > 0)[:, None, None])
+    fit_head(model, mostly_right())
+    weights = model.last_layer.weight[:, :, 0, 0].abs()
+    assert weights[:, 0].max() == 0 < weights[:, 1:].min()

@@ -19,6 +19,9 @@ DECAY = 1e-2
 # L1 has a kink at zero weights where pixels of the input are right already. With many of those the search may find no
 # way down from there: where it has not lowered the loss to this share, it begins anew beside zero.
 STUCK, BESIDE = 0.9999, 1e-3
+# A feature with a smaller share of the largest deviation says nothing: a weight drawn for it would stay, and in the
+# feature's own units be so large that the first steps, which wake the feature, ruin the image.
+DEAD = 1e-3
 
 
 @torch.no_grad()
@@ -60,21 +63,21 @@ def _fit(features: Tensor, outputs: int, loss_of: Callable[[Tensor], Tensor]) ->
         outcome = loss_of((scaled @ weight.T + bias).T[None, :, :, None])
         return outcome + DECAY * weight.square().sum()
 
-    weight = torch.zeros(outputs, features.shape[1], device=features.device)
-    bias = torch.zeros(outputs, device=features.device)
-    unfitted = float(loss_at(weight, bias))
-    if _minimise(loss_at, weight, bias) > STUCK * unfitted:
-        weight.normal_(std=BESIDE, generator=torch.Generator(features.device).manual_seed(0))
-        _minimise(loss_at, weight, bias)
+    zeros = torch.zeros(outputs, features.shape[1], device=features.device)
+    loss, weight, bias = _search(loss_at, zeros, zeros[:, 0])
+    if loss > STUCK * float(loss_at(zeros, zeros[:, 0])):
+        beside = BESIDE * torch.randn(zeros.shape, generator=torch.Generator().manual_seed(0)).to(zeros.device)
+        beside[:, deviation < DEAD * deviation.max()] = 0
+        again = _search(loss_at, beside, bias)
+        weight, bias = again[1:] if again[0] < loss else (weight, bias)
     found = weight / deviation
     return found, bias - found @ mean
 
 
 @torch.enable_grad()
-def _minimise(loss_at: Callable[[Tensor, Tensor], Tensor], weight: Tensor, bias: Tensor) -> float:
-    """Change weights and biases in place until their loss is as low as it gets; returns it."""
-    weight.requires_grad_()
-    bias.requires_grad_()
+def _search(loss_at: Callable[[Tensor, Tensor], Tensor], weight: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Return the lowest loss found from some weights (K, C) and biases (K) on, and those that have it."""
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -84,6 +87,5 @@ def _minimise(loss_at: Callable[[Tensor, Tensor], Tensor], weight: Tensor, bias:
         return value
 
     optimizer.step(loss)
-    weight.requires_grad_(False)
-    bias.requires_grad_(False)
-    return float(loss_at(weight, bias))
+    weight, bias = weight.detach(), bias.detach()
+    return float(loss_at(weight, bias)), weight, bias

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from emfm.training.finetune import FinetuneArguments, finetune
+from emfm.finetuning.finetune import FinetuneArguments, finetune
 
 GENERATOR = "unet4-rf200-w16"
 COMMON = {"steps": 100, "batch_size": 8, "crop": 128}

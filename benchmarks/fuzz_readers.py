@@ -38,7 +38,7 @@ FAILURES = ("crash", "hang", "memory", "unclear error", "other exception")
 
 def read_everything(path: Path) -> None:
     """Read a file as far as a user would: a corner, a sample, and the whole of what is not large."""
-    from emfm.data.io import read_micrograph
+    from emfm.io.reading import read_micrograph
 
     try:
         image = read_micrograph(path).image

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from emfm import EMFoundation
 from emfm.data.degradations import CorruptionStrength
-from emfm.training.pretrain import PretrainArguments, pretrain
-from emfm.training.pretrain_arguments import RECIPES
+from emfm.pretraining.arguments import RECIPES
+from emfm.pretraining.pretrain import PretrainArguments, pretrain
 
 BIOLOGY = ("fib25_medulla", "cem500k_samples")
 MATERIALS = ("emps", "catalyst_haadf", "atomic_stem")

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.textbook_pix2pix import TextbookPix2Pix
-from emfm.data.simulated_folder import write_simulated_folder
-from emfm.training import pretrain as engine
-from emfm.training.pix2pix import Pix2Pix
+from emfm.pretraining import pretrain as engine
+from emfm.pretraining.arguments import RECIPES, PretrainArguments
+from emfm.pretraining.pix2pix import Pix2Pix
+from emfm.pretraining.pretext import Crops
+from emfm.simulate.folder import write_simulated_folder
 from emfm.training.precision import bf16_units
-from emfm.training.pretext import Crops
-from emfm.training.pretrain_arguments import RECIPES, PretrainArguments
 
 GENERATORS = ("unet4-rf200", "unet4-rf200-w16", "hrnet-w18-small")
 CONTENDERS = ("engine", "textbook", "bare")

@@ -19,7 +19,7 @@ from benchmarks.transfer import RESULTS
 from benchmarks.transfer_plots import plot
 from benchmarks.transfer_report import Results, curves, read_results
 from benchmarks.transfer_tables import averages, comparison, cost, labels_needed, line_of, panel_of, summary
-from emfm.data.io import write_text
+from emfm.files import write_text
 
 ROOT = Path(__file__).parents[1]
 PICTURES = Path("docs/pictures")

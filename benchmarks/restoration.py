@@ -18,9 +18,9 @@ import numpy as np
 
 from emfm.data.degradations import Corruption, CorruptionStrength
 from emfm.modeling import EMFoundation
-from emfm.training.batches import open_data
-from emfm.training.pretrain_arguments import PretrainArguments
-from emfm.training.publish import validate
+from emfm.pretraining.arguments import PretrainArguments
+from emfm.pretraining.batches import open_data
+from emfm.pretraining.validation import validate
 
 FIGURES = (("l1", "L1", ".4f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"))
 

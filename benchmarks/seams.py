@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from emfm.data.io import read_micrograph
 from emfm.inference import frozen
 from emfm.inference.blocks import Blocks
 from emfm.inference.plan import Plan
 from emfm.inference.tiling import Tiling
+from emfm.io.reading import read_micrograph
 from emfm.tasks import load_model
 
 RAMP = 16

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from emfm.data.simulate import simulate_nanoparticles
-from emfm.data.simulate_stem import simulate_stem
-from emfm.data.simulated_folder import KINDS, write_simulated_folder
+from emfm.simulate.folder import KINDS, write_simulated_folder
+from emfm.simulate.nanoparticles import simulate_nanoparticles
+from emfm.simulate.stem import simulate_stem
 
 DRAW: dict[str, Callable] = {"nanoparticles": simulate_nanoparticles, "atomic-stem": simulate_stem}
 

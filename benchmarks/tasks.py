@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from emfm.data.simulated_folder import write_simulated_folder
-from emfm.training.evaluate import evaluate
-from emfm.training.finetune import FinetuneArguments, finetune
+from emfm.finetuning.evaluate import evaluate
+from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.simulate.folder import write_simulated_folder
 
 DEGRADE = {"denoising": "dose", "super-resolution": "downsample", "background-removal": "background"}
 FORMS = {"dice": ".3f", "iou": ".3f", "boundary_f1": ".3f", "l1": ".4f", "psnr": ".2f", "ssim": ".3f"}

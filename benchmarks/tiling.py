@@ -29,7 +29,7 @@ def prepare(folder: Path, generator: str) -> None:
     import torch
 
     from emfm import EMForSemanticSegmentation, EMFoundationConfig
-    from emfm.data.simulate import simulate_nanoparticles
+    from emfm.simulate.nanoparticles import simulate_nanoparticles
 
     part = np.concatenate([simulate_nanoparticles((1024, 1024), seed).image for seed in range(2)], axis=1)
     half = np.concatenate([part, part[::-1, ::-1]])

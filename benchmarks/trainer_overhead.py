@@ -22,7 +22,7 @@ from transformers import TrainerCallback, get_cosine_schedule_with_warmup
 
 from emfm import EMForSemanticSegmentation, EMFoundationConfig, EMTrainer, EMTrainingArguments
 from emfm.data.examples import LabelledMicrographs
-from emfm.data.simulate import simulate_nanoparticles
+from emfm.simulate.nanoparticles import simulate_nanoparticles
 
 ID2LABEL = {0: "background", 1: "particle"}
 WARM_UP = 3

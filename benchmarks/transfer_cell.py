@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from transformers import TrainerCallback, TrainingArguments
 
 from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs
-from emfm.data.simulated_folder import write_simulated_folder
 from emfm.errors import EMError
-from emfm.hub.download import model_folder
-from emfm.hub.model_files import sha256
+from emfm.files import sha256
+from emfm.finetuning.evaluate import evaluate_on, load_examples
+from emfm.finetuning.finetune import FinetuneArguments, build_model
+from emfm.finetuning.trainer import EMTrainer
+from emfm.finetuning.trainer_arguments import EMTrainingArguments
+from emfm.loading.download import model_folder
+from emfm.simulate.folder import write_simulated_folder
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel
-from emfm.training.evaluate import evaluate_on, load_examples
-from emfm.training.finetune import FinetuneArguments, build_model
-from emfm.training.trainer import EMTrainer
-from emfm.training.trainer_arguments import EMTrainingArguments
 
 # Shares of the steps at which a network is measured.
 MARKS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)

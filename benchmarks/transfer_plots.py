@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.transfer_cell import MARKS, Cell
 from benchmarks.transfer_report import Curve, merit
-from emfm.data.io import write_atomically
+from emfm.files import write_atomically
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -17,15 +17,15 @@ _MODULE_OF = {
     "EMForDenoising": "emfm.tasks.denoising",
     "EMForSemanticSegmentation": "emfm.tasks.segmentation",
     "EMForSuperResolution": "emfm.tasks.super_resolution",
-    "EMTrainer": "emfm.training.trainer",
-    "EMTrainingArguments": "emfm.training.trainer_arguments",
+    "EMTrainer": "emfm.finetuning.trainer",
+    "EMTrainingArguments": "emfm.finetuning.trainer_arguments",
     "EMError": "emfm.errors",
     "list_models": "emfm.hub.zoo",
     "load_em_dataset": "emfm.data.datasets",
     "push_dataset": "emfm.hub.push_dataset",
     "predict": "emfm.inference.predict",
-    "read_micrograph": "emfm.data.io",
-    "read_stack": "emfm.data.io",
+    "read_micrograph": "emfm.io.reading",
+    "read_stack": "emfm.io.reading",
 }
 
 __all__ = ["__version__", *sorted(_MODULE_OF)]
@@ -33,20 +33,20 @@ __all__ = ["__version__", *sorted(_MODULE_OF)]
 if TYPE_CHECKING:
     from emfm.config import EMFoundationConfig as EMFoundationConfig
     from emfm.data.datasets import load_em_dataset as load_em_dataset
-    from emfm.data.io import read_micrograph as read_micrograph
-    from emfm.data.io import read_stack as read_stack
     from emfm.errors import EMError as EMError
+    from emfm.finetuning.trainer import EMTrainer as EMTrainer
+    from emfm.finetuning.trainer_arguments import EMTrainingArguments as EMTrainingArguments
     from emfm.hub.push_dataset import push_dataset as push_dataset
     from emfm.hub.zoo import list_models as list_models
     from emfm.inference.predict import predict as predict
+    from emfm.io.reading import read_micrograph as read_micrograph
+    from emfm.io.reading import read_stack as read_stack
     from emfm.modeling import EMFoundation as EMFoundation
     from emfm.processing import EMImageProcessor as EMImageProcessor
     from emfm.tasks.background_removal import EMForBackgroundRemoval as EMForBackgroundRemoval
     from emfm.tasks.denoising import EMForDenoising as EMForDenoising
     from emfm.tasks.segmentation import EMForSemanticSegmentation as EMForSemanticSegmentation
     from emfm.tasks.super_resolution import EMForSuperResolution as EMForSuperResolution
-    from emfm.training.trainer import EMTrainer as EMTrainer
-    from emfm.training.trainer_arguments import EMTrainingArguments as EMTrainingArguments
 
 
 def __getattr__(name: str) -> object:

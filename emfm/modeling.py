@@ -21,8 +21,9 @@ from emfm.backbones.restoring_heads import ImageHead, ResidualHead, restoring_he
 from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
-from emfm.hub.download import HUB_ARGUMENTS, model_folder
-from emfm.loading import check_weights, load_with_adapter, read_config, read_processor
+from emfm.hub.push import PushArguments, push_model
+from emfm.loading.download import HUB_ARGUMENTS, model_folder
+from emfm.loading.strict import check_weights, load_with_adapter, read_config, read_processor
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 
@@ -211,8 +212,6 @@ class EMPreTrainedModel(PreTrainedModel):
         Raises:
             EMError: the Hub refuses, or the model's configuration holds something private.
         """
-        from emfm.hub.push import PushArguments, push_model
-
         return push_model(self, PushArguments(repo_id, **kwargs))
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ from transformers.image_processing_base import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from emfm.errors import EMError
-from emfm.large_images import READ_PIXELS, release_pages, thinned
+from emfm.io.large_images import READ_PIXELS, release_pages, thinned
 
 # A scale below this share of the dtype's unit (or of the values' size, for floats) counts as a constant image.
 CONSTANT = 1e-6

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from au_files import IMAGES, LABELS, open_stack, read_one
 
-from emfm.data.encoded_image import EncodedImage, encode_image
 from emfm.errors import EMError
+from emfm.hub.encoded_image import EncodedImage, encode_image
 
 PATCH = 512
 # (index of the micrograph, first row, first column)

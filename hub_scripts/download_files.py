@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from emfm.data.encoded_image import EncodedImage, encode_image, kept_file
 from emfm.errors import EMError
+from emfm.hub.encoded_image import EncodedImage, encode_image, kept_file
 
 
 def shuffled(items: Sequence[str], seed: int) -> list[str]:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from script_command import add_push_options, add_settings, push_options, run_script, say, script_parser
 
+from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.hub.push import PushArguments, push_folder
-from emfm.training.finetune import FinetuneArguments, finetune
+from emfm.tasks import load_model
 
 SETTINGS = ("steps", "batch_size", "crop", "learning_rate", "freeze", "lora", "precision", "seed")
 PLACES = ("task", "data", "output", "model", "scratch", "degrade", "num_images", "streaming", "resume")
@@ -25,7 +26,7 @@ def work(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         return say(f"would fine-tune with {settings}\nand push {arguments.output} to {where.repo_id}")
     finetune(settings)
-    return say(push_folder(arguments.output, where))
+    return say(push_folder(load_model(arguments.output), arguments.output, where))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,8 +15,8 @@ from au_patches import PATCH, MicrographStack
 from dataset_sources import AU_NANOPARTICLES
 from prepare_command import Prepared, command_line, preparation_parser, run_preparation
 
-from emfm.data.dataset_card import DatasetCard
 from emfm.errors import EMError
+from emfm.hub.dataset_card import DatasetCard
 
 # Name in Kazimi et al. 2024: particle size in the file names, patches in train, validation and test.
 SETS = {

@@ -16,10 +16,10 @@ from dataset_sources import EMPS
 from download_files import contents, grey_file, shuffled
 from prepare_command import Prepared, command_line, preparation_parser, run_preparation
 
-from emfm.data.dataset_card import DatasetCard
-from emfm.data.encoded_image import EncodedImage, encode_image
-from emfm.data.io import read_micrograph
 from emfm.errors import EMError
+from emfm.hub.dataset_card import DatasetCard
+from emfm.hub.encoded_image import EncodedImage, encode_image
+from emfm.io.reading import read_micrograph
 
 
 def listed_names(root: Path, path: Path) -> list[str]:

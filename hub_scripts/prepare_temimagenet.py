@@ -15,9 +15,9 @@ from dataset_sources import TEMIMAGENET
 from download_files import contents, shuffled
 from prepare_command import Prepared, command_line, preparation_parser, run_preparation
 
-from emfm.data.dataset_card import DatasetCard
-from emfm.data.encoded_image import EncodedImage, kept_file
 from emfm.errors import EMError
+from emfm.hub.dataset_card import DatasetCard
+from emfm.hub.encoded_image import EncodedImage, kept_file
 
 TARGETS = {
     "denoising": "noNoise",

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from script_command import add_push_options, add_settings, push_options, run_script, say, script_parser
 
 from emfm.hub.push import PushArguments, push_folder
-from emfm.training.pretrain import PretrainArguments, pretrain
+from emfm.pretraining.pretrain import PretrainArguments, pretrain
+from emfm.tasks import load_model
 
 SETTINGS = ("generator", "norm", "steps", "batch_size", "crop", "corruption", "filters", "structures", "adversarial")
 SETTINGS += ("discriminator_width", "learning_rate", "precision", "seed", "save_steps")
@@ -30,7 +31,8 @@ def work(arguments: argparse.Namespace) -> None:
     )
     if arguments.dry_run:
         return say(f"would pretrain with {settings}\nand push {arguments.output}/pretrained_model to {where.repo_id}")
-    return say(push_folder(pretrain(settings), where))
+    folder = pretrain(settings)
+    return say(push_folder(load_model(folder), folder, where))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

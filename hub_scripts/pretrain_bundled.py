@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from script_command import run_script, say, script_parser
 
-from emfm.training.pretrain import PretrainArguments, pretrain
-from emfm.weights import BUNDLED
+from emfm.loading.names import BUNDLED
+from emfm.pretraining.pretrain import PretrainArguments, pretrain
 
 RECIPES = Path(__file__).parent / "recipes"
 MODELS = sorted(path.stem for path in RECIPES.glob("*.toml"))

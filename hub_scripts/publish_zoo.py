@@ -14,7 +14,7 @@ from script_command import add_push_options, push_options, run_script, say, scri
 from emfm import EMFoundation
 from emfm.hub.commit import PushArguments
 from emfm.hub.verify import verify
-from emfm.weights import bundled_names, locate
+from emfm.loading.names import bundled_names, locate
 
 
 def publish(arguments: argparse.Namespace) -> None:

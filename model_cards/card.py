@@ -5,8 +5,8 @@ from itertools import groupby
 from huggingface_hub import EvalResult
 
 from emfm.hub.card import bullets, dataset_slug, front_matter, table
-from emfm.hub.pretraining_card import INTRODUCTION, KIND, USE, command_lines, training_table
 from emfm.hub.zoo import FORMS, DataSource, Metric, ModelInfo, mean_and_spread
+from emfm.pretraining.card import INTRODUCTION, KIND, USE, command_lines, training_table
 
 LOWER_IS_BETTER = ("l1",)
 HUB_TASKS = {"segmentation": "image-segmentation"}

@@ -16,9 +16,9 @@ from benchmarks.transfer_cell import weights_digest
 from emfm.backbones import BACKBONES
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
-from emfm.hub.pretraining_card import pretrain_command
 from emfm.hub.zoo import DataSource, Metric, ModelInfo, zoo_id
-from emfm.weights import BUNDLED, bundled_names
+from emfm.loading.names import BUNDLED, bundled_names
+from emfm.pretraining.card import pretrain_command
 
 ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "model_cards"

@@ -9,8 +9,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from emfm.data.io import write_text
 from emfm.errors import EMError
+from emfm.files import write_text
 from emfm.hub.zoo import FACTS, NOT_STORED, ModelInfo
 from model_cards.card import data_page, zoo_card, zoo_page
 from model_cards.facts import ROOT, zoo_facts

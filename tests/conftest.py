@@ -126,15 +126,15 @@ def labelled_parquet(tmp_path):
 @pytest.fixture
 def pretraining(tmp_path, monkeypatch):
     """Return a function that makes the arguments of a toy pretraining on four micrographs."""
-    monkeypatch.setattr("emfm.training.batches.CALIBRATION_CROPS", 32)
+    monkeypatch.setattr("emfm.pretraining.batches.CALIBRATION_CROPS", 32)
     folder = tmp_path / "unlabelled"
     folder.mkdir()
     for index in range(4):
         Image.fromarray(waves(index, 80)).save(folder / f"{index}.png")
 
     def arguments(output, **changes):
-        from emfm.training.pretrain import PretrainArguments
-        from emfm.training.pretrain_arguments import RECIPES
+        from emfm.pretraining.arguments import RECIPES
+        from emfm.pretraining.pretrain import PretrainArguments
 
         settings = RECIPES["paper"] | dict(
             data=(str(folder),),

@@ -9,12 +9,12 @@ from hub_server import HubServer
 from huggingface_hub import EvalResult, ModelCard
 
 from emfm import EMError, EMFoundationConfig
+from emfm.finetuning.card import finetuned_card
+from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.hub.card import card_for_repo, plain_card
-from emfm.hub.finetuned_card import finetuned_card
-from emfm.hub.pretraining_card import pretraining_card
 from emfm.hub.zoo import list_models
-from emfm.training.finetune import FinetuneArguments, finetune
-from emfm.weights import BUNDLED, ZOO_NAMESPACE, zoo_id
+from emfm.loading.names import BUNDLED, ZOO_NAMESPACE, zoo_id
+from emfm.pretraining.card import pretraining_card
 
 FACTS = {
     "task": "segmentation", "data": "discs", "dataset_id": None, "images": {"train": 1, "validation": 2},
@@ -59,7 +59,7 @@ def finetuned(tmp_path_factory):
     """Card and facts of a model that was fine-tuned from bundled weights, and its folder."""
     from conftest import disc_image
 
-    from emfm.data.io import write_image
+    from emfm.io.writing import write_image
 
     folder = tmp_path_factory.mktemp("data") / "discs"
     for index in range(3):
@@ -179,7 +179,7 @@ def test_a_model_that_started_from_a_folder_names_no_base_model(finetuned, tmp_p
 def test_validation_images_that_were_trained_on_are_told(images, seen, tmp_path):
     from conftest import waves
 
-    from emfm.data.io import write_image
+    from emfm.io.writing import write_image
 
     for index in range(images):
         write_image(tmp_path / "clean" / f"{index}.png", waves(index))
@@ -205,7 +205,7 @@ def test_the_example_of_a_pushed_card_loads_from_the_repository(name):
 def test_the_example_of_a_card_runs_as_it_stands(finetuned, tmp_path, monkeypatch):
     from conftest import disc_image
 
-    from emfm.data.io import write_image
+    from emfm.io.writing import write_image
 
     text, _, folder = finetuned
     (code,) = re.findall(r"```python\n(.*?)```", card_for_repo(text, str(folder / "out")), flags=re.DOTALL)

@@ -8,7 +8,7 @@ from conftest import disc_image, waves
 from test_cli import emfm, last_line  # noqa: F401  (a fixture)
 
 from emfm import read_micrograph
-from emfm.data.io import write_image
+from emfm.io.writing import write_image
 
 TASKS = {
     "segmentation": [],

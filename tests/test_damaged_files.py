@@ -17,8 +17,8 @@ from benchmarks.damage import damaged_copy
 from benchmarks.fuzz_readers import FAILURES, fuzz, outcome
 from benchmarks.sound_files import pattern, write_sound_files
 from benchmarks.vendor_files import dm_bytes, ser_bytes
-from emfm.data.io import read_micrograph
 from emfm.errors import EMError
+from emfm.io.reading import read_micrograph
 
 
 def test_damaged_files_of_every_format_never_crash_hang_or_fill_the_memory():
@@ -53,7 +53,7 @@ def test_the_sound_files_are_read_and_what_fails_counts_as_failed(tmp_path, monk
         def broken(path, index=None, error=error):
             raise error
 
-        monkeypatch.setattr("emfm.data.io.read_micrograph", broken)
+        monkeypatch.setattr("emfm.io.reading.read_micrograph", broken)
         assert outcome(tmp_path / "deep.png")[0] == found
         assert found in FAILURES
 

@@ -16,7 +16,7 @@ from emfm import EMForSemanticSegmentation, EMFoundation
 
 PRETRAIN = """
 import sys
-from emfm.training.pretrain import PretrainArguments, pretrain
+from emfm.pretraining.pretrain import PretrainArguments, pretrain
 pretrain(PretrainArguments(
     data=(sys.argv[1],), output=sys.argv[2], generator="unet2-rf44", steps=4, batch_size=2, crop=32,
     adversarial="lsgan", discriminator_width=4, save_steps=4,
@@ -24,7 +24,7 @@ pretrain(PretrainArguments(
 """
 FINETUNE = """
 import sys
-from emfm.training.finetune import FinetuneArguments, finetune
+from emfm.finetuning.finetune import FinetuneArguments, finetune
 finetune(FinetuneArguments(
     "segmentation", sys.argv[1], sys.argv[2], scratch="unet2-rf44", steps=4, batch_size=2, crop=32, precision="fp32",
 ))
@@ -33,7 +33,7 @@ finetune(FinetuneArguments(
 FINETUNE_STREAM = """
 import json, sys
 from emfm.data.training_crops import StreamedTrainingCrops
-from emfm.training.finetune import FinetuneArguments, finetune
+from emfm.finetuning.finetune import FinetuneArguments, finetune
 seen = []
 draw = StreamedTrainingCrops.__iter__
 def drawn(self):
@@ -53,8 +53,8 @@ SHARE = """
 import json, sys
 from accelerate import Accelerator
 from emfm import EMImageProcessor
-from emfm.training.batches import Batches, open_data
-from emfm.training.pretrain import PretrainArguments
+from emfm.pretraining.batches import Batches, open_data
+from emfm.pretraining.pretrain import PretrainArguments
 accelerator = Accelerator()
 args = PretrainArguments(
     data=(sys.argv[1],), output="none", streaming=sys.argv[3] == "stream", steps=12, batch_size=2, crop=32, workers=1
@@ -74,9 +74,9 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 from emfm import EMFoundation, EMFoundationConfig
-from emfm.training.discriminator import PatchDiscriminator
-from emfm.training.pix2pix import Pix2Pix
-from emfm.training.pretext import Crops, Pretext
+from emfm.pretraining.discriminator import PatchDiscriminator
+from emfm.pretraining.pix2pix import Pix2Pix
+from emfm.pretraining.pretext import Crops, Pretext
 accelerator = Accelerator()
 torch.manual_seed(0)
 damaged, clean = torch.randn(2, 4, 1, 32, 32)

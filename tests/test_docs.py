@@ -71,7 +71,7 @@ def test_the_export_page_states_the_limits_that_hold():
     from emfm.app.page import UPLOAD_MB
     from emfm.app.reading import MAX_PIXELS, MEMORY, SECONDS
     from emfm.export.onnx_file import CHECKED_SIZES, TOLERANCE
-    from emfm.inference.pictures import LARGEST_SIDE
+    from emfm.reports.pictures import LARGEST_SIDE
 
     text = (Path(__file__).parent.parent / "docs" / "export.md").read_text().replace("\n", " ")
     *sizes, last = (" x ".join(map(str, size)) for size in CHECKED_SIZES)

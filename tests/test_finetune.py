@@ -16,9 +16,9 @@ from emfm import (
     EMTrainingArguments,
     load_em_dataset,
 )
+from emfm.finetuning.evaluate import evaluate
+from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.hub.verify import verify
-from emfm.training.evaluate import evaluate
-from emfm.training.finetune import FinetuneArguments, finetune
 
 EXPECTED_FILES = {
     "README.md",

@@ -11,8 +11,9 @@ import zarr
 
 from benchmarks.sound_files import pattern, write_emd, write_levels
 from benchmarks.vendor_files import dm_bytes, ser_bytes
-from emfm.data.io import list_micrographs, read_micrograph, write_image
 from emfm.errors import EMError
+from emfm.io.reading import list_micrographs, read_micrograph
+from emfm.io.writing import write_image
 
 INTEGERS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
 EVERY_DTYPE = ("bool", *INTEGERS, "float16", "float32", "float64")

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from emfm.data.formats import planes, tiff_pixel_size
-from emfm.data.formats.colour import RULES
-from emfm.data.io import SUFFIXES
-from emfm.data.lazy_image import CACHE_BYTES
+from emfm.io.formats import planes, tiff_pixel_size
+from emfm.io.formats.colour import RULES
+from emfm.io.lazy_image import CACHE_BYTES
+from emfm.io.reading import SUFFIXES
 
 TEXT = (Path(__file__).parent.parent / "docs" / "formats.md").read_text()
 

@@ -14,8 +14,8 @@ from emfm import (
     EMTrainingArguments,
 )
 from emfm.data.datasets import load_em_dataset
-from emfm.training.head import fit_head
-from emfm.training.losses import restoration_loss, segmentation_loss
+from emfm.finetuning.head import fit_head
+from emfm.tasks.losses import restoration_loss, segmentation_loss
 
 LABELS = {0: "background", 1: "disc"}
 
@@ -80,7 +80,7 @@ def test_pixels_without_truth_take_no_part():
 
 def test_training_fits_a_new_head_first_and_never_one_that_was_trained(labelled_folder, tmp_path, monkeypatch):
     fitted = []
-    monkeypatch.setattr("emfm.training.trainer.fit_head", lambda model, crops: fitted.append(len(list(crops))))
+    monkeypatch.setattr("emfm.finetuning.trainer.fit_head", lambda model, crops: fitted.append(len(list(crops))))
     data = load_em_dataset(labelled_folder)
     torch.manual_seed(0)
     EMFoundation(EMFoundationConfig.from_name("unet2-rf44")).save_pretrained(tmp_path / "pretrained")

@@ -13,8 +13,8 @@ from PIL import Image
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, list_models
 from emfm.hub.verify import verify
+from emfm.loading.names import BUNDLED, bundled_names
 from emfm.tasks import load_model
-from emfm.weights import BUNDLED, bundled_names
 
 
 def run_python(code: str, **environment: str) -> str:

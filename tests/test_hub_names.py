@@ -17,9 +17,9 @@ from emfm import (
     list_models,
     predict,
 )
-from emfm.hub.download import model_folder
+from emfm.loading.download import model_folder
+from emfm.loading.names import ZOO_NAMESPACE
 from emfm.tasks import load_model
-from emfm.weights import ZOO_NAMESPACE
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from hub_server import HubServer
 from test_cli import emfm, last_line  # noqa: F401  (a fixture)
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMTrainer, EMTrainingArguments, load_em_dataset
-from emfm.hub.model_files import LOADED
+from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.hub.push import PushArguments, push_folder
-from emfm.training.finetune import FinetuneArguments, finetune
+from emfm.loading.model_files import LOADED
+from emfm.tasks import load_model
 
 MODEL = {name for name in LOADED if not name.startswith("adapter")}
 FINETUNED = MODEL | {"README.md", "finetuning.json", "curve.json", "curve.png", "checksums.json", ".gitattributes"}
@@ -33,7 +34,7 @@ def finetuned(tmp_path_factory):
     """A model folder as `emfm finetune` leaves it."""
     from conftest import disc_image
 
-    from emfm.data.io import write_image
+    from emfm.io.writing import write_image
 
     folder = tmp_path_factory.mktemp("discs")
     for index in range(3):
@@ -53,7 +54,7 @@ def files(hub, repo="lab/discs", revision="main") -> dict[str, bytes]:
 def test_a_folder_goes_up_in_one_commit_with_the_files_of_the_model_and_nothing_else(hub, finetuned, tmp_path):
     for name in ("optimizer.pt", "notes.txt", "checkpoint-2.safetensors"):
         (finetuned / name).write_bytes(b"not of the model")
-    address = push_folder(finetuned, PushArguments("lab/discs", private=True, tag="v1.0"))
+    address = push_folder(load_model(finetuned), finetuned, PushArguments("lab/discs", private=True, tag="v1.0"))
     repo = hub.repos["lab/discs"]
     assert repo.private and len(repo.commits) == 2 and address.endswith(f"/commit/{repo.refs['main']}")
     assert repo.refs["v1.0"] == repo.refs["main"]
@@ -70,18 +71,18 @@ def test_a_folder_goes_up_in_one_commit_with_the_files_of_the_model_and_nothing_
 
 
 def test_what_an_older_model_left_behind_goes_with_the_same_commit(hub, finetuned):
-    push_folder(finetuned, PushArguments("lab/discs"))
+    push_folder(load_model(finetuned), finetuned, PushArguments("lab/discs"))
     repo = hub.repos["lab/discs"]
     repo.commits[repo.refs["main"]]["adapter_config.json"] = b"{}"
-    push_folder(finetuned, PushArguments("lab/discs", message="Again"))
+    push_folder(load_model(finetuned), finetuned, PushArguments("lab/discs", message="Again"))
     assert set(files(hub)) == FINETUNED
 
 
 def test_a_branch_is_made_and_a_change_can_be_proposed(hub, finetuned):
-    push_folder(finetuned, PushArguments("lab/discs", branch="trial"))
+    push_folder(load_model(finetuned), finetuned, PushArguments("lab/discs", branch="trial"))
     repo = hub.repos["lab/discs"]
     assert set(files(hub)) == {".gitattributes"} and set(files(hub, revision="trial")) == FINETUNED
-    address = push_folder(finetuned, PushArguments("lab/discs", create_pr=True))
+    address = push_folder(load_model(finetuned), finetuned, PushArguments("lab/discs", create_pr=True))
     assert address.endswith("/discussions/1")
     assert set(files(hub)) == {".gitattributes"} and set(files(hub, revision="refs/pr/1")) == FINETUNED
     assert len(repo.commits) == 3
@@ -94,13 +95,13 @@ def test_a_changed_folder_or_one_with_something_private_is_not_pushed(hub, finet
     shutil.copytree(finetuned, folder)
     (folder / "README.md").write_text("made in /home/ada with hf_abcdefghijk")
     with pytest.raises(EMError, match=r"README\.md holds an access token and an absolute path"):
-        push_folder(folder, PushArguments("lab/discs"))
+        push_folder(load_model(folder), folder, PushArguments("lab/discs"))
     (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
     with pytest.raises(EMError, match=r"config\.json was changed"):
-        push_folder(folder, PushArguments("lab/discs"))
+        push_folder(load_model(folder), folder, PushArguments("lab/discs"))
     (folder / "README.md").unlink()
     with pytest.raises(EMError, match="pushed with its card"):
-        push_folder(folder, PushArguments("lab/discs"))
+        push_folder(load_model(folder), folder, PushArguments("lab/discs"))
     assert hub.repos == {} and hub.asked == []
 
 
@@ -145,7 +146,7 @@ def test_models_and_trainers_push_themselves(hub, finetuned, labelled_folder, tm
 )
 def test_a_passing_fault_is_tried_again(pattern, status, headers, hub, finetuned):
     hub.fail(pattern, status, times=1, headers=headers)
-    push_folder(finetuned, PushArguments("lab/discs"))
+    push_folder(load_model(finetuned), finetuned, PushArguments("lab/discs"))
     assert set(files(hub)) == FINETUNED and len(hub.repos["lab/discs"].commits) == 2
 
 
@@ -153,7 +154,7 @@ def test_a_passing_fault_is_tried_again(pattern, status, headers, hub, finetuned
 def test_a_refusal_is_one_clear_error_and_leaves_nothing_on_the_hub(pattern, status, hub, finetuned):
     hub.fail(pattern, status, times=99)
     with pytest.raises(EMError, match="cannot push to lab/discs"):
-        push_folder(finetuned, PushArguments("lab/discs"))
+        push_folder(load_model(finetuned), finetuned, PushArguments("lab/discs"))
     assert set(files(hub)) == {".gitattributes"}
 
 

@@ -8,9 +8,9 @@ from conftest import disc_image, waves
 from test_push_dataset import files, hub  # noqa: F401  (a fixture)
 
 from emfm import EMForSemanticSegmentation, EMFoundation, load_em_dataset, push_dataset
-from emfm.data.io import write_image
 from emfm.hub.verify import verify
-from emfm.weights import bundled_names
+from emfm.io.writing import write_image
+from emfm.loading.names import bundled_names
 
 SCRIPTS = Path(__file__).parents[1] / "hub_scripts"
 PRETRAIN = ["--generator", "unet2-rf44", "--steps", "2", "--batch-size", "2", "--crop", "32"]

@@ -7,8 +7,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from emfm.data.io import SUFFIXES, list_micrographs, read_micrograph, write_atomically, write_image, write_text
 from emfm.errors import EMError
+from emfm.files import write_atomically, write_text
+from emfm.io.reading import SUFFIXES, list_micrographs, read_micrograph
+from emfm.io.writing import write_image
 
 INTEGERS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
 EVERY_DTYPE = ("bool", *INTEGERS, "float16", "float32", "float64")

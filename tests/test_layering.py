@@ -1,185 +1,84 @@
-"""Imports point one way."""
+"""Imports point one way: between the rooms of the package, and between the files of a room."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import emfm
 
 PACKAGE = Path(emfm.__file__).parent
 
-# A module may import from its own layer and from those above it in this list.
-LAYERS = [
-    {"errors", "privacy", "large_images", "retries"},
-    {"migrations"},
-    {"config", "processing", "inference.tiling", "training.losses", "training.metrics"},
-    {
-        "data.io",
-        "data.lazy_image",
-        "data.formats",
-        "data.formats.planes",
-        "data.formats.colour",
-        "data.formats.pictures",
-        "data.formats.npy",
-        "data.formats.tiff",
-        "data.formats.tiff_segments",
-        "data.formats.tiff_structure",
-        "data.formats.tiff_pixel_size",
-        "data.formats.mrc",
-        "data.formats.hdf5",
-        "data.formats.zarr_store",
-        "data.formats.vendor",
-        "data.formats.vendor_structure",
-        "data.datasets",
-        "data.examples",
-        "data.restoration_pairs",
-        "data.classes",
-        "data.labelled_folder",
-        "data.labelled_hub",
-        "data.streamed_examples",
-        "data.croppers",
-        "data.training_crops",
-        "data.patches",
-        "data.encoded_image",
-        "data.dataset_card",
-        "data.image_header",
-        "data.truths",
-        "data.published_folder",
-        "data.prepared_folder",
-        "data.parquet_folder",
-        "data.keyed_random",
-        "data.degradations",
-        "data.unlabelled",
-        "data.pretraining_crops",
-        "data.simulate",
-        "data.simulate_stem",
-        "data.simulate_structures",
-        "data.structure_crops",
-        "data.filters",
-        "data.simulated_folder",
-    },
-    {"backbones", "backbones.trunk", "backbones.unet", "backbones.hrnet", "backbones.restoring_heads"},
-    {"weights", "hub.model_files", "hub.download"},
-    {"modeling", "loading"},
-    {
-        "tasks",
-        "tasks.task",
-        "tasks.segmentation",
-        "tasks.restoration",
-        "tasks.denoising",
-        "tasks.super_resolution",
-        "tasks.background_removal",
-    },
-    {
-        "hub",
-        "hub.zoo",
-        "hub.card",
-        "hub.pretraining_card",
-        "hub.finetuned_card",
-        "hub.verify",
-        "hub.commit",
-        "hub.push",
-        "hub.push_dataset",
-    },
-    {
-        "inference",
-        "inference.plan",
-        "inference.frozen",
-        "inference.blocks",
-        "inference.resampling",
-        "inference.pixel_size",
-        "inference.predict",
-        "inference.measurements",
-        "inference.profiles",
-        "inference.pictures",
-        "inference.results",
-        "inference.result_files",
-        "inference.records",
-        "inference.processes",
-        "inference.one_file",
-        "inference.files",
-        "inference.pipelines",
-    },
-    {"auto"},
-    {
-        "training",
-        "training.batch_norm",
-        "training.discriminator",
-        "training.checkpoint",
-        "training.publish",
-        "training.pretrain_arguments",
-        "training.batches",
-        "training.pretext",
-        "training.pix2pix",
-        "training.run_log",
-        "training.stop",
-        "training.pretrain",
-        "training.optimizer_state",
-        "training.precision",
-        "training.trainer_arguments",
-        "training.trainer_state",
-        "training.facts",
-        "training.freezing",
-        "training.head",
-        "training.lora",
-        "training.training_data",
-        "training.trainer",
-        "training.curves",
-        "training.finetune",
-        "training.evaluate",
-    },
-    {"demo", "demo.run", "demo.report"},
-    {"app", "app.reading", "app.runs", "app.page"},
-    {"export", "export.graph", "export.onnx_file", "export.bioimageio_package"},
-    {"cli.application"},
-    {"cli", "cli.__main__", "cli.models", "cli.training", "cli.use", "cli.sharing", "cli.data"},
-]
-# A method that transformers gives to models, and which needs all that lies above them when it is called.
-WHEN_CALLED = {("modeling", "hub.push")}
-LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-
 
 def modules() -> dict[str, Path]:
+    """Return each module's name below `emfm`, and its file."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         found[".".join(part for part in parts if part != "__init__")] = path
-    return found
+    return {name: path for name, path in found.items() if name}  # without the lazy public names
 
 
-def imported(path: Path) -> set[str]:
+def imported(path: Path, known: set[str]) -> set[str]:
+    """Return the modules of the package that a file imports, at its top or when it is called."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "emfm":
             base = node.module.removeprefix("emfm").lstrip(".")
-            inside = {f"{base}.{alias.name}".lstrip(".") for alias in node.names}
-            names |= {name for name in inside if name in LEVEL} or {base}
+            for alias in node.names:
+                inside = f"{base}.{alias.name}".lstrip(".")
+                names.add(inside if inside in known else base)
         elif isinstance(node, ast.Import):
             names |= {alias.name.removeprefix("emfm.") for alias in node.names if alias.name.startswith("emfm.")}
-    return names
+    return names & known
 
 
-def test_every_module_has_its_layer():
-    assert set(modules()) - {"", "data"} == set(LEVEL) - {"data"}
+def arrows() -> dict[str, set[str]]:
+    """Return for each module those that it imports."""
+    found = modules()
+    return {name: imported(path, set(found)) - {name} for name, path in found.items()}
 
 
-def test_no_module_imports_from_a_layer_below_its_own():
-    wrong = []
-    for name, path in modules().items():
-        if name in ("", "data"):  # the lazy public names; a docstring
-            continue
-        wrong += [
-            f"{name} imports {target}"
-            for target in imported(path)
-            if LEVEL[target] > LEVEL[name] and (name, target) not in WHEN_CALLED
-        ]
-    assert wrong == []
+def between_rooms(arrows_of: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Return for each room, a folder or a file beside `__init__.py`, the rooms that it imports from."""
+    rooms: dict[str, set[str]] = {}
+    for name, targets in arrows_of.items():
+        room = name.partition(".")[0]
+        rooms.setdefault(room, set()).update(target.partition(".")[0] for target in targets)
+    return {room: targets - {room} for room, targets in rooms.items()}
 
 
-def test_data_imports_no_model():
-    models = {"modeling", "tasks", "tasks.segmentation", "backbones", "weights"}
-    for name, path in modules().items():
-        if name.startswith("data"):
-            assert not imported(path) & models, name
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_import_runs_back_up_between_rooms():
+    rooms = between_rooms(arrows())
+    assert circle(rooms) == []
+    assert {"io", "data", "tasks", "finetuning", "cli"} <= set(rooms)  # it looked at something
+
+
+def test_no_files_import_each_other_in_a_circle():
+    # a package's __init__.py offers what its files hold; a file that imports from its own package would be a circle
+    assert circle(arrows()) == []
+
+
+def test_a_circle_would_be_found():
+    assert circle(between_rooms({"io.a": {"data.b"}, "data.c": {"io.d"}})) != []
+
+
+def test_models_are_imported_without_the_engines():
+    arrows_of = arrows()
+    seen, waiting = set(), ["modeling"]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += arrows_of[name]
+    assert not {name.partition(".")[0] for name in seen} & {"pretraining", "finetuning", "inference", "reports", "cli"}
 
 
 def test_files_and_functions_stay_short():

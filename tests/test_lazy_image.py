@@ -12,11 +12,11 @@ import tifffile
 import zarr
 
 from benchmarks.sound_files import pattern
-from emfm.data import lazy_image
-from emfm.data.formats import planes
-from emfm.data.io import read_micrograph
-from emfm.data.lazy_image import LazyImage, block_shape
 from emfm.errors import EMError
+from emfm.io import lazy_image
+from emfm.io.formats import planes
+from emfm.io.lazy_image import LazyImage, block_shape
+from emfm.io.reading import read_micrograph
 from emfm.processing import EMImageProcessor
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from emfm.inference import measurements
-from emfm.inference.measurements import COLUMNS, measure, write_measurements
-from emfm.inference.predict import Prediction
-from emfm.inference.results import write_results
+from emfm.reports import measurements
+from emfm.reports.measurements import COLUMNS, measure, write_measurements
+from emfm.reports.prediction import Prediction
+from emfm.reports.results import write_results
 
 LABELS = {0: "background", 1: "particle", 2: "pore"}
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundationConfig
-from emfm.hub.model_files import CHECKSUMS, LOADED, check_checksums, check_private, sha256, write_checksums
+from emfm.files import sha256
+from emfm.hub.privacy import check_private
 from emfm.hub.verify import verify, write_test_tensors
+from emfm.loading.model_files import CHECKSUMS, LOADED, check_checksums, write_checksums
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_addresses_and_paths_within_the_data_are_not_private(model_folder):
 
 
 def test_bundled_models_have_checksums_that_hold():
-    from emfm.weights import BUNDLED, bundled_names
+    from emfm.loading.names import BUNDLED, bundled_names
 
     for name in bundled_names():
         check_checksums(BUNDLED / name)

@@ -9,10 +9,10 @@ from conftest import disc_image, waves
 from emfm import EMError, EMImageProcessor, load_em_dataset
 from emfm.data.croppers import new_cropper
 from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicrographs
-from emfm.data.io import write_image
 from emfm.data.restoration_pairs import DEGRADATIONS, Degradation, mosaic
 from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
-from emfm.training.finetune import FinetuneArguments, finetune
+from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.io.writing import write_image
 
 
 def image_of(index: int, side: int = 40) -> np.ndarray:

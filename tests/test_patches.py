@@ -7,8 +7,8 @@ from emfm.data import croppers
 from emfm.data.croppers import new_cropper
 from emfm.data.examples import LabelledMicrographs
 from emfm.data.patches import cut, dihedral
-from emfm.data.pretraining_crops import random_crop
 from emfm.data.training_crops import TrainingCrops
+from emfm.pretraining.crops import random_crop
 from emfm.processing import EMImageProcessor
 
 BOTH_WAYS = (slice(None), slice(None, None, -1))

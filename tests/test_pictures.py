@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 
 from emfm import EMError
-from emfm.inference import pictures, profiles
-from emfm.inference.measurements import measure
-from emfm.inference.pictures import bar_length, before_and_after, overlay, pictures_of, shrink
-from emfm.inference.predict import Prediction
-from emfm.inference.profiles import line_profile
-from emfm.inference.results import write_results
+from emfm.reports import pictures, profiles
+from emfm.reports.measurements import measure
+from emfm.reports.pictures import bar_length, before_and_after, overlay, pictures_of, shrink
+from emfm.reports.prediction import Prediction
+from emfm.reports.profiles import line_profile
+from emfm.reports.results import write_results
 
 LABELS = {0: "background", 1: "particle"}
 

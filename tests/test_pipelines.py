@@ -19,7 +19,8 @@ from emfm import (
     EMFoundationConfig,
     predict,
 )
-from emfm.data.io import read_micrograph, write_image
+from emfm.io.reading import read_micrograph
+from emfm.io.writing import write_image
 
 CLASSES = {0: "background", 1: "particle", 2: "pore"}
 RESTORERS = (EMFoundation, EMForDenoising, EMForBackgroundRemoval, EMForSuperResolution)

@@ -10,8 +10,8 @@ from dataset_rows import left, names, pixels, reloaded
 from downloads import write_stack
 from PIL import Image
 
-from emfm.data.dataset_card import DatasetCard
 from emfm.data.datasets import load_em_dataset
+from emfm.hub.dataset_card import DatasetCard
 
 PARTICLE = {"0": "background", "255": "particle"}
 CARD = DatasetCard("T", "Some.", "image-segmentation", "cc0-1.0", "Here.", "Me.", "by hand", "None.")

@@ -20,15 +20,15 @@ from emfm import (
     EMFoundationConfig,
     EMImageProcessor,
 )
-from emfm.data.pretraining_crops import read_samples
 from emfm.data.unlabelled import decode
 from emfm.hub.verify import verify
-from emfm.training.batches import open_data
-from emfm.training.discriminator import PatchDiscriminator
-from emfm.training.pix2pix import Pix2Pix
-from emfm.training.pretext import Crops, Pretext
-from emfm.training.pretrain import PretrainArguments, pretrain
-from emfm.training.run_log import PATIENCE, RunLog, Watch
+from emfm.pretraining.batches import open_data
+from emfm.pretraining.crops import read_samples
+from emfm.pretraining.discriminator import PatchDiscriminator
+from emfm.pretraining.pix2pix import Pix2Pix
+from emfm.pretraining.pretext import Crops, Pretext
+from emfm.pretraining.pretrain import PretrainArguments, pretrain
+from emfm.pretraining.run_log import PATIENCE, RunLog, Watch
 
 LOSSES = {"discriminator", "adversarial", "l1", "score_real", "score_fake", "score_spread"}
 
@@ -222,7 +222,7 @@ def test_a_discriminator_that_gives_no_gradient_stops_a_real_run(pretraining, tm
     def constant(self, condition, image):
         return 0 * sum(weight.sum() for weight in self.parameters()) + 0 * image[:, :, :4, :4] + 0.5
 
-    monkeypatch.setattr("emfm.training.pretrain.LOG_STEPS", 1)
+    monkeypatch.setattr("emfm.pretraining.pretrain.LOG_STEPS", 1)
     monkeypatch.setattr(PatchDiscriminator, "forward", constant)
     with pytest.raises(EMError, match=f"collapsed at step {PATIENCE}"):
         pretrain(pretraining(tmp_path / "run", steps=100, save_steps=100))
@@ -280,7 +280,7 @@ def anonymous_megabytes() -> float:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_memory_stays_flat_over_two_thousand_steps(streaming, pretraining, parquet_folder, monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr("emfm.training.pretrain._Run.report", lambda run, losses: seen.append(anonymous_megabytes()))
+    monkeypatch.setattr("emfm.pretraining.pretrain._Run.report", lambda run, losses: seen.append(anonymous_megabytes()))
     changes = {"data": (str(parquet_folder(60)),), "streaming": True} if streaming else {"corruption": "dose+masked"}
     pretrain(pretraining(tmp_path / "run", **changes, steps=2000, save_steps=500))
     assert len(seen) == 40

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 
 from emfm import EMError
 from emfm.data.patches import dihedral
-from emfm.data.pretraining_crops import (
+from emfm.data.unlabelled import ImageStream, InMemory, load_images
+from emfm.pretraining.crops import (
     EpochOrder,
     StreamedCrops,
     UnlabelledCrops,
@@ -18,7 +19,6 @@ from emfm.data.pretraining_crops import (
     is_held_out,
     read_samples,
 )
-from emfm.data.unlabelled import ImageStream, InMemory, load_images
 
 MICROGRAPHS = 60
 

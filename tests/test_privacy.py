@@ -2,7 +2,7 @@
 
 import pytest
 
-from emfm.privacy import holds_private_metadata, private_content
+from emfm.hub.privacy import holds_private_metadata, private_content
 
 
 @pytest.mark.parametrize(

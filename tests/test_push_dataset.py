@@ -17,7 +17,7 @@ from PIL import Image
 from test_cli import emfm, last_line  # noqa: F401  (a fixture)
 
 from emfm import EMError, load_em_dataset, push_dataset
-from emfm.data.io import write_image
+from emfm.io.writing import write_image
 
 SAID = {"license": "cc-by-4.0", "citation": "Ada: Discs. 2024."}
 OPTIONS = ["--license", "cc-by-4.0", "--citation", "Ada: Discs. 2024."]

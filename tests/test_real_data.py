@@ -9,9 +9,9 @@ import torch
 
 from emfm import EMFoundation, load_em_dataset, read_micrograph
 from emfm.data.degradations import Corruption, CorruptionStrength
-from emfm.data.io import list_micrographs
 from emfm.hub.zoo import model_info
-from emfm.weights import bundled_names
+from emfm.io.reading import list_micrographs
+from emfm.loading.names import bundled_names
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no real micrographs beside the checkout")

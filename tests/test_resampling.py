@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from emfm import EMError, EMForDenoising, EMForSemanticSegmentation, EMFoundationConfig, predict
-from emfm.data.io import Micrograph
 from emfm.inference.pixel_size import matched
 from emfm.inference.resampling import Resampled, as_dtype, blocks_of
-from emfm.large_images import release_pages, thinned
+from emfm.io.large_images import release_pages, thinned
+from emfm.io.reading import Micrograph
 
 IMAGE = np.random.default_rng(0).normal(100, 20, (83, 121)).astype(np.float32)
 
@@ -49,8 +49,8 @@ def test_interpolated_values_are_limited_to_an_integer_dtype():
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_thinned_image_is_every_nth_pixel_of_a_memory_map_or_a_lazy_image(lazy, tmp_path, monkeypatch):
-    monkeypatch.setattr("emfm.large_images.READ_PIXELS", 500)
-    monkeypatch.setattr("emfm.large_images.BLOCK", 16)
+    monkeypatch.setattr("emfm.io.large_images.READ_PIXELS", 500)
+    monkeypatch.setattr("emfm.io.large_images.BLOCK", 16)
     np.save(tmp_path / "image.npy", IMAGE)
     image = np.load(tmp_path / "image.npy", mmap_mode="r")
     source = Resampled(image, image.shape, nearest=True) if lazy else image

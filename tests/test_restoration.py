@@ -21,13 +21,14 @@ from emfm import (
     read_micrograph,
 )
 from emfm.data.examples import CleanMicrographs
-from emfm.data.io import Micrograph, write_image
 from emfm.data.restoration_pairs import Degradation
+from emfm.finetuning.evaluate import evaluate
+from emfm.finetuning.finetune import FinetuneArguments, build_model, finetune, read_splits
+from emfm.finetuning.lora import add_lora, save_adapter
+from emfm.io.reading import Micrograph
+from emfm.io.writing import write_image
 from emfm.tasks import TASKS, load_model
-from emfm.training.evaluate import evaluate
-from emfm.training.finetune import FinetuneArguments, build_model, finetune, read_splits
-from emfm.training.lora import add_lora, save_adapter
-from emfm.training.metrics import RestorationMetrics
+from emfm.tasks.metrics import RestorationMetrics
 
 DEGRADE = {"denoising": "dose", "super-resolution": "downsample", "background-removal": "background"}
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torchrun import environment
 
 from emfm import EMError, EMFoundation
-from emfm.training import pretrain as module
-from emfm.training.pix2pix import Pix2Pix
-from emfm.training.pretrain import pretrain
+from emfm.pretraining import pretrain as module
+from emfm.pretraining.pix2pix import Pix2Pix
+from emfm.pretraining.pretrain import pretrain
 
 PARTS = (
     "training_state/generator",
@@ -29,7 +29,7 @@ PARTS = (
 )
 RUN = """
 import json, sys
-from emfm.training.pretrain import PretrainArguments, pretrain
+from emfm.pretraining.pretrain import PretrainArguments, pretrain
 settings = json.loads(sys.argv[1])
 settings.pop("strength")
 pretrain(PretrainArguments(**{**settings, "data": tuple(settings["data"])}))

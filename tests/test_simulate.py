@@ -3,7 +3,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from emfm.data.simulate import GOLD_111_SPACING, NanoparticleParameters, SimulatedMicrograph, simulate_nanoparticles
+from emfm.simulate.nanoparticles import (
+    GOLD_111_SPACING,
+    NanoparticleParameters,
+    SimulatedMicrograph,
+    simulate_nanoparticles,
+)
 
 CALM = {"illumination": 0.0, "debris": (0.0, 0.0), "granularity": (0.0, 0.0), "fresnel": (0.0, 0.0)}
 

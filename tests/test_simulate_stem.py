@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from emfm.data.simulate_stem import PROJECTIONS, StemParameters, simulate_stem
 from emfm.errors import EMError
+from emfm.simulate.stem import PROJECTIONS, StemParameters, simulate_stem
 
 PERFECT = dict(strain=0.0, disorder=0.0, vacancies=(0.0, 0.0), wedge=0.0, mistilt=(0.0, 0.0), background=(0.0, 0.0))
 STEADY = dict(jitter=(0.0, 0.0), read_noise=0.0)

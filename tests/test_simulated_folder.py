@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from emfm.data.datasets import load_em_dataset
-from emfm.data.io import read_micrograph
-from emfm.data.simulated_folder import write_simulated_folder
 from emfm.errors import EMError
+from emfm.io.reading import read_micrograph
+from emfm.simulate.folder import write_simulated_folder
 
 
 @pytest.mark.parametrize(("count", "held_out"), [(3, 1), (12, 2)])
@@ -88,6 +88,6 @@ def test_an_error_in_one_image_stops_the_simulation(tmp_path, monkeypatch):
     def broken(shape, seed, parameters):
         raise EMError("no")
 
-    monkeypatch.setattr("emfm.data.simulated_folder.simulate_nanoparticles", broken)
+    monkeypatch.setattr("emfm.simulate.folder.simulate_nanoparticles", broken)
     with pytest.raises(EMError, match="no"):
         write_simulated_folder("nanoparticles", tmp_path / "data", 50, (20, 20), seed=0)

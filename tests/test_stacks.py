@@ -10,8 +10,8 @@ from PIL import Image
 
 from benchmarks.sound_files import pattern
 from benchmarks.vendor_files import dm_bytes, ser_bytes
-from emfm.data.io import decode_micrograph, read_micrograph, read_stack
 from emfm.errors import EMError
+from emfm.io.reading import decode_micrograph, read_micrograph, read_stack
 
 STACK = np.stack([pattern("uint16", (40, 50)) + number for number in range(5)])
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from emfm import EMError, EMFoundation, EMFoundationConfig, EMImageProcessor, load_em_dataset
-from emfm.data.filters import CHANNELS, filter_responses
-from emfm.data.simulate_structures import MOST_CLASSES, simulate_structures
-from emfm.data.simulated_folder import write_simulated_folder
-from emfm.data.structure_crops import StructureCrops, boundaries, flattened
-from emfm.training.pretext import Crops, Pretext, pretext_losses
+from emfm.pretraining.filters import CHANNELS, filter_responses
+from emfm.pretraining.pretext import Crops, Pretext, pretext_losses
+from emfm.pretraining.structure_crops import StructureCrops, boundaries, flattened
+from emfm.simulate.folder import write_simulated_folder
+from emfm.simulate.structures import MOST_CLASSES, simulate_structures
 
 SHAPE = (48, 64)
 

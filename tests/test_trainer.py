@@ -23,9 +23,9 @@ from emfm import (
 )
 from emfm.data.examples import CleanMicrographs, PairedMicrographs
 from emfm.data.restoration_pairs import Degradation
+from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.finetuning.freezing import freeze
 from emfm.hub.verify import verify
-from emfm.training.finetune import FinetuneArguments, finetune
-from emfm.training.freezing import freeze
 
 LABELS = {0: "background", 1: "disc"}
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from emfm import EMError, EMTrainingArguments
+from emfm.pretraining.discriminator import PatchDiscriminator
+from emfm.pretraining.losses import discriminator_loss, generator_loss
+from emfm.pretraining.pretrain import pretrain
+from emfm.tasks.losses import dice_loss, segmentation_loss
+from emfm.tasks.metrics import SegmentationMetrics, l1, psnr
 from emfm.training.batch_norm import recalibrate_batch_norm
-from emfm.training.discriminator import PatchDiscriminator
-from emfm.training.losses import dice_loss, discriminator_loss, generator_loss, segmentation_loss
-from emfm.training.metrics import SegmentationMetrics, l1, psnr
-from emfm.training.pretrain import pretrain
 
 SCORES = torch.tensor([0.5, -1.0])
 

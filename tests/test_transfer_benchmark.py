@@ -17,7 +17,7 @@ from benchmarks.transfer_report import Curve, curves, describe, read_results
 from benchmarks.transfer_tables import averages, comparison, cost, line_of, panel_of, reached, summary, verdict
 from emfm import EMError, EMFoundation, EMFoundationConfig
 from emfm.data.examples import LabelledMicrographs, PairedMicrographs
-from emfm.data.io import write_image
+from emfm.io.writing import write_image
 
 STUDY = Study("Test", (Problem("segmentation", "discs"),), generators=("unet2-rf44",), rate=1e-3)
 CELL = STUDY.cells({})[0]

@@ -16,26 +16,26 @@ from PIL import Image
 
 PRETRAIN = """
 from emfm.hub.push import PushArguments, push_folder
-from emfm.training.pretrain import PretrainArguments, pretrain
+from emfm.pretraining.pretrain import PretrainArguments, pretrain
 folder = pretrain(PretrainArguments(data=("lab/micrographs",), output="run", streaming=True, generator="unet2-rf44",
                                     steps=4, batch_size=2, crop=32, discriminator_width=4, save_steps=4))
-push_folder(folder, PushArguments("lab/base", tag="v1"))
+push_folder(load_model(folder), folder, PushArguments("lab/base", tag="v1"))
 write_output(EMFoundation.from_pretrained(folder), "pretrained.npy")
 """
 FINETUNE = """
 from emfm.hub.push import PushArguments, push_folder
-from emfm.training.finetune import FinetuneArguments, finetune
+from emfm.finetuning.finetune import FinetuneArguments, finetune
 base = EMFoundation.from_pretrained("lab/base", revision="v1")
 write_output(base, "loaded.npy")
 finetune(FinetuneArguments("segmentation", "lab/discs", "out", model="lab/base", streaming=True, steps=4, batch_size=2,
                            crop=32, precision="fp32"), show_progress=False)
-push_folder("out", PushArguments("lab/segmenter"))
+push_folder(load_model("out"), "out", PushArguments("lab/segmenter"))
 write_output(EMForSemanticSegmentation.from_pretrained("out"), "finetuned.npy")
 """
 USE = """
 import emfm.auto
 from transformers import pipeline
-from emfm.hub.download import model_folder
+from emfm.loading.download import model_folder
 from emfm.hub.verify import verify
 from emfm.tasks import load_model
 parts = pipeline("image-segmentation", model="lab/segmenter")("image.png")
@@ -48,6 +48,7 @@ import json
 import numpy as np
 import torch
 from emfm import EMForSemanticSegmentation, EMFoundation, EMImageProcessor
+from emfm.tasks import load_model
 
 @torch.no_grad()
 def write_output(model, path):

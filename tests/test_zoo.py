@@ -19,10 +19,11 @@ from benchmarks.transfer import RESULTS
 from benchmarks.transfer_report import read_results
 from emfm import EMError, list_models
 from emfm.cli import app
-from emfm.hub.model_files import check_checksums, check_private
+from emfm.hub.privacy import check_private
 from emfm.hub.zoo import model_info, read_facts
-from emfm.training.pretrain_arguments import PretrainArguments
-from emfm.weights import BUNDLED
+from emfm.loading.model_files import check_checksums
+from emfm.loading.names import BUNDLED
+from emfm.pretraining.arguments import PretrainArguments
 from model_cards.card import zoo_card, zoo_page
 from model_cards.facts import CARDS, ROOT, load_facts
 from model_cards.render import rendered
@@ -199,7 +200,7 @@ def test_a_model_whose_weights_lie_on_the_hub_alone_is_listed_with_its_place(tmp
     (folder / "facts.json").write_text(json.dumps(stored))
     (folder / "model.safetensors").unlink()
     monkeypatch.setattr("emfm.hub.zoo.BUNDLED", tmp_path)
-    monkeypatch.setattr("emfm.weights.BUNDLED", tmp_path)
+    monkeypatch.setattr("emfm.loading.names.BUNDLED", tmp_path)
     monkeypatch.setenv("EMFM_ZOO", "lab")
     (info,) = list_models()
     assert (info.bundled, info.place) == (False, "Hub: lab/unet4-rf424")

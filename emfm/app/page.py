@@ -7,7 +7,7 @@ from typing import Any
 
 from emfm.app.runs import Runner
 from emfm.errors import EMError
-from emfm.weights import locate
+from emfm.loading.names import locate
 
 UPLOAD_MB = 500
 INTRODUCTION = """\

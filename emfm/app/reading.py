@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import emfm
-from emfm.data.io import Micrograph, read_micrograph
 from emfm.errors import EMError
+from emfm.io.reading import Micrograph, read_micrograph
 
 MEMORY = 4 * 2**30  # bytes of address space
 SECONDS = 120

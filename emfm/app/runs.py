@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from emfm.app.reading import read_upload
-from emfm.data.io import write_image
-from emfm.data.simulate import simulate_nanoparticles
 from emfm.errors import EMError
-from emfm.inference.pictures import before_and_after
-from emfm.inference.predict import Prediction, predict, ready_model
-from emfm.inference.results import write_results
+from emfm.inference.predict import predict, ready_model
+from emfm.io.writing import write_image
 from emfm.modeling import EMPreTrainedModel
+from emfm.reports.pictures import before_and_after
+from emfm.reports.prediction import Prediction
+from emfm.reports.results import write_results
+from emfm.simulate.nanoparticles import simulate_nanoparticles
 
 KEPT_SECONDS = 3600
 LOADED_MODELS = 3

@@ -18,7 +18,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Decides every image.")] = 0,
 ) -> None:
     """Simulate micrographs with exact masks (a labelled folder) or targets (a folder of pairs for each task)."""
-    from emfm.data.simulated_folder import write_simulated_folder
+    from emfm.simulate.folder import write_simulated_folder
 
     folder = write_simulated_folder(kind, Path(output), count, (size, size), seed)
     typer.echo(f"{count} simulated micrographs: {folder}")

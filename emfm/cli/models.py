@@ -51,8 +51,8 @@ def _zoo_facts(zoo: Any) -> dict[str, Any]:
 
 def _model_facts(model: str) -> dict[str, Any]:
     """Return the facts of any other model, with those of the zoo where its folder holds them."""
-    from emfm.hub.download import model_folder
     from emfm.hub.zoo import FACTS, read_facts
+    from emfm.loading.download import model_folder
     from emfm.tasks import load_model
 
     folder = model_folder(model)
@@ -78,8 +78,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare a model's files with their checksums, recompute its stored test output and compare."""
-    from emfm.hub.download import model_folder
     from emfm.hub.verify import verify as verify_model
+    from emfm.loading.download import model_folder
     from emfm.tasks import load_model
 
     folder = model_folder(model, revision=revision)
@@ -102,7 +102,8 @@ def push(
 ) -> None:
     """Verify a model and push it to the Hub in one commit; the token is that of `hf auth login` or of HF_TOKEN."""
     from emfm.hub.push import PushArguments, push_folder
+    from emfm.tasks import load_model
 
     arguments = PushArguments(repo_id, private, branch, tag, create_pr, None, message)
-    address = push_folder(folder, arguments)
+    address = push_folder(load_model(folder), folder, arguments)
     typer.echo(json.dumps({"repo_id": repo_id, "commit": address}) if as_json else f"pushed: {address}")

@@ -71,7 +71,7 @@ def app_command(
 ) -> None:
     """Open a page that runs models on micrographs in the browser. Needs emfm's extra 'app'."""
     from emfm.app.page import build_page, named, serve
-    from emfm.weights import bundled_names
+    from emfm.loading.names import bundled_names
 
     page = build_page(named([*(model or []), *bundled_names()]))
     typer.echo(f"emfm app: http://{host}:{port} (Ctrl-C stops it)")

@@ -80,9 +80,9 @@ def pretrain(
 ) -> None:
     """Pretrain a generator on unlabelled micrographs. Ctrl-C and SIGTERM save the run and leave."""
     settings = dict(locals())
-    from emfm.training.pretrain import PretrainArguments
-    from emfm.training.pretrain import pretrain as run
-    from emfm.training.pretrain_arguments import from_recipe
+    from emfm.pretraining.arguments import from_recipe
+    from emfm.pretraining.pretrain import PretrainArguments
+    from emfm.pretraining.pretrain import pretrain as run
 
     chosen = from_recipe(recipe, settings)
     fields = {name: chosen[name] for name in PretrainArguments.__dataclass_fields__ if name in chosen}
@@ -151,8 +151,8 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Fine-tune a model; the best by validation is kept."""
-    from emfm.training.finetune import FinetuneArguments
-    from emfm.training.finetune import finetune as run
+    from emfm.finetuning.finetune import FinetuneArguments
+    from emfm.finetuning.finetune import finetune as run
 
     settings = dict(locals())
     fields = {name: settings[name] for name in FinetuneArguments.__dataclass_fields__ if name in settings}

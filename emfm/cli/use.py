@@ -24,7 +24,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a fine-tuned model on one split, beside an answer that needs no network."""
-    from emfm.training.evaluate import evaluate as run
+    from emfm.finetuning.evaluate import evaluate as run
 
     result = run(model, data, split, tile, degrade)
     if as_json:

@@ -1,1 +1,1 @@
-"""Micrographs: reading, labelled folders, crops, degradations and simulation. Imports no model."""
+"""What training reads: micrographs, their truth, crops and damage."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emfm.data.classes import GreyValues, read_json_object, read_labels, values_as_classes
-from emfm.data.io import SUFFIXES, Micrograph, list_micrographs, read_micrograph
 from emfm.errors import EMError, nearest
+from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_micrograph
 
 TRUTHS = ("masks", "targets")
 

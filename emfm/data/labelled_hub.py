@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from emfm.data.classes import GreyValues, read_labels
-from emfm.data.dataset_card import PIXEL_SIZE
-from emfm.data.io import Micrograph
-from emfm.data.unlabelled import decode, row_pixel_size
+from emfm.data.unlabelled import PIXEL_SIZE, decode, row_pixel_size
 from emfm.errors import EMError
+from emfm.io.reading import Micrograph
 from emfm.retries import with_retries
 
 # Column: the folder that holds the same in a labelled folder.

@@ -3,10 +3,10 @@
 import numpy as np
 
 from emfm.data.classes import GreyValues
-from emfm.data.io import Micrograph
-from emfm.data.lazy_image import LazyImage
 from emfm.data.restoration_pairs import SCALES
 from emfm.errors import EMError
+from emfm.io.lazy_image import LazyImage
+from emfm.io.reading import Micrograph
 
 
 def _size(image: np.ndarray | LazyImage) -> str:

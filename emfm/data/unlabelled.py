@@ -16,13 +16,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from emfm.data.dataset_card import PIXEL_SIZE
-from emfm.data.image_header import check_decodable
-from emfm.data.io import Micrograph, decode_micrograph, list_micrographs, read_micrograph
 from emfm.errors import EMError
+from emfm.io.image_header import check_decodable
+from emfm.io.reading import Micrograph, decode_micrograph, list_micrographs, read_micrograph
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.retries import with_retries
 
+# Column: side of a pixel of `image` in nm, null where it is not known.
+# The unit is in its name for those without emfm.
+PIXEL_SIZE = "pixel_size_nm"
 logger = logging.getLogger(__name__)
 # Decoded pixels take about twice the space of PNG files; more for JPEG.
 EXPANSION = 4

@@ -10,16 +10,18 @@ import numpy as np
 
 from emfm.data.datasets import load_em_dataset
 from emfm.data.examples import LabelledMicrographs
-from emfm.data.io import Micrograph, write_text
-from emfm.data.simulate import NanoparticleParameters, simulate_nanoparticles
-from emfm.data.simulated_folder import LABELS, write_simulated_folder
 from emfm.demo.report import write_report
 from emfm.errors import EMError
-from emfm.inference.pictures import overlay, to_display
-from emfm.inference.predict import Prediction, predict
+from emfm.files import write_text
+from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.inference.predict import predict
+from emfm.io.reading import Micrograph
+from emfm.reports.pictures import overlay, to_display
+from emfm.reports.prediction import Prediction
+from emfm.simulate.folder import LABELS, write_simulated_folder
+from emfm.simulate.nanoparticles import NanoparticleParameters, simulate_nanoparticles
+from emfm.tasks.metrics import SegmentationMetrics
 from emfm.training.curves import plot_curves
-from emfm.training.finetune import FinetuneArguments, finetune
-from emfm.training.metrics import SegmentationMetrics
 
 MODEL = "unet4-rf200-w16"
 IMAGES = 8

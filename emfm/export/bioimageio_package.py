@@ -19,14 +19,15 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 import emfm
-from emfm.data.io import write_atomically, write_image, write_text
-from emfm.data.simulate import simulate_nanoparticles
 from emfm.errors import EMError
 from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need
-from emfm.hub.download import model_folder
-from emfm.inference.pictures import before_and_after
-from emfm.inference.predict import Prediction
+from emfm.files import write_atomically, write_text
+from emfm.io.writing import write_image
+from emfm.loading.download import model_folder
 from emfm.modeling import EMPreTrainedModel
+from emfm.reports.pictures import before_and_after
+from emfm.reports.prediction import Prediction
+from emfm.simulate.nanoparticles import simulate_nanoparticles
 from emfm.tasks import load_model
 
 # The oldest version of the specification with every step that is used here; readers bring it up to date.

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 import emfm
-from emfm.data.io import write_atomically
 from emfm.errors import EMError
 from emfm.export.graph import ExportNetwork
+from emfm.files import write_atomically
 from emfm.modeling import EMPreTrainedModel
 
 OPSET = 18

@@ -4,19 +4,21 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from transformers import PreTrainedModel
+
 from emfm.errors import EMError
+from emfm.files import sha256
 from emfm.hub.card import card_for_repo, plain_card
 from emfm.hub.commit import PushArguments, commit_files
-from emfm.hub.download import model_folder
-from emfm.hub.model_files import PUBLISHED, TOLD, check_private, sha256
+from emfm.hub.privacy import check_private
 from emfm.hub.verify import verify, write_test_tensors
-from emfm.modeling import EMPreTrainedModel
-from emfm.tasks import load_model
+from emfm.loading.download import model_folder
+from emfm.loading.model_files import PUBLISHED, TOLD
 
 CARD = "README.md"
 
 
-def push_model(model: EMPreTrainedModel, args: PushArguments) -> str:
+def push_model(model: PreTrainedModel, args: PushArguments) -> str:
     """Push a model as it is in memory, with card and test tensors; returns the commit's address.
 
     A model that was loaded and not changed keeps its card and figures. Of one that was changed nothing is known but its
@@ -28,17 +30,18 @@ def push_model(model: EMPreTrainedModel, args: PushArguments) -> str:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model.save_pretrained(folder)
-        write_test_tensors(load_model(folder), folder)
+        saved = type(model).from_pretrained(folder)
+        write_test_tensors(saved, folder)
         origin = _origin(model, folder)
         told = [origin / name for name in TOLD if (origin / name).is_file()] if origin else []
         for file in told:
             shutil.copyfile(file, folder / file.name)
         if not (folder / CARD).is_file():
             (folder / CARD).write_text(plain_card(model.config, type(model).__name__), encoding="utf-8")
-        return push_folder(folder, args)
+        return push_folder(saved, folder, args)
 
 
-def _origin(model: EMPreTrainedModel, saved: Path) -> Path | None:
+def _origin(model: PreTrainedModel, saved: Path) -> Path | None:
     """Return the folder from which a model was loaded, where its weights are still the same."""
     if not model.name_or_path:
         return None
@@ -51,17 +54,21 @@ def _origin(model: EMPreTrainedModel, saved: Path) -> Path | None:
     return place if same else None
 
 
-def push_folder(folder: str | Path, args: PushArguments) -> str:
+def push_folder(model: PreTrainedModel, folder: str | Path, args: PushArguments) -> str:
     """Push a model folder in one commit and return the commit's address.
 
     Its test output is recomputed first. Files of the repository that do not belong to this model are removed by the
     same commit, so that nothing of an older one stays behind.
 
+    Args:
+        model: as it loads from the folder.
+        folder: what is pushed.
+        args: where and how.
+
     Raises:
         EMError: the folder is no whole model, holds something private, or the Hub refuses.
     """
     folder = Path(folder)
-    model = load_model(folder)
     if not (folder / CARD).is_file():
         raise EMError(f"{folder} has no {CARD}: a model is pushed with its card, as finetune and pretrain write it")
     verify(model, folder)

@@ -7,14 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
-from emfm.data.dataset_card import PLACE, DatasetCard
-from emfm.data.parquet_folder import check_splits, describe_parquet_folder, write_parquet_folder
-from emfm.data.prepared_folder import open_prepared_folder
-from emfm.data.published_folder import TASKS, PublishedFolder, open_published_folder
 from emfm.data.unlabelled import is_dataset
 from emfm.errors import EMError
 from emfm.hub.commit import PushArguments, check_login, commit_files
-from emfm.privacy import private_content
+from emfm.hub.dataset_card import PLACE, DatasetCard
+from emfm.hub.parquet_folder import check_splits, describe_parquet_folder, write_parquet_folder
+from emfm.hub.prepared_folder import open_prepared_folder
+from emfm.hub.privacy import private_content
+from emfm.hub.published_folder import TASKS, PublishedFolder, open_published_folder
 
 logger = logging.getLogger(__name__)
 # How the Hub writes licences; it checks the name itself.

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
 from emfm.errors import EMError
-from emfm.hub.model_files import TEST_TENSORS, check_checksums, write_checksums
-from emfm.modeling import EMPreTrainedModel
+from emfm.loading.model_files import TEST_TENSORS, check_checksums, write_checksums
 
 # Other machines sum in another order; measured between fp32 kernels the outputs differ by less than this.
 TOLERANCE = 1e-3
@@ -24,7 +24,7 @@ def fixed_input(side: int = 128) -> torch.Tensor:
 
 
 @torch.no_grad()
-def run_model(model: EMPreTrainedModel, pixel_values: torch.Tensor) -> torch.Tensor:
+def run_model(model: PreTrainedModel, pixel_values: torch.Tensor) -> torch.Tensor:
     """Return the model's first output that is not a loss, in evaluation mode."""
     was_training = model.training
     outputs = model.eval()(pixel_values.to(model.device))
@@ -32,7 +32,7 @@ def run_model(model: EMPreTrainedModel, pixel_values: torch.Tensor) -> torch.Ten
     return next(value for name, value in outputs.items() if name != "loss").float().cpu()
 
 
-def write_test_tensors(model: EMPreTrainedModel, folder: str | Path) -> None:
+def write_test_tensors(model: PreTrainedModel, folder: str | Path) -> None:
     """Write `test_tensors.safetensors` with `input` and the model's `output` into its folder, and `checksums.json`."""
     pixel_values = fixed_input()
     output = run_model(model, pixel_values).contiguous()
@@ -42,7 +42,7 @@ def write_test_tensors(model: EMPreTrainedModel, folder: str | Path) -> None:
     write_checksums(folder)
 
 
-def verify(model: EMPreTrainedModel, folder: str | Path) -> float:
+def verify(model: PreTrainedModel, folder: str | Path) -> float:
     """Compare the files with their checksums, recompute the stored output, and return the largest difference.
 
     Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emfm.errors import EMError
-from emfm.weights import BUNDLED, bundled_names, zoo_id
+from emfm.loading.names import BUNDLED, bundled_names, zoo_id
 
 FACTS = "facts.json"
 # Heading and format of each figure.

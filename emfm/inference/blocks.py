@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from emfm.inference import frozen
 from emfm.inference.plan import Plan
 from emfm.inference.tiling import Blend
-from emfm.large_images import release_pages
+from emfm.io.large_images import release_pages
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
 

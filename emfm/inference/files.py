@@ -8,12 +8,13 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from emfm.data.io import SUFFIXES, list_micrographs, write_text
 from emfm.errors import EMError
+from emfm.files import write_text
 from emfm.inference.one_file import Job, PredictArguments, predict_file
 from emfm.inference.predict import ready_model
 from emfm.inference.processes import Processes
 from emfm.inference.records import fingerprint
+from emfm.io.reading import SUFFIXES, list_micrographs
 from emfm.modeling import EMPreTrainedModel
 
 

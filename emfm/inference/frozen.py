@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from emfm.backbones.unet import InstanceNorm, ResidualBlock
-from emfm.large_images import release_pages
+from emfm.io.large_images import release_pages
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
 

@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from emfm.data.io import Micrograph, read_micrograph
 from emfm.errors import EMError
 from emfm.inference.blocks import Blocks, with_progress
 from emfm.inference.pixel_size import check_pixel_size, matched
 from emfm.inference.plan import plan
-from emfm.inference.predict import Prediction, enlarged, result_dtype
+from emfm.inference.predict import enlarged, result_dtype
 from emfm.inference.processes import Processes
 from emfm.inference.records import input_facts, read_record, write_record
 from emfm.inference.resampling import Resampled, as_dtype, blocks_of
 from emfm.inference.result_files import ResultFile, check_format, open_result
-from emfm.inference.results import write_results
+from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
+from emfm.reports.prediction import Prediction
+from emfm.reports.results import write_results
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ import numpy as np
 from PIL import Image
 from transformers.pipelines import ImageSegmentationPipeline, Pipeline
 
-from emfm.data.io import Micrograph, read_micrograph
 from emfm.errors import EMError
-from emfm.inference.predict import Prediction, predict
+from emfm.inference.predict import predict
+from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMFoundation
 from emfm.processing import as_array
+from emfm.reports.prediction import Prediction
 from emfm.tasks.restoration import EMForImageRestoration
 from emfm.tasks.segmentation import EMForSemanticSegmentation
 

@@ -4,9 +4,9 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from emfm.data.io import Micrograph
 from emfm.errors import EMError
 from emfm.inference.resampling import Resampled
+from emfm.io.reading import Micrograph
 from emfm.modeling import EMPreTrainedModel
 
 logger = logging.getLogger(__name__)

@@ -1,40 +1,20 @@
 """Prediction on one micrograph of any size: statistics once, tiles, a blended result of the input's shape."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from emfm.data.io import Micrograph, read_micrograph
 from emfm.inference.blocks import Blocks, with_progress
 from emfm.inference.pixel_size import check_pixel_size, matched
 from emfm.inference.plan import plan
 from emfm.inference.resampling import Resampled, as_dtype, blocks_of
+from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
+from emfm.reports.prediction import Prediction
 from emfm.tasks import load_model
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A model's result on one micrograph.
-
-    Attributes:
-        image: (H, W) the micrograph, in its own dtype.
-        output: (H, W) class indices (segmentation) or the restored micrograph in the input's units and dtype; with
-            `scale` times as many pixels a side (super-resolution).
-        id2label: class names of a segmentation, else None.
-        pixel_size: nm per pixel of the output, None where it is not known.
-        name: the micrograph's file name, or "array".
-    """
-
-    image: np.ndarray
-    output: np.ndarray
-    id2label: dict[int, str] | None
-    pixel_size: float | None
-    name: str
 
 
 def predict(

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from emfm.data.io import write_text
+from emfm.files import write_text
 from emfm.modeling import EMPreTrainedModel
 
 

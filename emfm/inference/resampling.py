@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from emfm.large_images import release_pages
+from emfm.io.large_images import release_pages
 
 # Keys' cubic convolution kernel (1981) reaches two pixels; it is widened where the image shrinks, against aliasing.
 CUBIC_REACH = 2.0

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from emfm.errors import EMError
-from emfm.hub.download import HUB_ARGUMENTS, model_folder
-from emfm.loading import read_config
+from emfm.loading.download import HUB_ARGUMENTS, model_folder
+from emfm.loading.strict import read_config
 from emfm.modeling import EMFoundation, EMPreTrainedModel
 from emfm.tasks.background_removal import EMForBackgroundRemoval
 from emfm.tasks.denoising import EMForDenoising

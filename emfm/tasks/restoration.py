@@ -11,9 +11,9 @@ from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.modeling import EMRestoringModel, ImageOutput
 from emfm.processing import EMImageProcessor, IntensityStatistics
+from emfm.tasks.losses import restoration_loss
+from emfm.tasks.metrics import RestorationMetrics
 from emfm.tasks.task import EMTaskModel
-from emfm.training.losses import restoration_loss
-from emfm.training.metrics import RestorationMetrics
 
 # Network values that pass uncut: heavy particles are far brighter than the 99th percentile of what surrounds them.
 CLIP = 30.0

@@ -10,9 +10,9 @@ from transformers.utils import ModelOutput
 
 from emfm.config import EMFoundationConfig
 from emfm.processing import IntensityStatistics
+from emfm.tasks.losses import segmentation_loss
+from emfm.tasks.metrics import SegmentationMetrics
 from emfm.tasks.task import EMTaskModel
-from emfm.training.losses import segmentation_loss
-from emfm.training.metrics import SegmentationMetrics
 
 
 @dataclass

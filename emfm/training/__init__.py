@@ -1,1 +1,1 @@
-"""Pretraining, fine-tuning and their losses and metrics."""
+"""What pretraining and fine-tuning share."""

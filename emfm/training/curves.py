@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from emfm.data.io import write_atomically
+from emfm.files import write_atomically
 
 
 def plot_curves(curves: dict[str, list[dict[str, Any]]], path: str | Path, figure_of_merit: str = "dice") -> None:

@@ -1,0 +1,1 @@
+"""Fine-tuning and measuring on micrographs with truth."""

@@ -1,0 +1,139 @@
+"""Image files in memory, as the rows of a dataset hold them: kept as they are, or made from arrays without loss."""
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from emfm.errors import EMError
+from emfm.hub.privacy import holds_private_metadata
+from emfm.io.image_header import MOST_PIXELS
+from emfm.io.reading import Micrograph, decode_micrograph, read_micrograph
+
+# What a file holds without loss: PNG the unsigned, TIFF the rest.
+DTYPES = ("uint8", "uint16", "int16", "int32", "float32")
+# Files that every reader of datasets decodes.
+KEPT_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """A whole image file in memory.
+
+    Attributes:
+        content: the bytes of the file.
+        name: the file's name.
+        shape: (height, width) in pixels.
+        dtype: of the pixels.
+        pixel_size: nm per pixel, None where it is not known.
+    """
+
+    content: bytes
+    name: str
+    shape: tuple[int, int]
+    dtype: str
+    pixel_size: float | None = None
+
+
+def kept_file(path: str | Path) -> EncodedImage:
+    """Return a PNG, JPEG or TIFF file as it is, after a look at its pixels.
+
+    Raises:
+        EMError: it is missing, broken, of another format, in colour, or a stack.
+    """
+    path = Path(path)
+    content = _content(path)
+    micrograph = decode_micrograph(content, str(path))
+    return _encoded(content, path.name, micrograph)
+
+
+def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograph]:
+    """Return a file as a row of a published dataset holds it, and what it shows.
+
+    A PNG, JPEG or TIFF file of one channel is kept byte for byte. Other formats, files that Pillow does not read to the
+    same values (without emfm, `datasets` decodes with Pillow), grey images stored as RGB, and files whose metadata hold
+    a path, a token or the user's name are encoded anew, without metadata: the same values as PNG or TIFF.
+
+    Args:
+        path: of any format that `read_micrograph` reads.
+        name: of the file in the dataset; an image that is encoded anew gets another suffix.
+
+    Raises:
+        EMError: it is missing, broken, in colour or a stack, or no image file that `datasets` reads holds its values.
+    """
+    path = Path(path)
+    if path.suffix.lower() in KEPT_SUFFIXES:
+        content = _content(path)
+        micrograph = decode_micrograph(content, str(path))
+        if _read_alike_by_pillow(content, micrograph.array) and not holds_private_metadata(content):
+            return _encoded(content, name, micrograph), micrograph
+    else:
+        micrograph = read_micrograph(path)
+    if micrograph.image.size > MOST_PIXELS:
+        height, width = micrograph.image.shape
+        raise EMError(f"{path} has {height} x {width} pixels; a row has at most {MOST_PIXELS:,}: cut it into parts")
+    again = encode_image(_storable(micrograph.array, path), str(Path(name).with_suffix("").as_posix()))
+    return replace(again, pixel_size=micrograph.pixel_size), micrograph
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EMError(f"cannot read {path} ({error.strerror}); expected an image file") from error
+
+
+def _encoded(content: bytes, name: str, micrograph: Micrograph) -> EncodedImage:
+    image = micrograph.image
+    return EncodedImage(content, name, (image.shape[0], image.shape[1]), str(image.dtype), micrograph.pixel_size)
+
+
+def _read_alike_by_pillow(content: bytes, image: np.ndarray) -> bool:
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            pixels = np.asarray(picture)
+    except Exception:  # Pillow raises many kinds on what it does not know
+        return False
+    return pixels.shape == image.shape and bool((pixels == image).all())
+
+
+def _storable(image: np.ndarray, path: Path) -> np.ndarray:
+    """Return an image in a dtype that image files hold, with the same values."""
+    if image.dtype.kind == "f" or image.dtype.name in DTYPES:
+        return image
+    low, high = int(image.min()), int(image.max())
+    for name in DTYPES[:-1]:
+        if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
+            return image.astype(name)
+    raise EMError(f"{path}: {image.dtype} values from {low} to {high} fit no image file; expected them within int32")
+
+
+def encode_image(image: np.ndarray, name: str) -> EncodedImage:
+    """Write an array as an image file in memory: PNG for uint8 and uint16, TIFF for the rest.
+
+    Args:
+        image: (H, W) uint8, uint16, int16, int32 or floating point; float16 and float64 become float32.
+        name: of the file, without suffix.
+
+    Raises:
+        EMError: another shape or dtype, or values that are not finite.
+    """
+    if image.ndim != 2 or 0 in image.shape:
+        raise EMError(f"{name}: shape {image.shape}; expected one image (height, width)")
+    kind = np.dtype(np.float32) if image.dtype.kind == "f" else image.dtype.newbyteorder("=")
+    if kind.name not in DTYPES:
+        raise EMError(f"{name}: dtype {image.dtype}; expected {', '.join(DTYPES[:-1])} or floating point")
+    pixels = np.ascontiguousarray(image, dtype=kind)
+    if kind.kind == "f" and not np.isfinite(pixels).all():
+        count = int((~np.isfinite(pixels)).sum())
+        raise EMError(f"{name}: {count} pixels are NaN or infinite; replace them in the source, or leave the image out")
+    file = io.BytesIO()
+    if kind.kind == "u":
+        Image.fromarray(pixels).save(file, "PNG")
+    else:
+        tifffile.imwrite(file, pixels)
+    suffix = ".png" if kind.kind == "u" else ".tif"
+    return EncodedImage(file.getvalue(), f"{name}{suffix}", (pixels.shape[0], pixels.shape[1]), kind.name)

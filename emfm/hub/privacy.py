@@ -1,0 +1,55 @@
+"""What must not leave the machine with published files: access tokens, absolute paths, the user's name."""
+
+import getpass
+import os
+import re
+from pathlib import Path
+
+from emfm.errors import EMError
+from emfm.loading.model_files import PUBLISHED
+
+# Access tokens of the Hub, and absolute paths of the three systems (in JSON their backslashes are doubled).
+_FOLDERS = "/(?:home|root|Users|tmp|mnt|data|scratch|srv|opt)/"
+PRIVATE = {
+    "an access token": re.compile(r"\bhf_[A-Za-z0-9]{8,}"),
+    "an absolute path": re.compile(rf"(?<![\w:/.]){_FOLDERS}|\b[A-Za-z]:(?:\\\\|\\\w{{3}})"),
+}
+# What begins like one of these; on the bytes of large files much faster, for each begins with a fixed character.
+_SUSPECTS = [re.compile(text.encode()) for text in ("hf_[A-Za-z0-9]{8}", _FOLDERS, r":\\(?:\\|\w{3})")]
+SHORTEST_NAME = 4
+
+
+def private_content(text: str) -> list[str]:
+    """Return what a text holds that is nobody's business, described for an error; empty if there is nothing."""
+    found = [what for what, pattern in PRIVATE.items() if pattern.search(text)]
+    token = os.environ.get("HF_TOKEN", "")
+    if len(token) >= SHORTEST_NAME and token in text:
+        found.append("the access token of HF_TOKEN")
+    user = getpass.getuser()
+    if len(user) > SHORTEST_NAME and re.search(rf"\b{re.escape(user)}\b", text):
+        found.append(f"the user name {user}")
+    return found
+
+
+def holds_private_metadata(content: bytes) -> bool:
+    """Tell whether the bytes of an image file hold something private, as a path in its description or in UTF-16."""
+    words = [
+        word.encode() for word in (os.environ.get("HF_TOKEN", ""), getpass.getuser()) if len(word) >= SHORTEST_NAME
+    ]
+    for part in (content, content.replace(b"\0", b"")):
+        suspect = any(pattern.search(part) for pattern in _SUSPECTS) or any(word in part for word in words)
+        if suspect and private_content(part.decode("ascii", "replace")):
+            return True
+    return False
+
+
+def check_private(folder: str | Path) -> None:
+    """Raise an error where a text file of a model holds what is nobody's business: a token, a path, a user's name."""
+    folder = Path(folder)
+    for name in PUBLISHED:
+        if not name.endswith((".json", ".md")) or not (folder / name).is_file():
+            continue
+        text = (folder / name).read_text(encoding="utf-8")
+        found = private_content(text)
+        if found:
+            raise EMError(f"{folder / name} holds {' and '.join(found)}: take it out before the model is pushed")

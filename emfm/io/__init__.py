@@ -1,0 +1,1 @@
+"""Files to arrays and back: micrographs of every format, images, pixel sizes."""

@@ -1,0 +1,57 @@
+"""PNG and JPEG, through Pillow. They are decoded whole; neither says how large a pixel is in the microscope."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import JpegImagePlugin, PngImagePlugin
+
+from emfm.errors import EMError
+from emfm.io.formats.planes import Pixels, Planes, Request, check_claim, check_pixels, plane_of
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# Modes whose array is not the values as they are; all others hold one, three or four values a pixel.
+_CONVERTED = {"P": "RGB", "PA": "RGBA", "LA": "L", "La": "L", "CMYK": "RGB", "YCbCr": "RGB"}
+
+
+def open_picture(file: Path | BytesIO, request: Request) -> Planes:
+    """Decode a PNG or JPEG file."""
+    try:
+        values = _decoded(file, request)
+    except EMError:
+        raise
+    except Exception as error:  # Pillow raises many kinds on damaged files
+        raise request.damaged(error) from error
+    height, width = values.shape[:2]
+    pixels = Pixels((height, width), values.dtype, values.shape[2] if values.ndim == 3 else 1)
+    check_pixels(pixels, request)
+    image = plane_of(pixels, lambda top, bottom, left, right: values[top:bottom, left:right], request)
+    return Planes((), pixels.shape, "YX", None, lambda number: np.asarray(image))
+
+
+def _decoded(file: Path | BytesIO, request: Request) -> np.ndarray:
+    # all of it: Pillow would make room for as many bytes as a damaged chunk claims, but memory has only those there are
+    content = file.read_bytes() if isinstance(file, Path) else file.getvalue()
+    if content.startswith(PNG_MAGIC) and content[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6"):
+        raise EMError(
+            f"{request.name}: a 16-bit PNG with colour or alpha, of which Pillow would keep 8 bits; save it as grey "
+            "without alpha, or as TIFF"
+        )
+    with BytesIO(content) as stream:
+        # Image.open would refuse large mosaics, and take any of Pillow's formats by whatever name
+        plugin = PngImagePlugin.PngImageFile if content.startswith(PNG_MAGIC) else JpegImagePlugin.JpegImageFile
+        with plugin(stream) as picture:
+            width, height = picture.size
+            claimed = width * height * (len(picture.getbands()) if picture.mode != "I;16" else 2)
+            check_claim(claimed, len(content), request)
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1:
+                raise EMError(f"{request.name}: an animation of {frames} frames; expected one image")
+            if picture.mode == "CMYK" and request.colour is None:
+                # in ink colours a grey picture has three equal, empty channels
+                raise EMError(
+                    f"{request.name}: a colour image (CMYK); convert it to greyscale first, or name a rule, for "
+                    "example colour='luminance'"
+                )
+            mode = _CONVERTED.get(picture.mode)
+            return np.array(picture.convert(mode) if mode else picture)

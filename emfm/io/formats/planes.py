@@ -1,0 +1,257 @@
+"""What every format returns: the two-dimensional images of an opened file, with limits on what damage can claim."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emfm.errors import EMError
+from emfm.io.formats.colour import one_channel
+from emfm.io.lazy_image import LazyImage
+
+logger = logging.getLogger(__name__)
+# Smaller images are read at once: damage is found when the file is opened, and thousands of them keep no file open.
+WHOLE_BYTES = 64 << 20
+# What one piece of a compressed file may become. Deflate reaches 1032:1 and LZW about 1300:1 on constant images; more
+# than this says that the header is damaged, or made to fill the memory.
+LARGEST_RATIO = 2000
+# A whole image may be far larger than its file, for Zarr, HDF5 and TIFF leave empty chunks out; but not of any size:
+# the largest mosaics have a million pixels a side.
+LARGEST_SIDE = 10_000_000
+# Pixel sizes along the two axes that differ by more than this are anisotropic.
+ISOTROPIC = 0.01
+# Nanometres in one unit of length, by the names that ImageJ, OME, OME-Zarr, HDF5 and DigitalMicrograph use.
+NANOMETRES = {
+    **dict.fromkeys(("m", "meter", "metre"), 1e9),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e7),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e6),
+    **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer", "micrometre"), 1e3),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1.0),
+    **dict.fromkeys(("a", "å", "å", "angstrom", "ångström", "ang"), 0.1),
+    **dict.fromkeys(("pm", "picometer", "picometre"), 1e-3),
+}
+ReadRegion = Callable[[int, int, int, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller of a reader wants.
+
+    Attributes:
+        name: stands in errors: the file's path.
+        kind: of the file, for errors: "TIFF".
+        dataset: path inside the file, for containers; None for the only or the standard one.
+        colour: rule that turns colour into grey, None to refuse it.
+    """
+
+    name: str
+    kind: str
+    dataset: str | None = None
+    colour: str | None = None
+
+    def damaged(self, why: object) -> EMError:
+        """Return the error of a file that cannot be decoded."""
+        text = str(why) or type(why).__name__
+        return EMError(f"{self.name}: the file is damaged or not a {self.kind} image ({_one_line(text)})")
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The two-dimensional images of an opened file; each is read when it is asked for.
+
+    Attributes:
+        stack: lengths of the axes that are not those of a slice; empty for one image. Slices count in C order.
+        shape: (height, width) of a slice.
+        axes: one letter for each axis, as the file names them: "YX", "ZYX", "TCYX"; "Q" where it does not say.
+        pixel_size: side of a pixel in nm, or None.
+        plane: returns one slice, (H, W) in the file's dtype and native byte order.
+    """
+
+    stack: tuple[int, ...]
+    shape: tuple[int, int]
+    axes: str
+    pixel_size: float | None
+    plane: Callable[[int], np.ndarray | LazyImage]
+
+    @property
+    def count(self) -> int:
+        """Number of slices."""
+        return math.prod(self.stack)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a slice lies in its file.
+
+    Attributes:
+        shape: (height, width).
+        dtype: as stored, of any byte order.
+        samples: values a pixel: 1 for grey, 3 or 4 for colour.
+        chunk: (height, width) of what can be decoded at once.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+    samples: int = 1
+    chunk: tuple[int, int] | None = None
+
+
+def check_pixels(pixels: Pixels, request: Request) -> None:
+    """Raise an error for pixels that are no micrograph's: empty, complex, text, or of other than 1, 3 or 4 samples."""
+    if 0 in pixels.shape:
+        raise EMError(f"{request.name}: shape {pixels.shape}; expected one image (height, width)")
+    if max(pixels.shape) > LARGEST_SIDE:
+        raise request.damaged(f"it claims {pixels.shape[0]} x {pixels.shape[1]} pixels")
+    if pixels.dtype.kind not in "biuf":
+        raise EMError(f"{request.name}: dtype {pixels.dtype}; expected boolean, integer or floating point")
+    if pixels.samples not in (1, 3, 4):
+        raise EMError(
+            f"{request.name}: {pixels.samples} values a pixel; expected one (grey), or three or four (colour)"
+        )
+
+
+def plane_of(pixels: Pixels, read: ReadRegion, request: Request, mapped: bool = False) -> np.ndarray | LazyImage:
+    """Return a slice: an array where it is small, else memory-mapped or lazily read.
+
+    Args:
+        pixels: how it lies in the file.
+        read: returns `top, bottom, left, right` as (h, w), or (h, w, samples) in colour.
+        request: of the caller.
+        mapped: `read` returns views of an array in memory or a memory map.
+    """
+    native = pixels.dtype.newbyteorder("=")
+
+    def region(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        expected = (bottom - top, right - left, *([pixels.samples] if pixels.samples > 1 else []))
+        try:
+            values = read(top, bottom, left, right)
+        except EMError:
+            raise
+        # the decoders raise many kinds on damaged files; whatever it is, the user needs the file's name
+        except Exception as error:
+            raise request.damaged(error) from error
+        if values.shape != expected:
+            raise request.damaged(f"{values.shape} pixels in the place of {expected}")
+        if pixels.samples > 1:
+            values = one_channel(values, request.colour, request.name)
+        return values.astype(native, copy=False)
+
+    height, width = pixels.shape
+    if height * width * pixels.samples * pixels.dtype.itemsize <= WHOLE_BYTES:
+        image = region(0, height, 0, width)
+        return image if image.flags.owndata and image.flags.writeable else np.array(image)
+    if mapped and pixels.samples == 1 and pixels.dtype.isnative:
+        return region(0, height, 0, width)  # a view of the map
+    return LazyImage(pixels.shape, native, pixels.chunk or (1, 1), region)
+
+
+def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, request: Request) -> Planes:
+    """Return the slices of an n-dimensional array that supports basic indexing: NumPy, HDF5, Zarr or dask.
+
+    Axes of length one are dropped.
+
+    Args:
+        array: with `shape`, `dtype` and perhaps `chunks`.
+        axes: one letter for each axis; "Y" and "X" are those of a slice, "S" is colour. None where the file does not
+            say: then the last two are those of a slice, or those before a last one of three or four, which is colour.
+        pixel_size: side of a pixel in nm, or None.
+        request: of the caller.
+    """
+    shape = tuple(int(length) for length in array.shape)
+    axes = _guessed(shape) if axes is None else axes
+    if "Y" not in axes or "X" not in axes or 0 in shape:
+        raise EMError(f"{request.name}: shape {shape}; expected one image (height, width)")
+    rows, columns, samples = axes.index("Y"), axes.index("X"), axes.find("S")
+    stack = [axis for axis in range(len(shape)) if axis not in (rows, columns, samples) and shape[axis] > 1]
+    chunks = getattr(array, "chunks", None)
+    pixels = Pixels(
+        (shape[rows], shape[columns]),
+        np.dtype(array.dtype),
+        1 if samples < 0 else shape[samples],
+        (int(chunks[rows]), int(chunks[columns])) if isinstance(chunks, tuple) and isinstance(chunks[0], int) else None,
+    )
+    check_pixels(pixels, request)
+    stack_shape = tuple(shape[axis] for axis in stack)
+    in_order = [rows, columns] + ([samples] if pixels.samples > 1 else [])
+
+    def plane(number: int) -> np.ndarray | LazyImage:
+        place: list[Any] = [0] * len(shape)
+        for axis, position in zip(stack, np.unravel_index(number, stack_shape) if stack else (), strict=True):
+            place[axis] = int(position)
+
+        def read(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+            place[rows], place[columns] = slice(top, bottom), slice(left, right)
+            if pixels.samples > 1:
+                place[samples] = slice(None)
+            values = np.asanyarray(array[tuple(place)])  # a memory map stays one
+            return values.transpose([sorted(in_order).index(axis) for axis in in_order])
+
+        return plane_of(pixels, read, request, mapped=isinstance(array, np.ndarray))
+
+    letters = "".join(axes[axis] for axis in sorted([*stack, rows, columns]))
+    return Planes(stack_shape, pixels.shape, letters, pixel_size, plane)
+
+
+def _guessed(shape: tuple[int, ...]) -> str:
+    """Return axes for an array whose file names none; "1" marks those to drop."""
+    letters = [""] * len(shape)
+    kept = list(range(len(shape)))
+    for axis, length in enumerate(shape):
+        if length == 1 and len(kept) > 2:
+            kept.remove(axis)
+            letters[axis] = "1"
+    colour = len(kept) > 2 and shape[kept[-1]] in (3, 4)
+    names = "Q" * (len(kept) - 2 - colour) + ("YXS" if colour else "YX")
+    for axis, letter in zip(kept, names[-len(kept) :] if kept else "", strict=True):
+        letters[axis] = letter
+    return "".join(letters)
+
+
+def check_claim(nbytes: int, encoded: int, request: Request) -> None:
+    """Raise an error if pixels claim to be more than any compression makes of the bytes that are there.
+
+    Args:
+        nbytes: of the pixels that are decoded at once.
+        encoded: bytes in the file that they are decoded from.
+        request: of the caller.
+    """
+    if nbytes > max(WHOLE_BYTES, LARGEST_RATIO * encoded):
+        raise request.damaged(f"{encoded} bytes claim to hold {nbytes} bytes of pixels")
+
+
+def pixel_side(x: float | None, y: float | None, name: str) -> float | None:
+    """Return one pixel size in nm from those along the two axes, None where the file has none that can be one.
+
+    Sides that differ by more than 1 % are warned of, and the side of the square of the same area is returned: areas
+    stay right, lengths do not.
+
+    Args:
+        x: nm along a row, or None.
+        y: nm along a column, or None: as `x`.
+        name: of the file, for the warning.
+    """
+    y = x if y is None else y
+    x = y if x is None else x
+    if x is None or y is None or not (0 < x < math.inf and 0 < y < math.inf):
+        return None
+    if abs(x - y) <= ISOTROPIC * max(x, y):
+        return x
+    side = math.sqrt(x * y)
+    logger.warning("%s: pixels of %g x %g nm are not square; taken as squares of %g nm", name, x, y, side)
+    return side
+
+
+def nanometres(value: Any, unit: Any) -> float | None:
+    """Return a length in nm, None for a unit that is none of length or a value that is no number."""
+    factor = NANOMETRES.get(str(unit).strip().lower())
+    try:
+        return None if factor is None else float(value) * factor
+    except (TypeError, ValueError):
+        return None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -1,0 +1,163 @@
+"""TIFF, BigTIFF, ImageJ and OME-TIFF through tifffile: memory-mapped where uncompressed, else by strips and tiles."""
+
+import math
+import weakref
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from emfm.errors import EMError
+from emfm.io.formats.planes import Pixels, Planes, ReadRegion, Request, check_pixels, plane_of
+from emfm.io.formats.tiff_pixel_size import tiff_pixel_size
+from emfm.io.formats.tiff_segments import UNREAD, Segments
+from emfm.io.formats.tiff_structure import check_structure
+from emfm.io.lazy_image import LazyImage
+
+
+class OpenTiff:
+    """A TIFF file that is closed when the last image of it is gone.
+
+    Args:
+        file: its path, or its whole content.
+    """
+
+    def __init__(self, file: Path | BytesIO):
+        self.path = file if isinstance(file, Path) else None
+        self.size = file.stat().st_size if isinstance(file, Path) else len(file.getbuffer())
+        with file.open("rb") if isinstance(file, Path) else BytesIO(file.getbuffer()) as stream:
+            check_structure(stream, self.size)
+        # the other files of an OME-TIFF that is spread over several are not opened: each is a stack of its own
+        self.tiff = tifffile.TiffFile(file, _multifile=False)
+        # tifffile's pages refer to each other: without this the file would stay open until Python looks for cycles
+        weakref.finalize(self, self.tiff.close)
+        self._content = b"" if isinstance(file, Path) else file.getbuffer()
+
+    def mapped(self, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Return values that lie in the file as they are."""
+        end = offset + math.prod(shape) * dtype.itemsize
+        if end > self.size:
+            raise ValueError(f"its pixels end at byte {end} of {self.size}")
+        if self.path is not None:
+            return np.memmap(self.path, dtype, "r", offset, shape)
+        return np.frombuffer(self._content, dtype, math.prod(shape), offset).reshape(shape)
+
+
+def open_tiff(file: Path | BytesIO, request: Request) -> Planes:
+    """Open the slices of a TIFF file, or of its content: those of its first series, and of all others like it.
+
+    Thumbnails and the coarser levels of a pyramid are left out.
+    """
+    try:
+        opened = OpenTiff(file)
+        series = opened.tiff.series
+        page = series[0].keyframe
+        _check_page(page, request)
+        alike = [one for one in series if (one.shape, one.dtype) == (series[0].shape, series[0].dtype)]
+        each = max(1, math.prod(series[0].shape) // max(1, math.prod(page.shape)))
+        axes, stack = _axes(series[0], each)
+        if len(alike) > 1:
+            axes, stack = "I" + axes, (len(alike), *stack)
+        pixel_size = tiff_pixel_size(opened.tiff, request.name)
+        shape = page.imagelength, page.imagewidth
+        return Planes(stack, shape, axes, pixel_size, _plane(opened, alike, each, request))
+    except EMError:
+        raise
+    except Exception as error:  # tifffile raises many kinds on damaged files
+        raise request.damaged(error) from error
+
+
+def _plane(opened: OpenTiff, alike: list[Any], each: int, request: Request) -> Callable[[int], np.ndarray | LazyImage]:
+    def plane(number: int) -> np.ndarray | LazyImage:
+        one, position = alike[number // each], number % each
+        try:
+            if len(one.pages) == each:
+                return _page(opened, one.pages[position], None, request)
+            if one.dataoffset is None:
+                raise request.damaged(f"{len(one.pages)} pages for {each} slices")
+            # ImageJ writes one directory for a whole stack
+            return _page(opened, one.keyframe, one.dataoffset + position * one.keyframe.nbytes, request)
+        except EMError:
+            raise
+        except Exception as error:
+            raise request.damaged(error) from error
+
+    return plane
+
+
+def _axes(series: Any, each: int) -> tuple[str, tuple[int, ...]]:
+    """Return axes and lengths of what a series counts its slices by."""
+    leading = [(a, n) for a, n in zip(series.axes, series.shape, strict=True) if a not in "YXS" and n > 1]
+    if math.prod(length for _, length in leading) != each:
+        leading = [("Q", each)] if each > 1 else []
+    return "".join(letter for letter, _ in leading) + "YX", tuple(length for _, length in leading)
+
+
+def _check_page(page: Any, request: Request) -> None:
+    if page.compression in UNREAD:
+        raise EMError(
+            f"{request.name}: compression {getattr(page.compression, 'name', page.compression)} is not read; save it "
+            "uncompressed, or with LZW, Deflate or Zstandard"
+        )
+    if page.imagedepth > 1:
+        raise EMError(f"{request.name}: a volume of {page.imagedepth} slices in one page is not read")
+    if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        raise EMError(f"{request.name}: a colour image (CMYK); convert it to greyscale first")
+    if page.dtype is None:
+        raise EMError(f"{request.name}: {page.bitspersample} bits a value in format {page.sampleformat} are not read")
+
+
+def _page(opened: OpenTiff, page: Any, offset: int | None, request: Request) -> np.ndarray | LazyImage:
+    """Return one page, or one slice of a contiguous stack that starts at an offset."""
+    key = page.keyframe
+    separate, _, height, width, together = key.shaped
+    samples = separate * together
+    if samples == 2 and key.extrasamples:
+        samples = 1  # grey and alpha
+    palette = _palette(opened.tiff, key)
+    dtype = key.dtype
+    if palette is not None:
+        dtype, samples = palette.dtype, 3
+    check_pixels(Pixels((height, width), dtype, samples), request)
+    if offset is None and page.is_final:
+        offset = page.dataoffsets[0]
+    read, chunk = _reader(opened, page, offset, request)
+
+    def region(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        values = np.moveaxis(read(top, bottom, left, right), 0, 2).reshape(bottom - top, right - left, -1)
+        if palette is not None:
+            return palette[values[..., 0]]
+        return values[..., :samples] if samples > 1 else values[..., 0]
+
+    if chunk is None and palette is None:
+        dtype = dtype.newbyteorder(opened.tiff.byteorder)
+    return plane_of(
+        Pixels((height, width), dtype, samples, chunk), region, request, mapped=chunk is None and palette is None
+    )
+
+
+def _reader(
+    opened: OpenTiff, page: Any, offset: int | None, request: Request
+) -> tuple[ReadRegion, tuple[int, int] | None]:
+    """Return a function that reads a region (separate samples, rows, columns, samples), and what it decodes at once."""
+    if offset is None:
+        segments = Segments(opened, page)
+        segments.check(request)
+        return segments.read, segments.shape
+    key = page.keyframe
+    separate, _, height, width, together = key.shaped
+    mapped = opened.mapped(key.dtype.newbyteorder(opened.tiff.byteorder), offset, (separate, height, width, together))
+    return lambda top, bottom, left, right: mapped[:, top:bottom, left:right], None
+
+
+def _palette(tiff: tifffile.TiffFile, page: Any) -> np.ndarray | None:
+    """Return the colours (values, 3) that the pixels stand for, None where they are the intensities themselves."""
+    if page.photometric != tifffile.PHOTOMETRIC.PALETTE or tiff.is_imagej:  # ImageJ colours what was measured
+        return None
+    colours = np.asarray(page.colormap).T >> 8
+    if (colours == (np.arange(len(colours)) * 256 // len(colours))[:, None]).all():
+        return None
+    return colours.astype(np.uint8)

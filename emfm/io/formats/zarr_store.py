@@ -1,0 +1,135 @@
+"""Zarr (versions 2 and 3) and OME-Zarr folders, read lazily through zarr.
+
+OME-Zarr: the finest level of the first multiscale image, with its axes and scale (OME-NGFF 0.1 to 0.5).
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from emfm.errors import EMError
+from emfm.io.formats.planes import WHOLE_BYTES, Planes, Request, check_claim, nanometres, pixel_side, planes_of_array
+
+# Codecs that only compute. Others of numcodecs, "pickle" above all, run what a file tells them to.
+SAFE_CODECS = {
+    *("blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4", "shuffle", "delta", "bytes", "endian", "transpose"),
+    *("sharding_indexed", "crc32c", "crc32", "adler32", "fletcher32", "jenkins_lookup3", "fixedscaleoffset"),
+    *("quantize", "bitround", "packbits", "astype", "zfpy", "pcodec"),
+}
+MOST_LISTED = 12
+
+
+def open_zarr(path: Path, request: Request) -> Planes:
+    """Open the image of a Zarr folder: the only one in it, or the one that `request.dataset` names."""
+    import zarr
+    from zarr.storage import LocalStore
+
+    try:
+        root = zarr.open(LocalStore(path, read_only=True), mode="r")
+        array, multiscale, level = _find(root, request)
+        _check_codecs(array, request)
+        chunk = math.prod(array.chunks) * array.dtype.itemsize
+        if chunk > WHOLE_BYTES:
+            check_claim(chunk, _largest_file(path / array.path), request)
+        axes, pixel_size = _ome(array, multiscale, level, request) if multiscale else (None, None)
+        return planes_of_array(array, axes, pixel_size, request)
+    except EMError:
+        raise
+    except Exception as error:  # damaged metadata raise many kinds
+        raise request.damaged(error) from error
+
+
+def _find(root: Any, request: Request) -> tuple[Any, dict | None, str]:
+    """Return the array, the multiscale image that it is a level of, and the level's name there."""
+    import zarr
+
+    node, parent, name = root, None, ""
+    if request.dataset is not None:
+        wanted = request.dataset.strip("/")
+        parent_name, _, name = wanted.rpartition("/")
+        try:
+            node = root[wanted]
+            parent = root[parent_name] if parent_name else root
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise EMError(f"{request.name} has no dataset '{request.dataset}'; it holds {_listed(root)}") from error
+    while isinstance(node, zarr.Group) and not _multiscales(node):
+        images = [child for _, child in node.members() if not isinstance(child, zarr.Array) or child.ndim >= 2]
+        if "bioformats2raw.layout" in node.attrs:  # has a group for metadata, too
+            images = [child for child in images if isinstance(child, zarr.Group) and _multiscales(child)]
+        if len(images) != 1:
+            hint = "; choose one with dataset=" if images else ""
+            raise EMError(f"{request.name} holds {len(images)} images: {_listed(node)}{hint}")
+        node = images[0]
+    if isinstance(node, zarr.Array):
+        found = _multiscales(parent) if isinstance(parent, zarr.Group) else []
+        return node, (found[0] if found else None), name
+    multiscale = _multiscales(node)[0]
+    finest = str(multiscale["datasets"][0]["path"])
+    array = node[finest]
+    if not isinstance(array, zarr.Array):
+        raise request.damaged(f"its level '{finest}' is no array")
+    return array, multiscale, finest
+
+
+def _multiscales(group: Any) -> list[dict]:
+    attributes = dict(group.attrs)
+    return attributes.get("ome", attributes).get("multiscales") or []  # 0.5 puts them under "ome"
+
+
+def _listed(node: Any) -> str:
+    import zarr
+
+    if isinstance(node, zarr.Array):
+        return "one array"
+    named = [
+        f"{name} {child.shape} {child.dtype}" if isinstance(child, zarr.Array) else f"{name}/"
+        for name, child in node.members()
+    ]
+    more = f" and {len(named) - MOST_LISTED} more" if len(named) > MOST_LISTED else ""
+    return (", ".join(sorted(named)[:MOST_LISTED]) or "nothing") + more
+
+
+def _ome(array: Any, multiscale: dict, level: str, request: Request) -> tuple[str | None, float | None]:
+    """Return axes and pixel size of a level of an OME-Zarr image."""
+    entries = multiscale.get("axes") or []
+    axes = [entry if isinstance(entry, dict) else {"name": str(entry)} for entry in entries]
+    if len(axes) != array.ndim:
+        return None, None
+    letters = [str(entry.get("name", "Q"))[:1].upper() or "Q" for entry in axes]
+    if letters.count("X") != 1 or letters.count("Y") != 1:
+        return None, None
+    letters = ["Q" if letter == "S" else letter for letter in letters]
+    scale = [1.0] * array.ndim
+    found = False
+    of_level = [entry for entry in multiscale["datasets"] if str(entry["path"]) == level]
+    for holder in (*of_level, multiscale):
+        for transformation in holder.get("coordinateTransformations") or []:
+            if transformation.get("type") == "scale" and len(transformation.get("scale", ())) == array.ndim:
+                scale = [old * float(new) for old, new in zip(scale, transformation["scale"], strict=True)]
+                found = True
+    x, y = (nanometres(scale[letters.index(axis)], axes[letters.index(axis)].get("unit")) for axis in "XY")
+    return "".join(letters), pixel_side(x, y, request.name) if found else None
+
+
+def _check_codecs(array: Any, request: Request) -> None:
+    """Raise an error if the chunks pass through a codec that is not known to be harmless."""
+
+    def names(content: Any) -> list[str]:
+        if isinstance(content, (list, tuple)):
+            return [name for item in content for name in names(item)]
+        if not isinstance(content, dict):
+            return []
+        own = [str(content[key]) for key in ("id", "name") if isinstance(content.get(key), str)]
+        return own + names(list(content.get("configuration", {}).values()))
+
+    metadata = array.metadata.to_dict()
+    found = names([metadata.get(key) for key in ("codecs", "filters", "compressor")])
+    unknown = sorted({name for name in found if name.removeprefix("numcodecs.") not in SAFE_CODECS})
+    if unknown:
+        raise EMError(f"{request.name}: its chunks are encoded with {', '.join(unknown)}, which is not read for safety")
+
+
+def _largest_file(folder: Path) -> int:
+    sizes = ((Path(place) / name).stat().st_size for place, _, names in os.walk(folder) for name in names)
+    return max(sizes, default=0)

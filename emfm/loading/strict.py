@@ -1,0 +1,144 @@
+"""Strict loading: what a folder holds must be what the model needs, before any memory is taken for it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
+
+from emfm.config import EMFoundationConfig
+from emfm.errors import EMError
+from emfm.processing import EMImageProcessor
+
+# Where the weights of the heads begin: what one class saved, another may lack.
+HEADS = ("image_head.", "residual_head.", "class_head.")
+# What a task adds to a generator's configuration.
+TASK_FIELDS = ("id2label", "scale", "residual", "target_units", "class_weights")
+# Names that are shown of many.
+SHOWN = 6
+
+
+def read_config(folder: Path, **fields: Any) -> tuple[EMFoundationConfig, dict[str, Any]]:
+    """Return the configuration of a model folder, and those of the keywords that are not fields of it.
+
+    Args:
+        folder: of the model.
+        **fields: take the place of those read.
+
+    Raises:
+        EMError: config.json is damaged, unknown or hostile.
+    """
+    try:
+        found: Any = EMFoundationConfig.from_pretrained(folder, return_unused_kwargs=True, **fields)
+        return found
+    except EMError as error:
+        raise EMError(f"cannot load {folder}: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise EMError(f"cannot load {folder}: config.json is damaged ({error})") from error
+
+
+def read_processor(folder: Path) -> EMImageProcessor:
+    """Return the processor of a model folder.
+
+    Raises:
+        EMError: preprocessor_config.json is damaged or holds what it should not.
+    """
+    try:
+        return EMImageProcessor.from_pretrained(folder)
+    except EMError as error:
+        raise EMError(f"cannot load {folder}: preprocessor_config.json: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise EMError(f"cannot load {folder}: preprocessor_config.json is damaged ({error})") from error
+
+
+def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: Path) -> None:
+    """Compare names and shapes of a weights file, from its header alone, with those that the configuration asks for.
+
+    A head may be new where another class saved the weights; nothing else may be missing, unexpected or of another
+    shape.
+
+    Args:
+        cls: the model that is to be loaded.
+        config: its configuration.
+        path: the safetensors file.
+
+    Raises:
+        EMError: they differ, or the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise EMError(
+            f"{path} is damaged, cut short or not a safetensors file ({error}): download or save it again"
+        ) from error
+    with torch.device("meta"):  # shapes without memory
+        wanted = {name: tuple(tensor.shape) for name, tensor in cls(config).state_dict().items()}
+    if cls.__name__ not in (config.architectures or []):
+        found, wanted = ({k: v for k, v in part.items() if not k.startswith(HEADS)} for part in (found, wanted))
+    shared = sorted(found.keys() & wanted.keys())
+    shapes = [f"{k} is {found[k]}, expected {wanted[k]}" for k in shared if found[k] != wanted[k]]
+    differences = {
+        "missing": sorted(wanted.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - wanted.keys()),
+        "of another shape": shapes,
+    }
+    parts = [f"{kind}: {_some(names)}" for kind, names in differences.items() if names]
+    if parts:
+        raise EMError(f"the weights in {path} do not fit {cls.__name__} ({config.generator}). {'; '.join(parts)}")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def load_with_adapter(
+    cls: type[PreTrainedModel], name: str, folder: Path, dtype: torch.dtype, hub: dict[str, Any]
+) -> PreTrainedModel:
+    """Load the weights that LoRA's additions in a folder belong to, and add them: a plain model.
+
+    Args:
+        cls: the class that saved the additions.
+        name: what the user called the model.
+        folder: with configuration, processor and additions.
+        dtype: of the weights.
+        hub: keywords of the download of the weights below, where they are on the Hub.
+
+    Raises:
+        EMError: another class saved them, they are damaged, or the weights below are not to be had.
+    """
+    from peft import PeftModel
+
+    config, _ = read_config(folder)
+    if (config.architectures or [""])[0] != cls.__name__:
+        raise EMError(f"{name} holds LoRA additions for {config.architectures}; load them as that class")
+    base = _base_of(folder / "adapter_config.json")
+    fields = {field: getattr(config, field) for field in TASK_FIELDS}
+    elsewhere = {key: value for key, value in hub.items() if key != "revision"}
+    model = cls.from_pretrained(base, **fields, **elsewhere, dtype=dtype)
+    try:
+        model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise EMError(f"the LoRA additions in {folder} do not fit {base}: {error}") from error
+    model.processor, model.new_head = read_processor(folder), False
+    model.config, model.name_or_path = config, name
+    return model
+
+
+def _base_of(path: Path) -> str:
+    """Return the name of the weights that additions belong to; PEFT understands more than emfm writes."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        base, kind = settings["base_model_name_or_path"], settings["peft_type"]
+        library = (settings.get("auto_mapping") or {}).get("parent_library", "emfm")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EMError(f"{path} is damaged ({error!r}); expected what emfm writes for LoRA") from error
+    if kind != "LORA" or library.partition(".")[0] != "emfm" or not isinstance(base, str):
+        raise EMError(
+            f"{path} describes {kind} additions to {base!r} of {library}; emfm loads LoRA's additions to a named model "
+            "of its own"
+        )
+    return base

@@ -1,0 +1,214 @@
+"""From the data of a run to the batches of one process, and the place to which they were read."""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.data_loader import BatchSamplerShard
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader
+
+from emfm.data.unlabelled import ImageStream, Micrographs, load_images, open_micrographs
+from emfm.errors import EMError
+from emfm.pretraining.arguments import PretrainArguments
+from emfm.pretraining.crops import HOLD_OUT, EpochOrder, StreamedCrops, UnlabelledCrops, held_out_of_stream
+from emfm.pretraining.structure_crops import StructureCrops
+from emfm.processing import EMImageProcessor
+from emfm.training.workers import worker_count
+
+VALIDATION_CROPS, CALIBRATION_CROPS = 128, 800
+# (epoch, samples read) of each data worker of each process: [processes * workers][2]; empty for data read by index.
+Position = list[list[int]]
+
+
+class Joined:
+    """The micrographs of several sources one after the other."""
+
+    def __init__(self, parts: list[Micrographs]):
+        self.parts = parts
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int):
+        part = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return self.parts[part][index - int(self.starts[part])]
+
+
+@dataclass
+class PretrainingData:
+    """Opened data of a run.
+
+    Attributes:
+        validation: crops of micrographs that are not trained on.
+        calibration: crops from which batch norm takes its statistics; those of a stream come from the held-out ones.
+        micrographs: those trained on, with the order of their crops; None where they are streamed.
+        stream: undecoded; None where they are not.
+    """
+
+    validation: UnlabelledCrops
+    calibration: UnlabelledCrops
+    micrographs: tuple[Micrographs, EpochOrder] | None = None
+    stream: ImageStream | None = None
+
+    @property
+    def count(self) -> int | None:
+        """How many micrographs are trained on; None if a stream does not say."""
+        return None if self.micrographs is None else sum(len(group) for group in self.micrographs[1].groups)
+
+
+def open_data(args: PretrainArguments, processor: EMImageProcessor) -> PretrainingData:
+    """Open the data of a run and keep one in twenty micrographs for validation.
+
+    Raises:
+        EMError: a source is missing, broken or too small.
+    """
+    if args.streaming:
+        stream = _interleaved(args)
+        held_out = held_out_of_stream(stream, processor)
+        fixed = EpochOrder.weighted([np.arange(len(held_out))], None, args.seed + 1)
+        validation, calibration = (
+            UnlabelledCrops(held_out, processor, args.crop, count, fixed)
+            for count in (VALIDATION_CROPS, CALIBRATION_CROPS)
+        )
+        return PretrainingData(validation, calibration, stream=stream)
+    parts = [open_micrographs(source, processor) for source in args.data]
+    joined = Joined(parts)
+    if len(joined) < 2:
+        raise EMError(
+            f"{', '.join(args.data)} hold {len(joined)} image; pretraining needs at least 2, one of them for validation"
+        )
+    indices = np.arange(len(joined))
+    kept_out = indices[HOLD_OUT // 2 :: HOLD_OUT] if len(joined) > HOLD_OUT // 2 else indices[-1:]
+    trained = _drawn(np.setdiff1d(indices, kept_out), args)
+    groups = [
+        np.intersect1d(indices[start:stop], trained)
+        for start, stop in zip(joined.starts[:-1], joined.starts[1:], strict=True)
+    ]
+    if not all(map(len, groups)):
+        raise EMError(f"{args.data[[len(group) for group in groups].index(0)]} holds too few micrographs to train on")
+    order = EpochOrder.weighted(groups, args.weights, args.seed)
+    fixed = EpochOrder.weighted([kept_out], None, args.seed + 1)
+    validation = UnlabelledCrops(joined, processor, args.crop, VALIDATION_CROPS, fixed)
+    calibration = UnlabelledCrops(joined, processor, args.crop, CALIBRATION_CROPS, order)
+    return PretrainingData(validation, calibration, micrographs=(joined, order))
+
+
+def _drawn(indices: np.ndarray, args: PretrainArguments) -> np.ndarray:
+    """Return as many of the micrographs as the run may train on."""
+    if args.num_images is None:
+        return indices
+    if args.num_images > len(indices):
+        raise EMError(f"num_images is {args.num_images}; {len(indices)} micrographs are there to train on")
+    return np.random.default_rng(args.seed).permutation(indices)[: args.num_images]
+
+
+def _interleaved(args: PretrainArguments) -> ImageStream:
+    from datasets import interleave_datasets
+
+    streams = [load_images(source, streaming=True)[0] for source in args.data]
+    if len(streams) == 1:
+        return ImageStream(streams[0], args.data[0])
+    shares = None if args.weights is None else [weight / sum(args.weights) for weight in args.weights]
+    mixed = interleave_datasets(streams, probabilities=shares, seed=args.seed, stopping_strategy="all_exhausted")
+    return ImageStream(mixed, " and ".join(args.data))
+
+
+class Batches:
+    """Endless iterator over the batches of this process.
+
+    Args:
+        data: opened data.
+        args: of the run.
+        accelerator: tells which part of the data is this process's.
+        done: steps that the run has behind it.
+        position: of a stream at that step.
+    """
+
+    def __init__(
+        self,
+        data: PretrainingData,
+        args: PretrainArguments,
+        accelerator: Accelerator,
+        done: int,
+        position: Position,
+    ):
+        self.workers = worker_count(args.workers)
+        self._streams = max(1, self.workers)
+        self._processes, self._rank = accelerator.num_processes, accelerator.process_index
+        self._count = done * args.gradient_accumulation_steps
+        mine = position[self._rank * self._streams : (self._rank + 1) * self._streams] if position else []
+        self._reached = [(epoch, read) for epoch, read in mine] or [(0, 0)] * self._streams
+        self._streamed = data.stream is not None
+        crops = self._stream_of(data, args) if self._streamed else self._crops_of(data, args)
+        self._iterator: Iterator[dict[str, Tensor]] = iter(crops)
+        self._structures: Iterator[dict[str, Tensor]] = iter(self._structures_of(data, args) if args.structures else ())
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> dict[str, Tensor]:
+        batch = next(self._iterator)
+        if self._streamed:
+            epoch, index = batch["key"][-1].tolist()
+            read = index // (self._processes * self._streams) + 1
+            self._reached[self._count % self._streams] = (epoch, read)
+        self._count += 1
+        simulated = next(self._structures, None)
+        return batch if simulated is None else batch | simulated
+
+    def position(self, accelerator: Accelerator) -> Position:
+        """Return the position of every process; all of them call this together."""
+        if not self._streamed:
+            return []
+        return accelerator.gather(torch.tensor(self._reached, device=accelerator.device)).tolist()
+
+    def close(self) -> None:
+        """End the data workers. They heed no signal, so a run that left this out would never end."""
+        self._iterator = self._structures = iter(())
+
+    def _structures_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
+        total = args.steps * args.gradient_accumulation_steps * args.structures * self._processes
+        crops = StructureCrops(data.validation.processor, args.crop, total, args.seed)
+        return self._by_index(crops, args.structures)
+
+    def _crops_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
+        assert data.micrographs is not None
+        micrographs, order = data.micrographs
+        total = args.steps * args.gradient_accumulation_steps * args.batch_size * self._processes
+        crops = UnlabelledCrops(micrographs, data.validation.processor, args.crop, total, order)
+        return self._by_index(crops, args.batch_size)
+
+    def _by_index(self, crops: UnlabelledCrops | StructureCrops, batch_size: int) -> DataLoader:
+        """Return the loader of this process's share of crops that are known by their index, from where it goes on."""
+        done = self._count * batch_size * self._processes
+        rest = BatchSampler(range(done, len(crops)), batch_size, drop_last=True)
+        mine = BatchSamplerShard(rest, num_processes=self._processes, process_index=self._rank)
+        return DataLoader(crops, batch_sampler=mine, **self._loading())
+
+    def _stream_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
+        assert data.stream is not None
+        crops = StreamedCrops(
+            data.stream,
+            data.validation.processor,
+            args.crop,
+            args.seed,
+            process=(self._rank, self._processes),
+            starts=self._reached.copy(),
+            turn=self._count % self._streams,
+        )
+        return DataLoader(crops, batch_size=args.batch_size, **self._loading())
+
+    def _loading(self) -> dict:
+        loading = {"num_workers": self.workers, "pin_memory": torch.cuda.is_available()}
+        return loading | ({"worker_init_fn": _leave_signals_to_the_run} if self.workers else {})
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Ctrl-C and torchrun reach all processes of a group; a data worker must live on until the run has been saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

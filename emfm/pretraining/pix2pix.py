@@ -1,0 +1,113 @@
+"""One step of a pix2pix conditional GAN (Isola et al. 2017) on any number of processes, with gradient accumulation."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from emfm.pretraining.losses import discriminator_loss, generator_loss
+from emfm.pretraining.pretext import Crops, PretextOutput, pretext_losses
+
+
+class Pix2Pix:
+    """Trains a generator against a discriminator, the discriminator first.
+
+    Several batches make one step that equals that of one large batch: the discriminator takes its step on all of them
+    before it judges the first for the generator.
+
+    Args:
+        accelerator: of the run.
+        generator: a `Pretext` as the accelerator prepared it.
+        discriminator: likewise.
+        optimizers: of "generator" and "discriminator".
+        adversarial: "lsgan", "vanilla", "hinge", or "none" for L1 alone.
+        l1_weight: of the mean absolute difference, and of further signals, beside the adversarial loss.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        optimizers: dict[str, torch.optim.Optimizer],
+        adversarial: str,
+        l1_weight: float,
+    ):
+        self.accelerator, self.optimizers = accelerator, optimizers
+        self.generator, self.discriminator = generator, discriminator
+        self.adversarial, self.l1_weight = adversarial, l1_weight
+
+    def step(self, batches: list[Crops]) -> dict[str, Tensor]:
+        """Train both networks on one or more batches.
+
+        Returns:
+            `l1`, the losses of further signals, and with an adversarial loss `adversarial`, `discriminator`, its mean
+            scores `score_real` and `score_fake`, and `score_spread`, their standard deviation. Scalars on the device,
+            without gradient.
+        """
+        losses: dict[str, Tensor] = {}
+        # of several batches no graph is kept: the generator runs again when its turn comes
+        output = self._outputs(self.generator, batches[0]) if len(batches) == 1 else None
+        if self.adversarial != "none":
+            losses |= self._discriminator_step(batches, output)
+        return losses | self._generator_step(batches, output)
+
+    def _discriminator_step(self, batches: list[Crops], output: PretextOutput | None) -> dict[str, Tensor]:
+        """Clean and generated images go through the discriminator together, so that DDP sees one forward."""
+        total, scores = torch.zeros((), device=self.accelerator.device), []
+        for index, (damaged, clean, *_) in enumerate(batches):
+            fake = self._restore_without_graph(damaged) if output is None else output.reconstruction.detach()
+            with self._gathering(self.discriminator, index, batches):
+                with self.accelerator.autocast():
+                    judged = self.discriminator(torch.cat([damaged, damaged]), torch.cat([clean, fake]))
+                real_scores, fake_scores = judged.float().chunk(2)
+                loss = discriminator_loss(real_scores, fake_scores, self.adversarial) / len(batches)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+            scores.append(torch.stack([real_scores.detach(), fake_scores.detach()]))
+        self._update("discriminator")
+        both = torch.cat(scores, dim=1)  # (real and fake, B, 1, h, w)
+        real, fake = both.mean(dim=(1, 2, 3, 4))
+        return {"discriminator": total, "score_real": real, "score_fake": fake, "score_spread": both.std()}
+
+    def _generator_step(self, batches: list[Crops], output: PretextOutput | None) -> dict[str, Tensor]:
+        judge = self.accelerator.unwrap_model(self.discriminator)  # DDP would wait for gradients that do not come
+        judge.requires_grad_(False)
+        losses: dict[str, Tensor] = {}
+        for index, crops in enumerate(batches):
+            with self._gathering(self.generator, index, batches):
+                found = self._outputs(self.generator, crops) if output is None else output
+                parts = {"l1": F.l1_loss(found.reconstruction, crops.clean), **pretext_losses(found, crops)}
+                loss = self.l1_weight * torch.stack(list(parts.values())).sum()
+                if self.adversarial != "none":
+                    with self.accelerator.autocast():
+                        scores = judge(crops.damaged, found.reconstruction)
+                    parts["adversarial"] = generator_loss(scores.float(), self.adversarial)
+                    loss = loss + parts["adversarial"]
+                self.accelerator.backward(loss / len(batches))
+            for name, part in parts.items():
+                losses[name] = losses.get(name, 0) + part.detach() / len(batches)
+        judge.requires_grad_(True)
+        self._update("generator")
+        return losses
+
+    def _outputs(self, generator: nn.Module, crops: Crops) -> PretextOutput:
+        with self.accelerator.autocast():
+            output = generator(crops.damaged, crops.structures)
+        output.reconstruction = output.reconstruction.float()
+        return output
+
+    @torch.no_grad()
+    def _restore_without_graph(self, damaged: Tensor) -> Tensor:
+        with self.accelerator.autocast():
+            return self.accelerator.unwrap_model(self.generator)(damaged).reconstruction.float()
+
+    def _gathering(self, network: nn.Module, index: int, batches: list[Crops]) -> AbstractContextManager:
+        """Let DDP exchange gradients after the last batch alone."""
+        return nullcontext() if index == len(batches) - 1 else self.accelerator.no_sync(network)
+
+    def _update(self, name: str) -> None:
+        self.optimizers[name].step()
+        self.optimizers[name].zero_grad(set_to_none=True)

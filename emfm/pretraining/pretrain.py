@@ -1,0 +1,234 @@
+"""Self-supervised pretraining: a pix2pix conditional GAN that restores damaged micrographs, on Accelerate.
+
+Method of Kazimi et al. 2024 (arXiv:2402.18286): the generator sees a damaged crop and must return the clean one;
+the loss is an LSGAN term plus 100 times the L1 distance; the whole generator is kept for fine-tuning. Beside that it
+may learn two further signals, see `emfm.pretraining.pretext`.
+"""
+
+import atexit
+import shutil
+import time
+from copy import deepcopy
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from emfm.backbones import BACKBONES
+from emfm.config import EMFoundationConfig
+from emfm.data.degradations import Corruption
+from emfm.errors import EMError
+from emfm.modeling import EMFoundation
+from emfm.pretraining.arguments import PretrainArguments
+from emfm.pretraining.batches import Batches, PretrainingData, open_data
+from emfm.pretraining.checkpoint import Progress, TrainingState, checkpoints, resume, save_checkpoint
+from emfm.pretraining.discriminator import PatchDiscriminator
+from emfm.pretraining.pix2pix import Pix2Pix
+from emfm.pretraining.pretext import Crops, Pretext
+from emfm.pretraining.run_log import RunLog, Watch
+from emfm.pretraining.stop import StopRequest, leave
+from emfm.pretraining.validation import BATCH, validate
+from emfm.training.batch_norm import recalibrate_batch_norm
+from emfm.training.precision import warn_of_emulated_bf16
+from emfm.training.workers import worker_count
+
+LOG_STEPS = 50
+LONGEST_WAIT = timedelta(hours=6)
+
+
+def pretrain(args: PretrainArguments) -> Path:
+    """Pretrain a generator and return the folder of the finished model, ready to load or to push.
+
+    On Ctrl-C and SIGTERM the run is saved before it stops; `resume` goes on from there, and the result is the same to
+    the bit.
+
+    Raises:
+        EMError: wrong settings or data, an output folder in use, or a training that cannot succeed.
+    """
+    accelerator = _accelerator(args.precision)
+    state = _new_state(args, accelerator)
+    with accelerator.local_main_process_first():  # it decodes the data, the others find them decoded
+        data = open_data(args, state.ema.processor)
+    output = _prepare_output(args)
+    settings = args.recipe() | {"processes": accelerator.num_processes}
+    settings |= {"workers": worker_count(args.workers)} if args.streaming else {}
+    progress = resume(output, state, settings)
+    if args.compile:
+        state.generator.compile()
+        state.discriminator.compile()
+    generator, discriminator = accelerator.prepare(state.generator, state.discriminator)
+    gan = Pix2Pix(accelerator, generator, discriminator, state.optimizers, args.adversarial, args.l1_weight)
+    run = _Run(args, accelerator, state, data, progress)
+    batches = Batches(data, args, accelerator, progress.step, progress.position)
+    try:
+        _train(run, gan, batches)
+    finally:
+        batches.close()
+        run.log.close()
+    finished = output / "pretrained_model"
+    if accelerator.is_main_process:
+        _copy_folder(output / f"step_{args.steps}" / "pretrained_model", finished)
+    accelerator.wait_for_everyone()
+    return finished
+
+
+def _train(run: "_Run", gan: Pix2Pix, batches: Batches) -> None:
+    args = run.args
+    with StopRequest(run.accelerator) as stop:
+        if run.progress.step == 0:
+            run.validate()
+        for step in range(run.progress.step + 1, args.steps + 1):
+            crops = [run.damage(next(batches)) for _ in range(args.gradient_accumulation_steps)]
+            _set_learning_rate(run.state, args, step)
+            losses = gan.step(crops)
+            trained = run.accelerator.unwrap_model(gan.generator).generator
+            _average(run.state.ema, trained, min(args.ema_decay, step / (step + 10)))
+            run.advance()
+
+            due = step % args.save_steps == 0 or step == args.steps
+            signal = stop.received()
+            if step % LOG_STEPS == 0 or due or signal:
+                run.report(losses)
+            if due:
+                run.validate()
+            if due or signal:
+                run.save(batches)
+            if signal and step < args.steps:
+                leave(signal, f"saved after step {step} of {args.steps}; the same command with --resume goes on")
+
+
+class _Run:
+    """What one run needs beside its networks' steps: damage, figures, checkpoints."""
+
+    def __init__(
+        self,
+        args: PretrainArguments,
+        accelerator: Accelerator,
+        state: TrainingState,
+        data: PretrainingData,
+        progress: Progress,
+    ):
+        self.args, self.accelerator, self.state, self.data, self.progress = args, accelerator, state, data, progress
+        self.output = Path(args.output)
+        self.corrupt = Corruption(args.corruption, args.strength, args.seed)
+        self.log = RunLog(self.output, args.steps, progress.step, accelerator.is_main_process)
+        self.watch = Watch()
+        self._started = time.perf_counter() - progress.seconds
+
+    def damage(self, batch: dict[str, Tensor]) -> Crops:
+        """Return the batch on the device, its micrographs damaged."""
+        moved = {name: tensor.to(self.accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+        damaged, clean = self.corrupt(moved["clean"], moved["key"])
+        return Crops(damaged, clean, moved.get("structures"), moved.get("regions"))
+
+    def advance(self) -> None:
+        self.progress.step += 1
+        self.log.progress.update()
+
+    def report(self, losses: dict[str, Tensor]) -> None:
+        """Log the mean over the processes; stop a run that cannot succeed."""
+        means = self.accelerator.reduce(torch.stack(list(losses.values())), reduction="mean").tolist()
+        values = dict(zip(losses, means, strict=True))
+        self.log.scalars(self.progress.step, "train", values)
+        self.watch.check(self.progress.step, values)
+
+    def validate(self) -> None:
+        """Measure the averaged generator on the held-out crops; its configuration takes the figures to its card."""
+        if not self.accelerator.is_main_process:
+            return
+        ema, step = self.state.ema, self.progress.step
+        calibration = DataLoader(self.data.calibration, batch_size=BATCH)
+        recalibrate_batch_norm(ema, (self.damage(batch).damaged for batch in calibration))
+        figures, images = validate(ema, self.data.validation, self.corrupt)
+        ema.config.pretraining = {**(ema.config.pretraining or {}), "validation": figures | {"step": step}}
+        self.log.scalars(step, "validation", {name: value for name, value in figures.items() if name != "crops"})
+        self.log.picture(step, *images)
+
+    def save(self, batches: Batches) -> None:
+        """Write a checkpoint; all processes call this together, the main one writes."""
+        self.progress.position = batches.position(self.accelerator)
+        self.progress.seconds = time.perf_counter() - self._started
+        if self.accelerator.is_main_process:
+            facts = {
+                "step": self.progress.step,
+                "seconds": round(self.progress.seconds, 1),
+                "processes": self.accelerator.num_processes,
+                "micrographs": self.data.count,
+            }
+            config = self.state.ema.config
+            config.pretraining = (config.pretraining or {}) | self.args.recipe() | facts
+            save_checkpoint(self.output, self.state, self.progress, self.args.save_total_limit)
+        self.accelerator.wait_for_everyone()
+
+
+def _accelerator(precision: str) -> Accelerator:
+    # Accelerate keeps one state per process, and an earlier run in this one may have had another precision
+    AcceleratorState._reset_state(reset_partial_state=False)
+    # batch norm's running statistics are measured anew before they are used, so they need not be kept alike
+    # and while one process decodes a large data set for the first time, the others must wait
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=LONGEST_WAIT)]
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=handlers)
+    if precision == "bf16" and accelerator.is_main_process:
+        warn_of_emulated_bf16()
+    if accelerator.num_processes > 1:
+        # a process that ends with its threads of communication still running may abort
+        atexit.register(accelerator.state.destroy_process_group)
+    return accelerator
+
+
+def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingState:
+    """Return networks, averaged generator and optimisers as before the first step; the seed decides them."""
+    set_seed(args.seed)
+    fields = {} if args.generator.startswith("hrnet") else {"norm": args.norm}
+    config = EMFoundationConfig.from_name(args.generator, **fields)
+    config.residual = not BACKBONES[config.backbone].trunk.full_resolution if args.residual is None else args.residual
+    generator = EMFoundation(config)
+    generator = generator.to(accelerator.device).to(memory_format=generator.memory_format)
+    pretext = Pretext(generator, args.filters, args.structures > 0).to(accelerator.device)
+    discriminator = PatchDiscriminator(args.discriminator_width).to(accelerator.device)
+    if accelerator.device.type == "cuda":  # on a CPU its instance norm would copy every map
+        discriminator = discriminator.to(memory_format=torch.channels_last)
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        name: torch.optim.Adam(network.parameters(), lr=args.learning_rate, betas=(0.5, 0.999), fused=True)
+        for name, network in (("generator", pretext), ("discriminator", discriminator))
+    }
+    return TrainingState(pretext, discriminator, deepcopy(generator).requires_grad_(False), optimizers)
+
+
+def _set_learning_rate(state: TrainingState, args: PretrainArguments, step: int) -> None:
+    """Constant for the first half of the steps, then linear to 0, as pix2pix does."""
+    rate = args.learning_rate * min(1.0, 2 * (1 - (step - 1) / args.steps))
+    for optimizer in state.optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+def _prepare_output(args: PretrainArguments) -> Path:
+    """Make the run's folder; refuse to write over another run."""
+    output = Path(args.output)
+    if not args.resume and (checkpoints(output) or (output / "pretrained_model").exists()):
+        raise EMError(f"{output} holds a run already: go on with --resume, or choose another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    return output
+
+
+@torch.no_grad()
+def _average(ema: EMFoundation, generator: EMFoundation, decay: float) -> None:
+    """Move the averaged generator towards the trained one; buffers are copied."""
+    torch._foreach_lerp_(list(ema.parameters()), list(generator.parameters()), 1 - decay)
+    for kept, new in zip(ema.buffers(), generator.buffers(), strict=True):
+        kept.copy_(new)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """Put a copy of a folder in the place of an older one, whole."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)

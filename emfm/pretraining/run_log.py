@@ -1,0 +1,118 @@
+"""What one sees of a pretraining run: a progress bar, `log.jsonl`, TensorBoard and pictures; and when it must stop."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from emfm.errors import EMError
+from emfm.files import write_text
+from emfm.io.writing import write_image
+
+# Shown beside the progress bar.
+SHOWN = ("l1", "adversarial", "discriminator")
+PICTURE_ROWS = 4
+# The discriminator is given up when this many reports in a row say so.
+PATIENCE = 20
+# Scores closer together than this, or a loss below it, leave the generator nothing to learn from.
+NOTHING = 1e-6
+
+
+class RunLog:
+    """Writes what happens; on all processes but the main one it does nothing.
+
+    Args:
+        output: folder of the run.
+        steps: how many there will be.
+        done: how many are; what an interrupted run wrote beyond them is dropped, since it comes again.
+        enabled: whether this is the main process.
+    """
+
+    def __init__(self, output: Path, steps: int, done: int, enabled: bool):
+        self.enabled = enabled
+        self.progress = tqdm(total=steps, initial=done, desc="pretraining", unit="step", disable=not enabled)
+        if not enabled:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.pictures_folder = output / "pictures"
+        path = output / "log.jsonl"
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= done]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self._jsonl = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(output / "tensorboard"), purge_step=done + 1 if done else None)
+
+    def scalars(self, step: int, group: str, values: dict[str, float]) -> None:
+        """Log figures of a step under a group, "train" or "validation"."""
+        if not self.enabled:
+            return
+        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+        self._jsonl.write(json.dumps({"step": step, "group": group, **rounded}) + "\n")
+        self._jsonl.flush()
+        for name, value in rounded.items():
+            self._board.add_scalar(f"{group}/{name}", value, step)
+        if group == "train":
+            self.progress.set_postfix({name: f"{values[name]:.4f}" for name in SHOWN if name in values})
+
+    def picture(self, step: int, damaged: Tensor, restored: Tensor, clean: Tensor) -> None:
+        """Write `pictures/step_N.png`: a row per image, input, output and target beside each other.
+
+        Args:
+            step: of the run.
+            damaged: (B, 1, H, W) network values; -1 to +1 is shown.
+            restored: likewise.
+            clean: likewise.
+        """
+        if not self.enabled:
+            return
+        columns = torch.cat([images[:PICTURE_ROWS, 0].cpu() for images in (damaged, restored, clean)], dim=2)
+        grey = ((columns.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).flatten(0, 1).numpy()
+        write_image(self.pictures_folder / f"step_{step}.png", grey)
+        self._board.add_image("input, output, target", np.ascontiguousarray(grey)[None], step)
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self.progress.close()
+        if self.enabled:
+            self._jsonl.close()
+            self._board.close()
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the whole lines of a log; a last one cut short by a kill is left out."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return text.split("\n")[:-1]
+
+
+class Watch:
+    """Stops a run that can no longer succeed, with advice."""
+
+    def __init__(self) -> None:
+        self._constant = self._idle = 0
+
+    def check(self, step: int, losses: dict[str, float]) -> None:
+        """Look at the losses of one report.
+
+        Raises:
+            EMError: a loss is no number, or the discriminator has given the generator nothing to learn for long.
+        """
+        if not np.isfinite(list(losses.values())).all():
+            raise EMError(
+                f"a loss is no longer finite at step {step}: lower the learning rate, use --precision fp32, or look "
+                "for damaged micrographs; --resume goes on from the last checkpoint"
+            )
+        if "discriminator" not in losses:
+            return
+        self._constant = self._constant + 1 if losses["score_spread"] < NOTHING else 0
+        self._idle = self._idle + 1 if losses["discriminator"] < NOTHING else 0
+        what = "gives every image the same score" if self._constant >= PATIENCE else ""
+        what = "tells generated from real images without any error" if self._idle >= PATIENCE else what
+        if what:
+            raise EMError(
+                f"the discriminator has collapsed at step {step}: for {PATIENCE} reports it {what}, so the generator "
+                "learns nothing from it. Use a smaller --discriminator-width, another --seed or --adversarial lsgan, "
+                "or train with L1 alone: --adversarial none"
+            )

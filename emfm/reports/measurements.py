@@ -1,0 +1,209 @@
+"""Measurements on a class map: the connected regions of each class, counted and sized, in memory of a band of rows."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from emfm.files import write_atomically
+from emfm.io.large_images import release_pages
+
+# Pixels of a band: labels of so many are held at a time.
+BAND_PIXELS = 2**20
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+COLUMNS = (
+    "region",
+    "class",
+    "area_px",
+    "area_nm2",
+    "equivalent_diameter_px",
+    "equivalent_diameter_nm",
+    "centroid_x_px",
+    "centroid_y_px",
+    "touches_border",
+)
+
+
+def is_background(label: str) -> bool:
+    """Return whether a class is what the others stand on: not tinted in pictures, not measured region by region."""
+    return label.lower() == "background"
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """The connected regions of a class map, one entry each, ordered by class and then by their first pixel.
+
+    Attributes:
+        classes: (N,) class index.
+        areas: (N,) in pixels.
+        centroids: (N, 2) row and column in pixels; the centre of the first pixel is (0, 0).
+        touches_border: (N,) whether a region is cut by the micrograph's edge, so that its size is a lower bound.
+        pixel_size: nm per pixel, or None where it is not known.
+        id2label: names of the classes.
+        shape: (height, width) of the class map.
+    """
+
+    classes: np.ndarray
+    areas: np.ndarray
+    centroids: np.ndarray
+    touches_border: np.ndarray
+    pixel_size: float | None
+    id2label: dict[int, str]
+    shape: tuple[int, int]
+
+    @property
+    def diameters(self) -> np.ndarray:
+        """Diameter in pixels of a disc of each region's area."""
+        return 2 * np.sqrt(self.areas / np.pi)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the table's rows by `COLUMNS`; lengths in nm are empty where the pixel size is not known."""
+        size, diameters = self.pixel_size, self.diameters
+        for index in range(len(self.areas)):
+            area, diameter = int(self.areas[index]), float(diameters[index])
+            yield {
+                "region": index + 1,
+                "class": self.id2label[int(self.classes[index])],
+                "area_px": area,
+                "area_nm2": "" if size is None else f"{area * size**2:.6g}",
+                "equivalent_diameter_px": f"{diameter:.3f}",
+                "equivalent_diameter_nm": "" if size is None else f"{diameter * size:.6g}",
+                "centroid_x_px": f"{self.centroids[index, 1]:.2f}",
+                "centroid_y_px": f"{self.centroids[index, 0]:.2f}",
+                "touches_border": "yes" if self.touches_border[index] else "no",
+            }
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts, covered share and diameters by class; diameters are of whole regions, not of cut ones."""
+        unit = 1.0 if self.pixel_size is None else self.pixel_size
+        found = {}
+        for index, label in sorted(self.id2label.items()):
+            if is_background(label):
+                continue
+            mine = self.classes == index
+            diameters = self.diameters[mine & ~self.touches_border] * unit
+            found[label] = {
+                "regions": int(mine.sum()),
+                "touching_border": int((mine & self.touches_border).sum()),
+                "area_share": round(float(self.areas[mine].sum()) / (self.shape[0] * self.shape[1]), 6),
+                "mean_diameter": round(float(diameters.mean()), 4) if len(diameters) else None,
+                "median_diameter": round(float(np.median(diameters)), 4) if len(diameters) else None,
+            }
+        return {"unit": "px" if self.pixel_size is None else "nm", "pixel_size_nm": self.pixel_size, "classes": found}
+
+
+def measure(classes: np.ndarray, id2label: dict[int, str], pixel_size: float | None = None) -> Measurements:
+    """Find and measure the connected regions of each class but the background.
+
+    Pixels that share a side or a corner belong together, as in ImageJ's particle analysis. The map is read in bands of
+    rows, and regions that cross from one band into the next are joined, so memory does not grow with its height.
+
+    Args:
+        classes: (H, W) class indices; may be memory-mapped.
+        id2label: names of the classes; one that is called "background" is left out.
+        pixel_size: nm per pixel, where it is known.
+    """
+    height, width = classes.shape
+    shown = [index for index, label in sorted(id2label.items()) if not is_background(label)]
+    parts, joins = [_Parts.empty()], [np.empty((0, 2), dtype=np.int64)]
+    above, count = None, 0
+    step = max(1, BAND_PIXELS // width)
+    for top in range(0, height, step):
+        band = np.asarray(classes[top : top + step])
+        numbers, part = _label_band(band, shown, top, height, count)
+        if above is not None:
+            joins.append(_joins(above, (band[0], numbers[0])))
+        above = band[-1].copy(), numbers[-1].copy()
+        parts.append(part)
+        count += len(part.classes)
+        release_pages(classes)
+    part = _Parts(*(np.concatenate(arrays) for arrays in zip(*(vars(p).values() for p in parts), strict=True)))
+    whole = part.joined(np.concatenate(joins))
+    centroids = whole.sums / whole.areas[:, None]
+    return Measurements(whole.classes, whole.areas, centroids, whole.cut, pixel_size, dict(id2label), (height, width))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Pieces of regions: class, area, sums of rows and columns, and whether they touch the micrograph's edge."""
+
+    classes: np.ndarray
+    areas: np.ndarray
+    sums: np.ndarray
+    cut: np.ndarray
+
+    @classmethod
+    def empty(cls) -> "_Parts":
+        integers = np.empty(0, dtype=np.int64)
+        return cls(integers, integers, np.empty((0, 2)), np.empty(0, dtype=bool))
+
+    def joined(self, joins: np.ndarray) -> "_Parts":
+        """Add up the pieces that belong together, given as pairs (J, 2) of their numbers."""
+        count = len(self.areas)
+        if not count:
+            return self
+        graph = coo_array((np.ones(len(joins), dtype=bool), (joins[:, 0], joins[:, 1])), shape=(count, count))
+        regions, region_of = connected_components(graph, directed=False)
+        _, first = np.unique(region_of, return_index=True)
+        order = np.lexsort((first, self.classes[first]))  # by class, then by the first pixel
+        sums = np.stack([np.bincount(region_of, column, minlength=regions) for column in self.sums.T], axis=1)
+        return _Parts(
+            self.classes[first][order],
+            np.bincount(region_of, self.areas, minlength=regions).astype(np.int64)[order],
+            sums[order],
+            (np.bincount(region_of, self.cut, minlength=regions) > 0)[order],
+        )
+
+
+def _label_band(band: np.ndarray, shown: list[int], top: int, height: int, count: int) -> tuple[np.ndarray, _Parts]:
+    """Number the pieces in a band from `count` on (rows, W), -1 elsewhere, and measure them."""
+    numbers = np.full(band.shape, -1, dtype=np.int64)
+    parts = [_Parts.empty()]
+    for index in shown:
+        labels, found = ndimage.label(band == index, structure=EIGHT_NEIGHBOURS)
+        if not found:
+            continue
+        rows, columns = np.nonzero(labels)
+        piece = labels[rows, columns] - 1
+        numbers[rows, columns] = piece + count
+        edge = (columns == 0) | (columns == band.shape[1] - 1) | (rows + top == 0) | (rows + top == height - 1)
+        sums = [np.bincount(piece, places, minlength=found) for places in (rows + top, columns)]
+        parts.append(
+            _Parts(
+                np.full(found, index),
+                np.bincount(piece, minlength=found),
+                np.stack(sums, axis=1),
+                np.bincount(piece, edge, minlength=found) > 0,
+            )
+        )
+        count += found
+    return numbers, _Parts(*(np.concatenate(arrays) for arrays in zip(*(vars(p).values() for p in parts), strict=True)))
+
+
+def _joins(above: tuple[np.ndarray, np.ndarray], below: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return the pairs (J, 2) of numbers that touch across two neighbouring rows, each given as (classes, numbers)."""
+    width = len(above[0])
+    pairs = []
+    for shift in (-1, 0, 1):
+        upper, lower = slice(max(0, -shift), width - max(0, shift)), slice(max(0, shift), width - max(0, -shift))
+        same = (above[0][upper] == below[0][lower]) & (above[1][upper] >= 0)
+        pairs.append(np.stack([above[1][upper][same], below[1][lower][same]], axis=1))
+    return np.unique(np.concatenate(pairs), axis=0)
+
+
+def write_measurements(path: str | Path, measurements: Measurements) -> None:
+    """Write the table as a CSV file, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(measurements.rows())
+
+    write_atomically(path, write)

@@ -1,0 +1,171 @@
+"""Pictures for people: micrographs as 8-bit grey, class maps as colours over them, with a legend and a scale bar."""
+
+from math import floor, log10
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from emfm.io.large_images import release_pages, thinned
+from emfm.reports.measurements import is_background
+from emfm.reports.prediction import Prediction
+
+# Okabe and Ito's colours, told apart by most colour-blind readers; orange stands out on grey.
+COLOURS = np.array(
+    [[230, 159, 0], [0, 114, 178], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [240, 228, 66]],
+    dtype=np.float32,
+)
+# Larger micrographs are shown smaller, by a whole factor; so many pixels of a micrograph are read at a time.
+LARGEST_SIDE = 2048
+BAND_PIXELS = 2**22
+GAP = 8  # pixels between two pictures side by side
+
+
+def to_display(image: np.ndarray) -> np.ndarray:
+    """Return a micrograph as uint8, its 0.5th and 99.5th percentile black and white."""
+    values = np.asarray(image, dtype=np.float32)
+    return _grey(values, *np.percentile(values, [0.5, 99.5]))
+
+
+def _grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    if high <= low:
+        return np.full(values.shape, 128, dtype=np.uint8)
+    return (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def class_colours(id2label: dict[int, str]) -> dict[int, np.ndarray]:
+    """Return an RGB colour (0 to 255) for each class but the one named "background"."""
+    shown = [index for index, label in sorted(id2label.items()) if not is_background(label)]
+    return {index: COLOURS[i % len(COLOURS)] for i, index in enumerate(shown)}
+
+
+def overlay(image: np.ndarray, classes: np.ndarray, id2label: dict[int, str], opacity: float = 0.4) -> np.ndarray:
+    """Return the micrograph with its classes tinted and outlined.
+
+    Args:
+        image: (H, W) micrograph.
+        classes: (H, W) class indices.
+        id2label: names of the classes.
+        opacity: of the tint, 0 to 1; outlines are solid.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    grey = to_display(image)
+    picture = _colour(grey)
+    edge = np.zeros(classes.shape, dtype=bool)
+    edge[:-1] |= classes[:-1] != classes[1:]
+    edge[:, :-1] |= classes[:, :-1] != classes[:, 1:]
+    greys = np.arange(256, dtype=np.float32)[:, None]
+    for index, colour in class_colours(id2label).items():
+        region = classes == index
+        tint = (greys + opacity * (colour - greys)).astype(np.uint8)  # (256, 3): what each grey becomes
+        picture[region] = tint[grey[region]]
+        picture[region & edge] = colour
+    return picture
+
+
+def _colour(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def shrink(image: np.ndarray, factor: int, means: bool = True) -> np.ndarray:
+    """Return an image reduced by a whole factor, read in bands of rows.
+
+    Args:
+        image: (H, W); may be memory-mapped.
+        factor: side in pixels of the blocks that become one pixel.
+        means: of the blocks (float32), for intensities; else the first pixel of each block, for class indices.
+    """
+    if factor == 1:
+        return np.asarray(image)
+    if not means:
+        return thinned(image, factor)
+    step = factor * max(1, BAND_PIXELS // (image.shape[1] * factor))
+    starts = np.arange(0, image.shape[1], factor)
+    widths = np.diff([*starts, image.shape[1]])
+    bands = []
+    for top in range(0, image.shape[0], step):
+        band = np.add.reduceat(np.asarray(image[top : top + step], dtype=np.float64), starts, axis=1)
+        lines = np.arange(0, len(band), factor)
+        heights = np.diff([*lines, len(band)])
+        bands.append(np.add.reduceat(band, lines, axis=0) / (heights[:, None] * widths))
+        release_pages(image)
+    return np.concatenate(bands).astype(np.float32)
+
+
+def pictures_of(prediction: Prediction) -> dict[str, np.ndarray]:
+    """Return the pictures (H, W, 3) that show a result, each with a legend and, where it is known, a scale bar.
+
+    `compare`: input and result beside each other, an overlay for a segmentation, else on one grey scale. `overlay`: of
+    a segmentation, alone.
+    """
+    before, after, factor = _before_and_after(prediction)
+    gap = np.full((len(before), GAP, 3), 255, dtype=np.uint8)
+    pictures = {"compare": _captioned(np.concatenate([before, gap, after], axis=1), prediction, factor)}
+    if prediction.id2label is not None:
+        pictures["overlay"] = _captioned(after, prediction, factor)
+    return pictures
+
+
+def before_and_after(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
+    """Return input and result (H, W, 3) uint8 at one size, to lay over each other."""
+    before, after, _ = _before_and_after(prediction)
+    return before, after
+
+
+def _before_and_after(prediction: Prediction) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return both pictures at one size of at most LARGEST_SIDE, and by how much the output was reduced for it."""
+    scale = prediction.output.shape[0] // prediction.image.shape[0]
+    factor = -(-max(prediction.output.shape) // LARGEST_SIDE)
+    if factor > 1:
+        factor = -(-factor // scale) * scale  # so that the input's own factor is a whole one
+    image = shrink(prediction.image, max(1, factor // scale))
+    output = shrink(prediction.output, factor, means=prediction.id2label is None)
+    if factor == 1 and scale > 1:
+        image = image.repeat(scale, axis=0).repeat(scale, axis=1)
+    if prediction.id2label is not None:
+        return _colour(to_display(image)), overlay(image, output, prediction.id2label), factor
+    image, output = image.astype(np.float32), output.astype(np.float32)
+    limits = np.percentile(np.concatenate([image.ravel(), output.ravel()]), [0.5, 99.5])
+    return _colour(_grey(image, *limits)), _colour(_grey(output, *limits)), factor
+
+
+def bar_length(nanometres: float) -> tuple[float, str]:
+    """Return the longest 1, 2 or 5 times a power of ten within a length in nm, and how it is written."""
+    power = 10.0 ** floor(log10(nanometres) + 1e-9)
+    length = power * max(step for step in (1, 2, 5) if step * power <= nanometres * (1 + 1e-9))
+    return length, f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
+
+
+def _captioned(picture: np.ndarray, prediction: Prediction, factor: int) -> np.ndarray:
+    """Put a strip below a picture: the classes' colours and names, and a scale bar where the pixel size is known."""
+    size = int(np.clip(picture.shape[1] / 45, 13, 64))
+    font = ImageFont.load_default(size)
+    if prediction.id2label is None:
+        entries: list[tuple[str, np.ndarray | None]] = [("left: input, right: output", None)]
+    else:
+        colours = class_colours(prediction.id2label)
+        entries = [(prediction.id2label[index], colour) for index, colour in colours.items()]
+    widths = [font.getlength(text) + (2.5 if colour is not None else 1) * size for text, colour in entries]
+    bar, written = 0, ""
+    if prediction.pixel_size is not None:
+        shown = prediction.pixel_size * factor  # nm per pixel of the picture
+        length, written = bar_length(shown * prediction.output.shape[1] / factor / 5)
+        bar = max(1, round(length / shown))
+    needed = sum(widths) + size + (bar + 2 * size + font.getlength(written) if bar else 0)
+    canvas = Image.new("RGB", (max(picture.shape[1], int(needed)), picture.shape[0] + 2 * size), "white")
+    canvas.paste(Image.fromarray(picture), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    x, middle = size / 2, picture.shape[0] + size
+    for (text, colour), width in zip(entries, widths, strict=True):
+        indent = 0.0
+        if colour is not None:
+            draw.rectangle((x, middle - size / 2, x + size, middle + size / 2), fill=tuple(int(c) for c in colour))
+            indent = 1.5 * size
+        draw.text((x + indent, middle), text, fill="black", font=font, anchor="lm")
+        x += width
+    if bar:
+        right = canvas.width - size
+        draw.rectangle((right - bar, middle - size / 6, right, middle + size / 6), fill="black")
+        draw.text((right - bar - size / 2, middle), written, fill="black", font=font, anchor="rm")
+    return np.asarray(canvas)

@@ -1,0 +1,142 @@
+"""Simulated micrographs written as folders to train from: labelled, or in pairs of input and target."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from emfm.errors import EMError
+from emfm.files import write_text
+from emfm.io.writing import write_image
+from emfm.simulate.nanoparticles import NanoparticleParameters, simulate_nanoparticles
+from emfm.simulate.stem import StemParameters, simulate_stem
+from emfm.simulate.structures import MOST_CLASSES, simulate_structures
+
+KINDS = ("nanoparticles", "atomic-stem", "structures")
+LABELS = {"0": "background", "255": "particle"}
+STRUCTURE_LABELS = {str(index): f"structure {index}" for index in range(MOST_CLASSES)}
+# Seconds. A thread that wrote a file gets Python's lock back sooner from one that computes: a third faster.
+SWITCH_INTERVAL = 1e-4
+# Task: which image of `SimulatedStem` is its target.
+STEM_TARGETS = {"denoising": "clean", "background-removal": "background_free", "super-resolution": "finer"}
+
+
+def write_simulated_folder(
+    kind: str,
+    folder: Path,
+    count: int,
+    shape: tuple[int, int],
+    seed: int,
+    parameters: NanoparticleParameters | StemParameters | None = None,
+) -> Path:
+    """Write simulated micrographs with their truth and `splits.json`.
+
+    "nanoparticles" makes a labelled folder: `images/` (16-bit TIFF with pixel size), `masks/` (PNG), `labels.json`.
+    "atomic-stem" makes a folder of pairs for each restoration task, `denoising/`, `background-removal/` and
+    `super-resolution/`: `images/` (16-bit TIFF) and `targets/` (32-bit TIFF in the same counts, without noise; those of
+    super-resolution have twice as many pixels a side).
+    "structures" makes a labelled folder whose classes mean something within one image alone.
+
+    A sixth of the images, at least one, is the "validation" split and as many the "test" split.
+
+    Args:
+        kind: one of `KINDS`.
+        folder: where to write; must not hold images yet.
+        count: number of images, at least 3.
+        shape: (height, width) in pixels.
+        seed: image i is simulated from (seed, i).
+        parameters: ranges of the simulation, of the kind's own class; "structures" has none.
+
+    Raises:
+        EMError: the kind is unknown, the count too small, or the folder is in use.
+    """
+    if kind not in KINDS:
+        raise EMError(f"cannot simulate '{kind}'; expected {', '.join(KINDS)}")
+    if count < 3:
+        raise EMError(f"count is {count}; expected at least 3, one for each split")
+    parts = [folder / task for task in STEM_TARGETS] if kind == "atomic-stem" else [folder]
+    if any((part / "images").exists() for part in parts):
+        raise EMError(f"{folder} holds images already: choose another folder")
+    names = [f"{kind}_{index:04d}.tif" for index in range(count)]
+    if kind == "structures":
+        _write_structures(folder, names, shape, seed)
+    elif isinstance(parameters, StemParameters) or (parameters is None and kind == "atomic-stem"):
+        _write_stem(folder, names, shape, seed, parameters)
+    else:
+        _write_nanoparticles(folder, names, shape, seed, parameters or NanoparticleParameters())
+    held_out = max(1, count // 6)
+    splits = {
+        "train": names[: -2 * held_out],
+        "validation": names[-2 * held_out : -held_out],
+        "test": names[-held_out:],
+    }
+    for part in parts:
+        write_text(part / "splits.json", json.dumps(splits, indent=1))
+    return folder
+
+
+def _write_all(names: list[str], seed: int, write: Callable[[str, int], None]) -> None:
+    """Call `write(name, the image's own seed)` for every image, on all processors: NumPy works beside Python's lock."""
+    seeds = [int(np.random.SeedSequence((seed, index)).generate_state(1)[0]) for index in range(len(names))]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            futures = [pool.submit(write, name, own) for name, own in zip(names, seeds, strict=True)]
+            try:
+                for future in tqdm(futures, desc="simulating", unit="image", leave=False):
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def _write_nanoparticles(
+    folder: Path, names: list[str], shape: tuple[int, int], seed: int, parameters: NanoparticleParameters
+) -> None:
+    def write(name: str, image_seed: int) -> None:
+        micrograph = simulate_nanoparticles(shape, image_seed, parameters)
+        write_image(folder / "images" / name, micrograph.image, micrograph.pixel_size)
+        write_image(folder / "masks" / name.replace(".tif", ".png"), micrograph.mask * np.uint8(255))
+
+    _write_all(names, seed, write)
+    write_text(folder / "labels.json", json.dumps(LABELS, indent=1))
+
+
+def _write_structures(folder: Path, names: list[str], shape: tuple[int, int], seed: int) -> None:
+    def write(name: str, image_seed: int) -> None:
+        simulated = simulate_structures(shape, image_seed)
+        write_image(folder / "images" / name, simulated.image)
+        write_image(folder / "masks" / name.replace(".tif", ".png"), simulated.mask)
+
+    _write_all(names, seed, write)
+    write_text(folder / "labels.json", json.dumps(STRUCTURE_LABELS, indent=1))
+
+
+def _write_stem(
+    folder: Path, names: list[str], shape: tuple[int, int], seed: int, parameters: StemParameters | None
+) -> None:
+    def write(name: str, image_seed: int) -> None:
+        micrograph = simulate_stem(shape, image_seed, parameters)
+        first: Path | None = None
+        for task, target in STEM_TARGETS.items():
+            truth = getattr(micrograph, target)
+            pixel_size = micrograph.pixel_size * micrograph.image.shape[0] / truth.shape[0]
+            write_image(folder / task / "targets" / name, truth, pixel_size)
+            image = folder / task / "images" / name
+            if first is None:
+                first = image
+                write_image(image, micrograph.image, micrograph.pixel_size)
+            else:  # encoding it anew would take longer
+                image.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(first, image)
+
+    _write_all(names, seed, write)

@@ -60,9 +60,7 @@ class Guarded:
             raise EMError(answer["error"])
         if time.monotonic() - started >= seconds:
             raise EMError(f"{name}: reading took more than {seconds:.0f} s and was stopped")
-        raise EMError(
-            f"{name}: the file is damaged, or unpacks to more than {memory / 2**30:.0f} GiB"
-        )
+        raise EMError(f"{name}: the file is damaged, or unpacks to more than {memory / 2**30:.0f} GiB")
 
     def _answer(self, line: str, seconds: float) -> dict[str, Any]:
         """Return the process's answer to a line; an empty one where it died, was late or out of memory."""

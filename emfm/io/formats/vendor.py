@@ -53,7 +53,8 @@ def open_vendor(path: Path, request: Request) -> Planes:
             array = np.load(scratch, allow_pickle=False)
     finally:
         _remove(scratch)
-    return planes_of_array(array, found["axes"], pixel_side(*found["sides"], request.name), request)
+    x, y = found["sides"]
+    return planes_of_array(array, found["axes"], pixel_side(x, y, request.name), request)
 
 
 @cache

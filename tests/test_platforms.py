@@ -1,4 +1,4 @@
-"""What holds on Windows and macOS, as far as Linux can tell: no POSIX module is needed, and processes may be spawned."""
+"""What holds on Windows and macOS, as far as Linux can tell: no POSIX module is needed, processes may be spawned."""
 
 import ast
 import os

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emfm.data.classes import GreyValues, read_json_object, read_labels, values_as_classes
-from emfm.errors import EMError, nearest
+from emfm.errors import EMError, MissingSplitError, nearest
 from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_micrograph
 
-TRUTHS = ("masks", "targets")
+# The folder that holds the truth: the column that holds the same in a data set.
+TRUTHS = {"masks": "mask", "targets": "target"}
 
 
 def folder_truth(folder: Path) -> str:
@@ -76,7 +77,7 @@ def _split_names(folder: Path, images: Path, split: str) -> list[str]:
     path = folder / "splits.json"
     if not path.is_file():
         if split != "train":
-            raise EMError(
+            raise MissingSplitError(
                 f"{folder} has no splits.json, so no split '{split}': write {{\"{split}\": [file names]}} into one"
             )
         return [path.relative_to(images).as_posix() for path in list_micrographs(images)]
@@ -84,7 +85,7 @@ def _split_names(folder: Path, images: Path, split: str) -> list[str]:
     names = splits.get(split)
     if not names:
         filled = [name for name, listed in splits.items() if listed]
-        raise EMError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
+        raise MissingSplitError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise EMError(f"{path}: split '{split}' is {names!r}; expected a list of file names")
     for name in names:

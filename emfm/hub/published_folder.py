@@ -7,14 +7,13 @@ from pathlib import Path
 
 from emfm.data.classes import GreyValues
 from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_splits, folder_truth, truth_path
-from emfm.data.truths import class_map, target, target_scale
+from emfm.data.truths import check_target, class_map, target_scale
 from emfm.errors import EMError
 from emfm.hub.dataset_card import Row
 from emfm.hub.encoded_image import published_file
 from emfm.io.reading import SUFFIXES, list_micrographs
 
 # Truth of a labelled folder: column of the dataset, and the Hub's name of the task. Without truth: None.
-COLUMNS = {"masks": "mask", "targets": "target"}
 TASKS = {"masks": "image-segmentation", "targets": "image-to-image", None: "image-feature-extraction"}
 
 
@@ -57,8 +56,8 @@ class PublishedFolder:
             class_map(shown.array, micrograph, self.classes, str(path))
         else:
             self._scale = self._scale or target_scale(shown.array, micrograph, str(path))
-            target(shown.array, micrograph, self._scale, str(path))
-        return {"image": image, COLUMNS[self.truth]: truth}
+            check_target(shown.array, micrograph, self._scale, str(path))
+        return {"image": image, TRUTHS[self.truth]: truth}
 
     def unused(self) -> int:
         """Return how many images are in no split."""

@@ -4,12 +4,13 @@ import torch
 from torch import Tensor
 
 from emfm.data import croppers
-from emfm.data.croppers import new_cropper
+from emfm.data.croppers import IntensityJitter
 from emfm.data.examples import LabelledMicrographs
 from emfm.data.patches import cut, dihedral
 from emfm.data.training_crops import TrainingCrops
 from emfm.pretraining.crops import random_crop
 from emfm.processing import EMImageProcessor
+from emfm.tasks.segmentation_crops import SegmentationCropper
 
 BOTH_WAYS = (slice(None), slice(None, None, -1))
 
@@ -25,7 +26,7 @@ def labelled(images: list[np.ndarray], masks: list[np.ndarray]) -> LabelledMicro
 
 
 def labelled_crops(data: LabelledMicrographs, side: int, count: int, seed: int) -> TrainingCrops:
-    return TrainingCrops(data, new_cropper(data, EMImageProcessor(), side, 0.0, (1.0, 0.0)), count, seed)
+    return TrainingCrops(data, SegmentationCropper(EMImageProcessor(), side, IntensityJitter(0.0)), count, seed)
 
 
 def make_labelled(seed: int = 3, side: int = 8, count: int = 24) -> TrainingCrops:

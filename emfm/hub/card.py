@@ -1,6 +1,7 @@
 """What all model cards share. Cards are rendered from what runs stored; nothing in them is typed by hand."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -8,29 +9,10 @@ from huggingface_hub import ModelCardData
 TAGS = ["electron-microscopy", "emfm"]
 # The Hub's word for a licence that nobody has stated.
 UNKNOWN_LICENSE = "unknown"
-# Figures of a restoration: name, heading, format. Older models have no SSIM.
-RESTORATION = (("l1", "L1", ".4f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".4f"))
 # How a card calls the model that it belongs to, until it is known where that will lie.
 HERE = "path/to/this/folder"
+PLAIN = Path(__file__).with_name("plain_card.md")
 _MODEL_LINE = re.compile(r'^model_id = "[^"\n]*"$', flags=re.MULTILINE)
-
-PLAIN = """\
----
-{header}
----
-
-# {generator}
-
-Weights of `{cls}` of [emfm](https://arxiv.org/abs/2402.18286), pushed from memory. How they were trained is not
-recorded, so no figure and no range of use is claimed.
-
-```python
-from emfm import {cls}
-
-model_id = "{here}"
-model = {cls}.from_pretrained(model_id)
-```
-"""
 
 
 def card_for_repo(text: str, repo_id: str) -> str:
@@ -55,7 +37,9 @@ def front_matter(**fields: Any) -> str:
 
 def plain_card(config: Any, cls: str) -> str:
     """Return the README.md of a model of which nothing but its class is known."""
-    return PLAIN.format(header=front_matter(), generator=config.generator, cls=cls, here=HERE)
+    return PLAIN.read_text(encoding="utf-8").format(
+        header=front_matter(), generator=config.generator, cls=cls, here=HERE
+    )
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:

@@ -16,6 +16,10 @@ from emfm.data.restoration_pairs import Degradation, mosaic
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 Key = tuple[int, int, int]
+# A micrograph, its target, and the micrograph's statistics.
+PreparedPair = tuple[np.ndarray, np.ndarray, IntensityStatistics]
+# A clean micrograph, its statistics, and a mosaic of it in network values.
+PreparedClean = tuple[np.ndarray, IntensityStatistics, np.ndarray]
 
 
 class Cropper(Protocol):
@@ -55,14 +59,6 @@ class IntensityJitter:
         return IntensityChange(np.float32(1 + factor), np.float32(summand))
 
 
-class PreparedPair(NamedTuple):
-    """A micrograph, its target, and the micrograph's statistics."""
-
-    image: np.ndarray
-    target: np.ndarray
-    statistics: IntensityStatistics
-
-
 @dataclass(frozen=True)
 class PairCropper:
     """Crops of micrographs with their targets, both scaled by the statistics of the micrograph.
@@ -85,7 +81,7 @@ class PairCropper:
 
     def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedPair:
         """Measure a micrograph."""
-        return PreparedPair(image, truth, self.processor.statistics(image))
+        return image, truth, self.processor.statistics(image)
 
     def crop(self, prepared: PreparedPair, key: Key) -> dict[str, Tensor]:
         """Cut the crop that the key (seed, epoch, index) decides."""
@@ -110,14 +106,6 @@ class PairCropper:
         return change(((wanted - statistics.offset) / statistics.scale).astype(np.float32))
 
 
-class PreparedClean(NamedTuple):
-    """A clean micrograph, its statistics, and a mosaic of it in network values."""
-
-    image: np.ndarray
-    statistics: IntensityStatistics
-    sample: np.ndarray
-
-
 @dataclass(frozen=True)
 class DegradingCropper:
     """Crops of clean micrographs, each damaged anew; scaled as the whole damaged micrograph would be.
@@ -139,7 +127,7 @@ class DegradingCropper:
         statistics = self.processor.statistics(image)
         sample = mosaic(image)
         height, width = (length // self.degradation.scale * self.degradation.scale for length in sample.shape)
-        return PreparedClean(image, statistics, self.processor.normalize(sample[:height, :width], statistics))
+        return image, statistics, self.processor.normalize(sample[:height, :width], statistics)
 
     def crop(self, prepared: PreparedClean, key: Key) -> dict[str, Tensor]:
         """Cut the crop that the key (seed, epoch, index) decides."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from emfm.data.restoration_pairs import Degradation, check_degradable
 from emfm.errors import EMError
-from emfm.io.reading import Micrograph
 
 # A pixel with this class index has no truth: it takes part in no loss and no figure.
 IGNORED = -100
@@ -34,12 +33,6 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    def add(self, micrograph: Micrograph) -> None:
-        """Append a micrograph; its truth is appended beside it."""
-        self.images.append(micrograph.array)
-        self.names.append(micrograph.name)
-        self.pixel_sizes.append(micrograph.pixel_size)
 
     @property
     def scale(self) -> int:

@@ -1,9 +1,11 @@
 """What micrographs are learnt from: masks, targets, or the micrographs themselves, damaged. One class each."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import numpy as np
 
 from emfm.data.classes import GreyValues, values_as_classes
 from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicrographs
@@ -15,8 +17,15 @@ from emfm.data.unlabelled import is_dataset
 from emfm.errors import EMError
 from emfm.io.reading import Micrograph
 
-# A micrograph, its truth, and the name of the truth.
-Record = tuple[Micrograph, Micrograph | None, str]
+# A micrograph, its truth (of a clean one itself), and the name of the truth.
+Record = tuple[Micrograph, Micrograph, str]
+
+
+def _common(records: list[Record]) -> tuple[list[np.ndarray], list[str], list[float | None]]:
+    """Return images, names and pixel sizes, as all examples have them."""
+    micrographs = [micrograph for micrograph, _, _ in records]
+    images = [micrograph.array for micrograph in micrographs]
+    return images, [part.name for part in micrographs], [part.pixel_size for part in micrographs]
 
 
 @dataclass(frozen=True)
@@ -43,17 +52,18 @@ class Masks:
 
     def examples(self, records: Iterable[Record]) -> LabelledMicrographs:
         """Return micrographs with class maps."""
-        labels = self.labels
-        if labels is None:
+        if self.labels is None:
             records = list(records)
-            masks = [mask.array for _, mask, _ in records if mask is not None]
+            masks = [mask.array for _, mask, _ in records]
             labels = values_as_classes(masks, f"the dataset '{self.source}'", "its labels.json")
-        found = LabelledMicrographs([], [], [], [], labels.id2label)
-        for micrograph, mask, name in records:
-            assert mask is not None
-            found.add(micrograph)
-            found.masks.append(class_map(mask.array, micrograph, labels, name))
-        return found
+        else:
+            labels = self.labels
+        kept, class_maps = [], []
+        for record in records:
+            micrograph, mask, name = record
+            class_maps.append(class_map(mask.array, micrograph, labels, name))
+            kept.append(record)
+        return LabelledMicrographs(*_common(kept), class_maps, labels.id2label)
 
 
 @dataclass(frozen=True)
@@ -73,14 +83,13 @@ class Targets:
 
     def examples(self, records: Iterable[Record]) -> PairedMicrographs:
         """Return micrographs with targets."""
-        scale, found = self.scale, PairedMicrographs([], [], [], [])
-        for micrograph, target, name in records:
-            assert target is not None
-            found.add(micrograph)
+        scale, kept = self.scale, []
+        for record in records:
+            micrograph, target, name = record
             scale = scale or target_scale(target.array, micrograph, name)
             check_target(target.array, micrograph, scale, name)
-            found.targets.append(target.array)
-        return replace(found, scale=scale or 1)
+            kept.append(record)
+        return PairedMicrographs(*_common(kept), [target.array for _, target, _ in kept], scale or 1)
 
 
 @dataclass(frozen=True)
@@ -91,13 +100,7 @@ class Clean:
 
     def examples(self, records: Iterable[Record]) -> CleanMicrographs:
         """Return clean micrographs."""
-        micrographs = [micrograph for micrograph, _, _ in records]
-        return CleanMicrographs(
-            [micrograph.array for micrograph in micrographs],
-            [micrograph.name for micrograph in micrographs],
-            [micrograph.pixel_size for micrograph in micrographs],
-            self.degradation,
-        )
+        return CleanMicrographs(*_common(list(records)), self.degradation)
 
 
 Kind = Masks | Targets | Clean

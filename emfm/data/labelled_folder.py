@@ -34,8 +34,8 @@ def folder_truth(folder: Path) -> str:
     return found[0]
 
 
-def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tuple[Micrograph, Micrograph | None, str]]:
-    """Return an iterator over micrograph, its truth, and the path of the truth, of one split.
+def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tuple[Micrograph, Micrograph, str]]:
+    """Return an iterator over micrograph, its truth (without one itself), and the path of the truth, of one split.
 
     Args:
         folder: to read.
@@ -56,10 +56,10 @@ def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tupl
     return (_record(folder, images, name, truth) for name in names)
 
 
-def _record(folder: Path, images: Path, name: str, truth: str | None) -> tuple[Micrograph, Micrograph | None, str]:
+def _record(folder: Path, images: Path, name: str, truth: str | None) -> tuple[Micrograph, Micrograph, str]:
     micrograph = read_micrograph(images / name)
     if truth is None:
-        return micrograph, None, ""
+        return micrograph, micrograph, ""
     path = truth_path(folder, images, name, truth)
     return micrograph, read_micrograph(path), str(path)
 

@@ -48,8 +48,8 @@ def open_rows(source: str, split: str, streaming: bool) -> tuple[Any, str | None
     return rows, next(iter(truths), None)
 
 
-def row_record(row: dict[str, Any], name: str, truth: str | None) -> tuple[Micrograph, Micrograph | None, str]:
-    """Decode a row into micrograph, its truth, and the name of the truth.
+def row_record(row: dict[str, Any], name: str, truth: str | None) -> tuple[Micrograph, Micrograph, str]:
+    """Decode a row into micrograph, its truth (without one itself), and the name of the truth.
 
     Raises:
         EMError: an image is missing, damaged or too large; the message names dataset, row and file.
@@ -57,7 +57,7 @@ def row_record(row: dict[str, Any], name: str, truth: str | None) -> tuple[Micro
     micrograph = decode(row["image"], f"{name}, image")
     micrograph = replace(micrograph, pixel_size=row_pixel_size(row) or micrograph.pixel_size)
     if truth is None:
-        return micrograph, None, ""
+        return micrograph, micrograph, ""
     column = TRUTHS[truth]
     return micrograph, decode(row[column], f"{name}, {column}"), f"{name}, {column}"
 

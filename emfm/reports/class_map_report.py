@@ -11,6 +11,8 @@ from emfm.reports.measurements import measure, write_measurements
 from emfm.reports.pictures import (
     Legend,
     as_rgb,
+    beside,
+    captioned,
     class_colours,
     overlay,
     reduction,
@@ -33,8 +35,9 @@ class ClassMapReport(ImageReport):
     def pictures(self, prediction: Prediction) -> dict[str, np.ndarray]:
         """Return `compare`, micrograph and overlay beside each other, and `overlay` alone."""
         before, after = self.before_and_after(prediction)
-        overlaid = self.captioned(after, prediction)
-        return {"compare": self.beside(before, after, prediction), "overlay": overlaid}
+        legend = self.legend(prediction)
+        compared = captioned(beside(before, after), legend, prediction)
+        return {"compare": compared, "overlay": captioned(after, legend, prediction)}
 
     def before_and_after(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
         """Return the micrograph and the micrograph with its classes over it (H, W, 3) uint8, at one size."""

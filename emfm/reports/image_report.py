@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from emfm.io.writing import write_image
-from emfm.reports.pictures import Legend, as_rgb, captioned, reduction, shown_input, shrink, to_grey
+from emfm.reports.pictures import Legend, as_rgb, beside, captioned, reduction, shown_input, shrink, to_grey
 from emfm.reports.prediction import Prediction
-
-GAP = 8  # pixels between two pictures side by side
 
 
 class ImageReport:
@@ -45,12 +43,8 @@ class ImageReport:
 
         `compare` shows input and result beside each other.
         """
-        return {"compare": self.beside(*self.before_and_after(prediction), prediction)}
-
-    def beside(self, before: np.ndarray, after: np.ndarray, prediction: Prediction) -> np.ndarray:
-        """Return two pictures (H, W, 3) beside each other, with the strip below."""
-        gap = np.full((len(before), GAP, 3), 255, dtype=np.uint8)
-        return self.captioned(np.concatenate([before, gap, after], axis=1), prediction)
+        picture = beside(*self.before_and_after(prediction))
+        return {"compare": captioned(picture, self.legend(prediction), prediction)}
 
     def before_and_after(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
         """Return input and result (H, W, 3) uint8 at one size, on one grey scale, to lay over each other."""
@@ -58,10 +52,6 @@ class ImageReport:
         output = shrink(prediction.output, reduction(prediction)).astype(np.float32)
         limits = np.percentile(np.concatenate([image.ravel(), output.ravel()]), [0.5, 99.5])
         return as_rgb(to_grey(image, *limits)), as_rgb(to_grey(output, *limits))
-
-    def captioned(self, picture: np.ndarray, prediction: Prediction) -> np.ndarray:
-        """Return a picture (H, W, 3) with the strip below it."""
-        return captioned(picture, self.legend(prediction), prediction, reduction(prediction))
 
     def legend(self, prediction: Prediction) -> Legend:
         """Return what stands below the pictures."""

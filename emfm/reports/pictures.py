@@ -17,6 +17,7 @@ COLOURS = np.array(
 # Larger micrographs are shown smaller, by a whole factor; so many pixels of a micrograph are read at a time.
 LARGEST_SIDE = 2048
 BAND_PIXELS = 2**22
+GAP = 8  # pixels between two pictures side by side
 # Texts, each with the RGB colour (0 to 255) that it explains, or None.
 Legend = list[tuple[str, np.ndarray | None]]
 
@@ -121,20 +122,26 @@ def bar_length(nanometres: float) -> tuple[float, str]:
     return length, f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
 
 
-def captioned(picture: np.ndarray, legend: Legend, prediction: Prediction, factor: int) -> np.ndarray:
+def beside(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return two pictures (H, W, 3) of one size side by side."""
+    gap = np.full((len(before), GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([before, gap, after], axis=1)
+
+
+def captioned(picture: np.ndarray, legend: Legend, prediction: Prediction) -> np.ndarray:
     """Put a strip below a picture: its legend, and a scale bar where the pixel size is known.
 
     Args:
         picture: (H, W, 3) uint8.
         legend: texts, each with the colour that it explains or None.
-        prediction: what the picture shows.
-        factor: by how much the picture is smaller than the output.
+        prediction: what the picture shows, reduced as `reduction` says.
     """
     size = int(np.clip(picture.shape[1] / 45, 13, 64))
     font = ImageFont.load_default(size)
     widths = [font.getlength(text) + (2.5 if colour is not None else 1) * size for text, colour in legend]
     bar, written, needed = 0, "", sum(widths) + size
     if prediction.pixel_size is not None:
+        factor = reduction(prediction)
         shown = prediction.pixel_size * factor  # nm per pixel of the picture
         length, written = bar_length(shown * prediction.output.shape[1] / factor / 5)
         bar = max(1, round(length / shown))

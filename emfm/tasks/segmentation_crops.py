@@ -1,7 +1,6 @@
 """Training crops of micrographs with class maps: rare classes are seen as often as common ones."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,15 +15,8 @@ from emfm.processing import EMImageProcessor, IntensityStatistics
 CLASS_CENTRED = 0.5
 # Places of a class that are kept: a sample of a large one is as good.
 MOST_PLACES = 10_000
-
-
-class PreparedMask(NamedTuple):
-    """A micrograph (H, W), its class map, its statistics, and flat positions of each class."""
-
-    image: np.ndarray
-    mask: np.ndarray
-    statistics: IntensityStatistics
-    places: list[np.ndarray]
+# A micrograph (H, W), its class map, its statistics, and flat positions of each class.
+PreparedMask = tuple[np.ndarray, np.ndarray, IntensityStatistics, list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class SegmentationCropper:
 
     def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedMask:
         """Measure a micrograph and find the places of its classes."""
-        return PreparedMask(image, truth, self.processor.statistics(image), _places(truth))
+        return image, truth, self.processor.statistics(image), _places(truth)
 
     def crop(self, prepared: PreparedMask, key: Key) -> dict[str, Tensor]:
         """Cut the crop that the key (seed, epoch, index) decides."""

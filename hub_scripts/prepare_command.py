@@ -9,8 +9,8 @@ from typing import Any
 from script_command import run_script, say, script_parser
 
 from emfm.errors import EMError
-from emfm.hub.dataset_card import DatasetCard, Row
-from emfm.hub.parquet_folder import Splits, check_parquet_folder, describe_parquet_folder, write_parquet_folder
+from emfm.hub.datasets.card import DatasetCard, Row
+from emfm.hub.datasets.parquet_folder import Splits, check_parquet_folder, describe_parquet_folder, write_parquet_folder
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import numpy as np
 
 from emfm.data.classes import GreyValues, values_as_classes
 from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
+from emfm.data.hub_images import is_dataset
 from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_records, folder_truth
 from emfm.data.labelled_hub import hub_labels, open_rows, row_record
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.data.truths import class_map, target, target_scale
-from emfm.data.unlabelled import is_dataset
 from emfm.errors import EMError
 from emfm.io.reading import Micrograph
 

@@ -7,7 +7,8 @@ from emfm.data.classes import GreyValues, read_json_object, read_labels, values_
 from emfm.errors import EMError, nearest
 from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_micrograph
 
-TRUTHS = ("masks", "targets")
+# Folder of the truth: column that holds the same in a dataset.
+TRUTHS = {"masks": "mask", "targets": "target"}
 
 
 def folder_truth(folder: Path) -> str:

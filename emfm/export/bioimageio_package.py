@@ -22,6 +22,7 @@ import emfm
 from emfm.errors import EMError
 from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need
 from emfm.files import write_atomically, write_text
+from emfm.hub.rendering import TEMPLATES, fill
 from emfm.io.writing import write_image
 from emfm.loading.download import model_folder
 from emfm.modeling import EMPreTrainedModel
@@ -41,35 +42,6 @@ PAPER = {
 }
 # Smallest positive number that the specification's division by the range takes without a trace in float32.
 NO_EPS = 1e-30
-
-DOCUMENTATION = """\
-# {name}
-
-{description}
-
-## Input and output
-
-`{input}`: a one-channel micrograph of any height and width, in its own units. Its percentiles {low:g} and {high:g}
-become -1 and +1 and values beyond {clip:g} are cut, over the whole micrograph. `{output}`: {what}.
-
-Two cases differ from emfm itself: emfm scales a micrograph whose two percentiles coincide by its standard deviation
-(and a constant one to zero), which these steps cannot say, and it takes the percentiles of micrographs above
-4 million pixels from a regular sample.
-
-{norm}
-
-## Validation
-
-Label some micrographs of your own instrument, predict them, and compare: {metric}. `emfm evaluate` does so for
-a folder of images and masks or targets. The figures of the model's own validation, where there are any, stand below.
-
-{card}
-"""
-INSTANCE = (
-    "The network has instance norm: its statistics come from what it is shown at once, so predict a micrograph whole, "
-    "or in tiles as large as the memory allows."
-)
-BATCH = "The network has batch norm: tiles that overlap by twice {reach} px give the same result as the whole."
 
 
 @dataclass(frozen=True)
@@ -189,7 +161,7 @@ def describe(
         "inputs": [_input(model, file("test_input.npy"))],
         "outputs": [_output(model, file("test_output.npy"))],
         "weights": {"onnx": {**file("weights.onnx"), "opset_version": OPSET}},
-        "config": {"emfm": _facts(model)},
+        "config": {"emfm": _config(model)},
     }
     license_name = arguments.license or _spdx(card_license)
     return {**description, "license": license_name} if license_name else description
@@ -214,7 +186,7 @@ def _description(model: EMPreTrainedModel) -> str:
     return f"Electron micrographs: {what}; {model.config.generator} of emfm {emfm.__version__}"
 
 
-def _facts(model: EMPreTrainedModel) -> dict[str, Any]:
+def _config(model: EMPreTrainedModel) -> dict[str, Any]:
     return {
         "class": type(model).__name__,
         "generator": model.config.generator,
@@ -279,20 +251,17 @@ def _output_id(model: EMPreTrainedModel) -> str:
 
 
 def _documentation(model: EMPreTrainedModel, arguments: PackageArguments, card: ModelCard | None) -> str:
-    segments = model.classes is not None
-    return DOCUMENTATION.format(
+    text = fill(
+        TEMPLATES / "bioimageio_documentation.md",
         name=arguments.name,
         description=_description(model),
         input=INPUT,
-        low=model.processor.low,
-        high=model.processor.high,
-        clip=model.processor.clip,
         output=_output_id(model),
-        what="a probability for each class" if segments else "the restored image, -1 and +1 being those percentiles",
-        norm=INSTANCE if model.config.norm == "instance" else BATCH.format(reach=model.reach),
-        metric="Dice and boundary F1 of each class" if segments else "L1, PSNR and SSIM",
+        model=model,
+        processor=model.processor,
         card=card.text.strip().replace("\n# ", "\n## ") if card else "",
     )
+    return f"{text}\n"
 
 
 def _validate(package: Path) -> None:

@@ -1,9 +1,12 @@
 """What all model cards share. Cards are rendered from what runs stored; nothing in them is typed by hand."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub import ModelCardData
+
+from emfm.hub.rendering import TEMPLATES, fill_card
 
 TAGS = ["electron-microscopy", "emfm"]
 # The Hub's word for a licence that nobody has stated.
@@ -13,24 +16,6 @@ RESTORATION = (("l1", "L1", ".4f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM
 # How a card calls the model that it belongs to, until it is known where that will lie.
 HERE = "path/to/this/folder"
 _MODEL_LINE = re.compile(r'^model_id = "[^"\n]*"$', flags=re.MULTILINE)
-
-PLAIN = """\
----
-{header}
----
-
-# {generator}
-
-Weights of `{cls}` of [emfm](https://arxiv.org/abs/2402.18286), pushed from memory. How they were trained is not
-recorded, so no figure and no range of use is claimed.
-
-```python
-from emfm import {cls}
-
-model_id = "{here}"
-model = {cls}.from_pretrained(model_id)
-```
-"""
 
 
 def card_for_repo(text: str, repo_id: str) -> str:
@@ -43,19 +28,27 @@ def card_for_repo(text: str, repo_id: str) -> str:
     return _MODEL_LINE.sub(f'model_id = "{repo_id}"', text)
 
 
-def front_matter(**fields: Any) -> str:
-    """Return the metadata (YAML) of a card of emfm's, without the lines around it.
+def model_card_data(tags: Sequence[str] = (), license: str = UNKNOWN_LICENSE, **fields: Any) -> ModelCardData:
+    """Return the metadata of a model's card.
 
     Args:
-        **fields: of `huggingface_hub.ModelCardData`; `tags` are added to those that every model has.
+        tags: beside those that every model has.
+        license: of the weights.
+        **fields: others of `huggingface_hub.ModelCardData`.
     """
-    tags = [*TAGS, *fields.pop("tags", [])]
-    return ModelCardData(**{"library_name": "emfm", "license": UNKNOWN_LICENSE, **fields}, tags=tags).to_yaml().strip()
+    return ModelCardData(library_name="emfm", license=license, **fields, tags=[*TAGS, *tags])
+
+
+def front_matter(**fields: Any) -> str:
+    """Return the metadata of a model's card as YAML, without the lines around it."""
+    return model_card_data(**fields).to_yaml()
 
 
 def plain_card(config: Any, cls: str) -> str:
     """Return the README.md of a model of which nothing but its class is known."""
-    return PLAIN.format(header=front_matter(), generator=config.generator, cls=cls, here=HERE)
+    return fill_card(
+        TEMPLATES / "plain_card.md", model_card_data(), generator=config.generator, class_name=cls, place=HERE
+    )
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:

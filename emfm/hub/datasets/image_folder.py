@@ -9,17 +9,13 @@ from emfm.data.classes import GreyValues
 from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_splits, folder_truth, truth_path
 from emfm.data.truths import class_map, target, target_scale
 from emfm.errors import EMError
-from emfm.hub.dataset_card import Row
-from emfm.hub.encoded_image import published_file
+from emfm.hub.datasets.card import Row
+from emfm.hub.datasets.encoded_image import published_file
 from emfm.io.reading import SUFFIXES, list_micrographs
-
-# Truth of a labelled folder: column of the dataset, and the Hub's name of the task. Without truth: None.
-COLUMNS = {"masks": "mask", "targets": "target"}
-TASKS = {"masks": "image-segmentation", "targets": "image-to-image", None: "image-feature-extraction"}
 
 
 @dataclass
-class PublishedFolder:
+class ImageFolder:
     """What a folder holds.
 
     Attributes:
@@ -58,7 +54,7 @@ class PublishedFolder:
         else:
             self._scale = self._scale or target_scale(shown.array, micrograph, str(path))
             target(shown.array, micrograph, self._scale, str(path))
-        return {"image": image, COLUMNS[self.truth]: truth}
+        return {"image": image, TRUTHS[self.truth]: truth}
 
     def unused(self) -> int:
         """Return how many images are in no split."""
@@ -66,7 +62,7 @@ class PublishedFolder:
         return len(set(_visible(self.images)) - listed)
 
 
-def open_published_folder(folder: Path) -> PublishedFolder:
+def open_image_folder(folder: Path) -> ImageFolder:
     """Open a folder with `images/` and `masks/` or `targets/`, with `images/` alone, or of micrographs alone.
 
     `labels.json` and `splits.json` are as in `load_em_dataset`. Files and folders whose names begin with a dot are
@@ -96,7 +92,7 @@ def open_published_folder(folder: Path) -> PublishedFolder:
         if truth:
             for name in names:
                 truth_path(folder, images, name, truth)  # or an error, before anything is read
-    return PublishedFolder(folder, images, truth, splits, folder_classes(folder) if truth == "masks" else None)
+    return ImageFolder(folder, images, truth, splits, folder_classes(folder) if truth == "masks" else None)
 
 
 def _visible(images: Path) -> list[str]:

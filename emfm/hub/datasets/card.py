@@ -5,55 +5,15 @@ from dataclasses import dataclass, field
 
 from huggingface_hub import DatasetCardData
 
-from emfm.data.unlabelled import PIXEL_SIZE
-from emfm.hub.encoded_image import EncodedImage
+from emfm.data.hub_images import PIXEL_SIZE
+from emfm.hub.card import TAGS, UNKNOWN_LICENSE
+from emfm.hub.datasets.encoded_image import EncodedImage
+from emfm.hub.rendering import TEMPLATES, fill_card
 
-# The Hub's word for "nobody knows the licence".
-UNKNOWN = "unknown"
-UNKNOWN_MEANS = " (none is named: ask the authors before you use the images)"
 # Where a dataset lies before it is pushed, in the example of its card.
 PLACE = "path/to/this/folder"
-# Largest number of rows of each size category of the Hub, by its name.
-SIZES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<n<1M", 1e7: "1M<n<10M"}
-
-CARD = """\
----
-{header}
----
-
-# {card.title}
-
-{card.summary}
-
-| split | images |
-|---|---|
-{table}
-
-Columns: {columns}. The images are one-channel PNG, JPEG or TIFF files in their own dtype: {dtypes}; \
-{heights} pixels high, {widths} wide.{labels} `pixel_size_nm` is the side of a pixel of `image` in nm: {pixel_sizes}.
-
-```python
-from datasets import load_dataset
-
-rows = load_dataset("{card.place}", split="{split}", streaming=True)
-```
-
-## Source and licence
-
-{card.source}
-
-Licence: {card.license}{unknown}. Cite:
-
-{citation}
-
-## How it was made
-
-`{card.made_by}`
-
-{card.notes}
-"""
-
-
+# Size categories of the Hub, and the number of rows from which the next one holds.
+SIZES = {"n<1K": 1e3, "1K<n<10K": 1e4, "10K<n<100K": 1e5, "100K<n<1M": 1e6, "1M<n<10M": 1e7}
 Row = Mapping[str, EncodedImage]
 
 
@@ -85,7 +45,7 @@ class DatasetCard:
 
 
 @dataclass
-class RowFacts:
+class ImageCounts:
     """What is counted while rows are written, for the card.
 
     Attributes:
@@ -112,37 +72,38 @@ class RowFacts:
         self.pixel_sizes.append(image.pixel_size)
 
 
-def card_text(card: DatasetCard, counts: Mapping[str, int], facts: RowFacts, labels: Mapping[str, str] | None) -> str:
+def dataset_card(
+    card: DatasetCard, rows: Mapping[str, int], counts: ImageCounts, labels: Mapping[str, str] | None
+) -> str:
     """Return the README.md of a dataset.
 
     Args:
         card: what is known beside the figures.
-        counts: split: number of its images.
-        facts: what was counted.
+        rows: split: number of its images.
+        counts: what was counted.
         labels: grey value of the masks: class name.
     """
-    total = sum(counts.values())
+    total = sum(rows.values())
     # no `configs`: `datasets` finds data/SPLIT-* anyway, and with them its cache confuses folders of the same name
-    header = DatasetCardData(
+    data = DatasetCardData(
         license=card.license,
         task_categories=[card.task],
-        size_categories=[next((name for limit, name in SIZES.items() if total < limit), "n>10M")],
+        size_categories=[next((name for name, limit in SIZES.items() if total < limit), "n>10M")],
         pretty_name=card.title,
-        tags=["electron-microscopy", "emfm"],
+        tags=TAGS,
     )
-    named = ", ".join(f"{value} is {name}" for value, name in (labels or {}).items())
-    return CARD.format(
-        header=header.to_yaml().strip(),
+    return fill_card(
+        TEMPLATES / "dataset_card.md",
+        data,
         card=card,
-        table="\n".join(f"| {split} | {count:,} |" for split, count in counts.items()),
-        columns=", ".join(f"`{column}`" for column in [*facts.columns, PIXEL_SIZE]),
-        dtypes=", ".join(sorted(facts.dtypes)),
-        heights=_interval(facts.heights),
-        widths=_interval(facts.widths),
-        pixel_sizes=_pixel_sizes(facts.pixel_sizes),
-        split=next(iter(counts)),
-        labels=f" `labels.json` names the grey values of the masks: {named}." if named else "",
-        unknown=UNKNOWN_MEANS if card.license == UNKNOWN else "",
+        rows=rows,
+        columns=[*counts.columns, PIXEL_SIZE],
+        dtypes=sorted(counts.dtypes),
+        heights=_interval(counts.heights),
+        widths=_interval(counts.widths),
+        pixel_sizes=_pixel_sizes(counts.pixel_sizes),
+        labels=labels or {},
+        no_license=card.license == UNKNOWN_LICENSE,
         citation=_citation(card.citation.strip()),
     )
 
@@ -156,8 +117,8 @@ def _pixel_sizes(sizes: list[float | None]) -> str:
     known = [size for size in sizes if size is not None]
     if not known:
         return "not known of any image"
-    of = "all" if len(known) == len(sizes) else f"{len(known):,} of {len(sizes):,}"
-    return f"{_interval(known)}, known of {of}"
+    share = "all" if len(known) == len(sizes) else f"{len(known):,} of {len(sizes):,}"
+    return f"{_interval(known)}, known of {share}"
 
 
 def _citation(text: str) -> str:

@@ -15,7 +15,7 @@ from scipy.fft import fftfreq, irfft2, rfft2, rfftfreq
 from scipy.ndimage import gaussian_filter, grey_dilation
 from scipy.spatial import cKDTree
 
-from emfm.simulate.nanoparticles import check_shape_and_seed
+from emfm.simulate.drawing import check_shape_and_seed
 
 MIN_SIDE = 32  # px
 MOST_CLASSES = 6
@@ -129,9 +129,8 @@ def _particles(rng: Generator, shape: tuple[int, int]) -> _Layout:
     for _ in range(int(rng.integers(1, most))):
         centre, size = rng.uniform(-radius, np.add(shape, radius)), radius * np.exp(rng.normal(0, 0.3))
         reach = int(3 * size + 3 * warp) + 1
-        box = tuple(
-            slice(max(0, int(c) - reach), max(0, int(c) + reach)) for c in centre
-        )  # far from the particle nothing changes
+        # far from the particle nothing changes
+        box = tuple(slice(max(0, int(place) - reach), max(0, int(place) + reach)) for place in centre)
         stretch, angle, power = np.exp(rng.normal(0, 0.25)), rng.uniform(0, np.pi), rng.choice([2, 2, 2, 6])
         down, right = rows[box] - centre[0], columns[box] - centre[1]
         along = np.abs(np.cos(angle) * right + np.sin(angle) * down) / stretch
@@ -148,7 +147,7 @@ def _fibres(rng: Generator, shape: tuple[int, int]) -> _Layout:
     """Bands along a common direction: what lies near the zero of a stretched random field."""
     field = _field(rng, shape, rng.uniform(2, 4), rng.uniform(6, 20), rng.uniform(1, 3))
     inside = np.abs(field) < rng.uniform(0.1, 0.5)
-    return _Layout((inside if rng.random() < 0.5 else ~inside).astype(np.int64))
+    return _Layout(np.where(rng.random() < 0.5, inside, ~inside).astype(np.int64))
 
 
 # Cells, the richest, come twice as often.

@@ -13,19 +13,20 @@ TAGS = ["electron-microscopy", "emfm"]
 UNKNOWN_LICENSE = "unknown"
 # Figures of a restoration: name, heading, format. Older models have no SSIM.
 RESTORATION = (("l1", "L1", ".4f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".4f"))
-# How a card calls the model that it belongs to, until it is known where that will lie.
+# How a card calls the model or dataset that it belongs to, until it is known where that will lie.
 HERE = "path/to/this/folder"
-_MODEL_LINE = re.compile(r'^model_id = "[^"\n]*"$', flags=re.MULTILINE)
+# The place in the example of a model's card, and in that of a dataset's.
+_PLACE = re.compile(r'^(model_id = |rows = load_dataset\()"[^"\n]*"', flags=re.MULTILINE)
 
 
 def card_for_repo(text: str, repo_id: str) -> str:
-    """Return a card whose example loads the model from its repository on the Hub.
+    """Return a card whose example loads the model or the dataset from its repository on the Hub.
 
     Args:
-        text: of any card of emfm's; only its line `model_id = "..."` changes.
+        text: of any card of emfm's; only the place in its example changes.
         repo_id: `owner/name`.
     """
-    return _MODEL_LINE.sub(f'model_id = "{repo_id}"', text)
+    return _PLACE.sub(rf'\g<1>"{repo_id}"', text)
 
 
 def model_card_data(tags: Sequence[str] = (), license: str = UNKNOWN_LICENSE, **fields: Any) -> ModelCardData:

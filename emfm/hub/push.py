@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from emfm.errors import EMError
 from emfm.files import sha256
-from emfm.hub.card import card_for_repo, plain_card
+from emfm.hub.card import plain_card
 from emfm.hub.commit import PushArguments, commit_files
 from emfm.hub.privacy import check_private
 from emfm.hub.verify import verify, write_test_tensors
@@ -73,6 +73,4 @@ def push_folder(model: PreTrainedModel, folder: str | Path, args: PushArguments)
         raise EMError(f"{folder} has no {CARD}: a model is pushed with its card, as finetune and pretrain write it")
     verify(model, folder)
     check_private(folder)
-    files: dict[str, Path | bytes] = {name: folder / name for name in PUBLISHED if (folder / name).is_file()}
-    files[CARD] = card_for_repo((folder / CARD).read_text(encoding="utf-8"), args.repo_id).encode()
-    return commit_files(files, args)
+    return commit_files({name: folder / name for name in PUBLISHED if (folder / name).is_file()}, args)

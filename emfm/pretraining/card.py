@@ -10,23 +10,8 @@ from emfm.hub.rendering import TEMPLATES, fill_card
 
 KIND: dict[str, Any] = {"pipeline_tag": "image-to-image", "tags": ["self-supervised"]}
 # Options of `emfm pretrain` by the names of the settings that they decide, where those are one value each.
-OPTIONS: tuple[str, ...] = (
-    "generator",
-    "norm",
-    "num_images",
-    "steps",
-    "batch_size",
-    "gradient_accumulation_steps",
-    "crop",
-    "corruption",
-    "structures",
-    "adversarial",
-    "discriminator_width",
-    "learning_rate",
-    "precision",
-    "seed",
-)
-
+OPTIONS = ["generator", "norm", "num_images", "steps", "batch_size", "gradient_accumulation_steps", "crop"]
+OPTIONS += ["corruption", "structures", "adversarial", "discriminator_width", "learning_rate", "precision", "seed"]
 INTRODUCTION = """\
 An image-to-image generator for one-channel electron micrographs, pretrained without labels after
 [Kazimi et al. 2024](https://arxiv.org/abs/2402.18286). It is a starting point for fine-tuning; by itself it removes

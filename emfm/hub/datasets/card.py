@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from huggingface_hub import DatasetCardData
 
 from emfm.data.hub_images import PIXEL_SIZE
-from emfm.hub.card import TAGS, UNKNOWN_LICENSE
+from emfm.hub.card import HERE, TAGS, UNKNOWN_LICENSE
 from emfm.hub.datasets.encoded_image import EncodedImage
 from emfm.hub.rendering import TEMPLATES, fill_card
 
-# Where a dataset lies before it is pushed, in the example of its card.
-PLACE = "path/to/this/folder"
 # Size categories of the Hub, and the number of rows from which the next one holds.
 SIZES = {"n<1K": 1e3, "1K<n<10K": 1e4, "10K<n<100K": 1e5, "100K<n<1M": 1e6, "1M<n<10M": 1e7}
 Row = Mapping[str, EncodedImage]
@@ -30,7 +28,6 @@ class DatasetCard:
         citation: one line, or BibTeX.
         made_by: the command that made the dataset.
         notes: how images were chosen, changed and split.
-        place: of the dataset: its id on the Hub, where it is known.
     """
 
     title: str
@@ -41,7 +38,6 @@ class DatasetCard:
     citation: str
     made_by: str
     notes: str
-    place: str = PLACE
 
 
 @dataclass
@@ -96,6 +92,7 @@ def dataset_card(
         TEMPLATES / "dataset_card.md",
         data,
         card=card,
+        place=HERE,
         rows=rows,
         columns=[*counts.columns, PIXEL_SIZE],
         dtypes=sorted(counts.dtypes),

@@ -10,7 +10,7 @@ from typing import Any
 from emfm.data.hub_images import is_dataset
 from emfm.errors import EMError
 from emfm.hub.commit import PushArguments, check_login, commit_files
-from emfm.hub.datasets.card import PLACE, DatasetCard
+from emfm.hub.datasets.card import DatasetCard
 from emfm.hub.datasets.image_folder import ImageFolder, open_image_folder
 from emfm.hub.datasets.parquet_folder import (
     check_splits,
@@ -67,7 +67,7 @@ def push_dataset(
     folder, args = Path(folder), _arguments(repo_id, push)
     if _is_prepared(folder):
         prepared = open_prepared_folder(folder, license, citation)
-        return commit_files(_with_its_place(prepared.files, repo_id), args, "dataset")
+        return commit_files(prepared.files, args, "dataset")
     found, card = _opened(folder, repo_id, license, citation, source, summary)
     check_login(args)  # encoding may take hours
     with TemporaryDirectory(prefix="emfm-dataset-") as temporary:
@@ -127,7 +127,6 @@ def _opened(
         citation=citation,
         made_by=f"emfm push-dataset FOLDER {repo_id}",
         notes=NOTES,
-        place=repo_id,
     )
     names = [name for names in found.splits.values() for name in names]
     words = [source or "", summary or "", citation, *(found.labels or {}).values(), *names]
@@ -146,9 +145,3 @@ def _check_space(found: ImageFolder) -> None:
             f"the images take {size / 1e9:.1f} GB, the temporary folder {gettempdir()} has {free / 1e9:.1f} GB free: "
             "set TMPDIR to a folder on a larger disk"
         )
-
-
-def _with_its_place(files: dict[str, Path], repo_id: str) -> dict[str, Path | bytes]:
-    """Return the files with a card whose example loads the dataset from the Hub."""
-    card = files["README.md"].read_text(encoding="utf-8").replace(PLACE, repo_id)
-    return files | {"README.md": card.encode()}

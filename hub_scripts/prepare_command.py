@@ -15,19 +15,12 @@ from emfm.hub.datasets.parquet_folder import Splits, check_parquet_folder, descr
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a script found in a download.
+    """What a script found in a download."""
 
-    Attributes:
-        splits: split: what stands for each of its rows.
-        row: makes a row of one of these.
-        card: of the dataset.
-        labels: grey value of the masks: class name.
-    """
-
-    splits: Splits
-    row: Callable[[Any], Row]
-    card: DatasetCard
-    labels: Mapping[str, str] | None = None
+    splits: Splits  # split: what stands for each of its rows
+    row: Callable[[Any], Row]  # makes a row of one of these
+    card: DatasetCard  # of the dataset
+    labels: Mapping[str, str] | None = None  # grey value of the masks: class name
 
 
 def preparation_parser(description: str | None) -> argparse.ArgumentParser:

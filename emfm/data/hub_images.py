@@ -20,15 +20,10 @@ PIXEL_SIZE = "pixel_size_nm"
 
 @dataclass(frozen=True)
 class ImageStream:
-    """Undecoded images as they come.
+    """Undecoded images as they come."""
 
-    Attributes:
-        rows: with the undecoded column `image`.
-        name: of the dataset, or of all whose rows it mixes.
-    """
-
-    rows: "IterableDataset"
-    name: str
+    rows: "IterableDataset"  # with the undecoded column `image`
+    name: str  # of the dataset, or of all whose rows it mixes
 
 
 def is_dataset(source: str) -> bool:

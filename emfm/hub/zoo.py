@@ -20,21 +20,13 @@ FORMS |= {"ssim": ("SSIM", ".3f")}
 
 @dataclass(frozen=True)
 class DataSource:
-    """One source of the data that a model was pretrained on.
+    """One source of the data that a model was pretrained on."""
 
-    Attributes:
-        name: as in the run's configuration.
-        what: kind of microscopy and specimen.
-        origin: who published it.
-        license: of the images.
-        pixel_size: nm per pixel, None where the source does not say.
-    """
-
-    name: str
-    what: str
-    origin: str
-    license: str
-    pixel_size: float | None
+    name: str  # as in the run's configuration
+    what: str  # kind of microscopy and specimen
+    origin: str  # who published it
+    license: str  # of the images
+    pixel_size: float | None  # nm per pixel, None where the source does not say
 
     def __str__(self) -> str:
         size = f", {self.pixel_size:g} nm per pixel" if self.pixel_size else ""
@@ -43,33 +35,21 @@ class DataSource:
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured figure.
+    """One measured figure."""
 
-    Attributes:
-        name: "dice", "iou", "l1", "psnr" or "ssim".
-        value: mean over the repeats.
-        spread: standard deviation over the repeats, None where there is but one.
-        repeats: how many runs, and of what: "3 seeds".
-        n: of how many images each: "15 test micrographs".
-        task: "restoration", or the task that the model was fine-tuned for.
-        data: what was measured on.
-        setting: what was done before.
-        compared: the same figure of what the model has to beat, by its name, such as "damaged input": value and spread.
-        command: measures it.
-        result: the committed file with its outcome.
-    """
-
-    name: str
-    value: float
-    spread: float | None
-    repeats: str
-    n: str
-    task: str
-    data: str
-    setting: str
+    name: str  # "dice", "iou", "l1", "psnr" or "ssim"
+    value: float  # mean over the repeats
+    spread: float | None  # standard deviation over the repeats, None where there is but one
+    repeats: str  # how many runs, and of what: "3 seeds"
+    n: str  # of how many images each: "15 test micrographs"
+    task: str  # "restoration", or the task that the model was fine-tuned for
+    data: str  # what was measured on
+    setting: str  # what was done before
+    # the same figure of what the model has to beat, by its name, such as "damaged input": value and
+    # spread
     compared: dict[str, tuple[float, float | None]]
-    command: str
-    result: str
+    command: str  # measures it
+    result: str  # the committed file with its outcome
 
     def __str__(self) -> str:
         heading, form = FORMS[self.name]

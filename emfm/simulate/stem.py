@@ -24,14 +24,11 @@ Z_EXPONENT = 1.7  # of the atomic number in the high-angle signal
 
 @dataclass(frozen=True)
 class Projection:
-    """The atomic columns of a crystal along a zone axis.
+    """The atomic columns of a crystal along a zone axis."""
 
-    Attributes:
-        vectors: two vectors of the projected cell in nm, (x, y) each.
-        columns: fractional position along the vectors, and the atomic numbers that repeat along the column.
-    """
-
+    # two vectors of the projected cell in nm, (x, y) each
     vectors: tuple[tuple[float, float], tuple[float, float]]
+    # fractional position along the vectors, and the atomic numbers that repeat along the column
     columns: tuple[tuple[float, float, tuple[int, ...]], ...]
 
 

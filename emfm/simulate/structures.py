@@ -34,16 +34,12 @@ class SimulatedStructures:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Where the classes lie.
+    """Where the classes lie."""
 
-    Attributes:
-        classes: (H, W) class indices.
-        walls: (H, W) boolean, what lies between regions and has a class of its own.
-        pieces: (H, W) indices of pieces whose grey varies within a class, or None.
-    """
-
-    classes: np.ndarray
+    classes: np.ndarray  # (H, W) class indices
+    # (H, W) boolean, what lies between regions and has a class of its own
     walls: np.ndarray | None = None
+    # (H, W) indices of pieces whose grey varies within a class, or None
     pieces: np.ndarray | None = None
 
 

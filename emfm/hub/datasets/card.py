@@ -17,45 +17,28 @@ Row = Mapping[str, EncodedImage]
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """What the card says beside the figures that are counted.
+    """What the card says beside the figures that are counted."""
 
-    Attributes:
-        title: heading.
-        summary: one paragraph: what is on the images.
-        task: the Hub's name of the task, as "image-segmentation".
-        license: the Hub's name of the licence, as "cc0-1.0"; "unknown" where the source names none.
-        source: where the images are from.
-        citation: one line, or BibTeX.
-        made_by: the command that made the dataset.
-        notes: how images were chosen, changed and split.
-    """
-
-    title: str
-    summary: str
-    task: str
+    title: str  # heading
+    summary: str  # one paragraph: what is on the images
+    task: str  # the Hub's name of the task, as "image-segmentation"
+    # the Hub's name of the licence, as "cc0-1.0"; "unknown" where the source names none
     license: str
-    source: str
-    citation: str
-    made_by: str
-    notes: str
+    source: str  # where the images are from
+    citation: str  # one line, or BibTeX
+    made_by: str  # the command that made the dataset
+    notes: str  # how images were chosen, changed and split
 
 
 @dataclass
 class ImageCounts:
-    """What is counted while rows are written, for the card.
+    """What is counted while rows are written, for the card."""
 
-    Attributes:
-        columns: of images.
-        dtypes: of the images, without their truth.
-        heights: in pixels.
-        widths: in pixels.
-        pixel_sizes: of each image in nm, None where it is not known.
-    """
-
-    columns: list[str] = field(default_factory=list)
-    dtypes: set[str] = field(default_factory=set)
-    heights: set[int] = field(default_factory=set)
-    widths: set[int] = field(default_factory=set)
+    columns: list[str] = field(default_factory=list)  # of images
+    dtypes: set[str] = field(default_factory=set)  # of the images, without their truth
+    heights: set[int] = field(default_factory=set)  # in pixels
+    widths: set[int] = field(default_factory=set)  # in pixels
+    # of each image in nm, None where it is not known
     pixel_sizes: list[float | None] = field(default_factory=list)
 
     def add(self, row: Row) -> None:

@@ -16,21 +16,13 @@ from emfm.io.reading import SUFFIXES, list_micrographs
 
 @dataclass
 class ImageFolder:
-    """What a folder holds.
+    """What a folder holds."""
 
-    Attributes:
-        folder: of the user.
-        images: folder with the images.
-        truth: "masks", "targets" or None.
-        splits: split: names of its images, relative to `images`.
-        classes: of the masks.
-    """
-
-    folder: Path
-    images: Path
-    truth: str | None
-    splits: dict[str, list[str]]
-    classes: GreyValues | None
+    folder: Path  # of the user
+    images: Path  # folder with the images
+    truth: str | None  # "masks", "targets" or None
+    splits: dict[str, list[str]]  # split: names of its images, relative to `images`
+    classes: GreyValues | None  # of the masks
     _scale: int | None = field(default=None, init=False)
 
     @property

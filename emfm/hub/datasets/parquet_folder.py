@@ -168,15 +168,11 @@ def _write_shard(path: Path, items: Sequence[Hashable], row: Callable[[Any], Row
 
 @dataclass(frozen=True)
 class PreparedFolder:
-    """A folder that has been checked.
+    """A folder that has been checked."""
 
-    Attributes:
-        files: path on the Hub: file; parquet files, README.md, and labels.json where there is one.
-        rows: number of rows in the parquet files.
-    """
-
+    # path on the Hub: file; parquet files, README.md, and labels.json where there is one
     files: dict[str, Path]
-    rows: int
+    rows: int  # number of rows in the parquet files
 
 
 def open_prepared_folder(folder: Path, license: str | None = None, citation: str | None = None) -> PreparedFolder:

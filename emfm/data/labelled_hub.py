@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emfm.data.classes import GreyValues, read_labels
 from emfm.data.hub_images import decode, load_split, row_pixel_size
@@ -10,8 +10,11 @@ from emfm.data.labelled_folder import TRUTHS
 from emfm.errors import EMError
 from emfm.io.reading import Micrograph
 
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
 
-def open_rows(source: str, split: str, streaming: bool) -> tuple[Any, str | None]:
+
+def open_rows(source: str, split: str, streaming: bool) -> tuple["Dataset | IterableDataset", str | None]:
     """Open a split, undecoded; returns it with "masks" or "targets", None where it holds images alone.
 
     Raises:

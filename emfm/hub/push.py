@@ -21,8 +21,8 @@ CARD = "README.md"
 def push_model(model: PreTrainedModel, args: PushArguments) -> str:
     """Push a model as it is in memory, with card and test tensors; returns the commit's address.
 
-    A model that was loaded and not changed keeps its card and figures. Of one that was changed nothing is known but its
-    configuration, and its card says so.
+    A model that was loaded and not changed keeps its card and figures. The card of a changed model
+    says that nothing but its configuration is known.
 
     Raises:
         EMError: the model holds something private, or the Hub refuses.

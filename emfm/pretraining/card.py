@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from emfm.config import EMFoundationConfig
@@ -49,7 +50,7 @@ def dataset_ids(names: list[str]) -> list[str] | None:
     return [name for name in names if name.count("/") == 1] or None
 
 
-def pixel_sizes(known: Any) -> str:
+def pixel_sizes(known: Sequence[float] | None) -> str:
     """Return a sentence about the pixel sizes (nm) of the training data."""
     if known is None:
         return "Pixel sizes were not recorded in the training data, so no range is claimed."

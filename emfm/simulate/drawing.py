@@ -68,8 +68,8 @@ def record_counts(rng: Generator, electrons: np.ndarray, gain: float, offset: fl
     """Count electrons, read them out and round to the camera's 16 bits.
 
     Counts come from the expansion of the Poisson distribution's inverse about the normal one (Giles 2016, ACM
-    Transactions on Mathematical Software 42, equation 6), which takes a third of the time of NumPy's exact ones; from
-    6 expected electrons on its mean and variance are right to 0.03 %. Below, they are exact.
+    Transactions on Mathematical Software 42, equation 6), which takes a third of the time of NumPy's exact ones. Its
+    mean and variance are right to 0.03 % from 6 expected electrons on; fewer are drawn exactly.
 
     Args:
         rng: drawn from.

@@ -4,7 +4,8 @@ These images are SIMULATED and approximate: an incoherent image of columns, afte
 Transmission Electron Microscopy, not a multislice calculation. They suit training and tests of restoration.
 
 - A column scatters as its atoms' Z^1.7 summed; the probe is a Gaussian, a small mistilt smears columns along a line.
-- Zone axes are projected cells, turned, strained and disordered at random; thickness varies slowly, some atoms lack.
+- Zone axes are projected cells, turned, strained and disordered at random. Thickness varies slowly; some atoms are
+  missing.
 - The background (support, contamination) varies slowly. Scan lines are displaced, electrons counted, read noise added.
 """
 
@@ -159,10 +160,10 @@ def _draw_columns(
     inside = ((positions > 1) & (positions < np.array(padded) - 2)).all(axis=1)
     positions, strengths = positions[inside], strengths[inside]
     positions = positions + rng.normal(0, p.disorder / pixel_size, positions.shape)
-    lacking = rng.random(len(strengths)) < rng.uniform(*p.vacancies)
+    missing = rng.random(len(strengths)) < rng.uniform(*p.vacancies)
     slope = p.wedge * rng.uniform(-1, 1, 2)
     thickness = np.clip(1 + (positions / half - 1) @ slope, 0.2, None)
-    return positions, strengths * thickness * np.where(lacking, 2 / 3, 1.0)
+    return positions, strengths * thickness * np.where(missing, 2 / 3, 1.0)
 
 
 def _render(

@@ -1,6 +1,6 @@
 """Simulated structures: regions of many shapes, contrasts and textures, with an exact class map.
 
-These images are SIMULATED and model no specimen. What electron micrographs have in common is drawn at random: phases
+These images are SIMULATED and model no specimen. They draw at random what micrographs have in common: phases
 that interpenetrate, cells with walls and organelles, particles with and without a shell, fibres; regions that differ in
 grey, in texture, or in texture alone; a slow background, blur and noise. A network that learns to tell such regions
 apart has learnt what segmentation needs, whatever the specimen is.
@@ -146,7 +146,7 @@ def _fibres(rng: Generator, shape: tuple[int, int]) -> _Layout:
     return _Layout(np.where(rng.random() < 0.5, inside, ~inside).astype(np.int64))
 
 
-# Cells, the richest, come twice as often.
+# Cells are the richest layout and come twice as often.
 LAYOUTS: tuple[Callable[[Generator, tuple[int, int]], _Layout], ...] = (_phases, _cells, _cells, _particles, _fibres)
 
 

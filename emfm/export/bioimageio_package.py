@@ -22,6 +22,7 @@ import emfm
 from emfm.errors import EMError
 from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need
 from emfm.files import write_atomically, write_text
+from emfm.hub.rendering import TEMPLATES, fill
 from emfm.io.writing import write_image
 from emfm.loading.download import model_folder
 from emfm.modeling import EMPreTrainedModel
@@ -40,13 +41,6 @@ PAPER = {
 }
 # Smallest positive number that the specification's division by the range takes without a trace in float32.
 NO_EPS = 1e-30
-
-DOCUMENTATION = Path(__file__).with_name("documentation.md")
-INSTANCE = (
-    "The network has instance norm: its statistics come from what it is shown at once, so predict a micrograph whole, "
-    "or in tiles as large as the memory allows."
-)
-BATCH = "The network has batch norm: tiles that overlap by twice {reach} px give the same result as the whole."
 
 
 @dataclass(frozen=True)
@@ -167,7 +161,7 @@ def describe(
         "inputs": [_input(model, file("test_input.npy"))],
         "outputs": [_output(model, file("test_output.npy"))],
         "weights": {"onnx": {**file("weights.onnx"), "opset_version": OPSET}},
-        "config": {"emfm": _facts(model)},
+        "config": {"emfm": _config(model)},
     }
     license_name = arguments.license or _spdx(card_license)
     return {**description, "license": license_name} if license_name else description
@@ -184,7 +178,7 @@ def _description(model: EMPreTrainedModel) -> str:
     return f"Electron micrographs: {what}; {model.config.generator} of emfm {emfm.__version__}"
 
 
-def _facts(model: EMPreTrainedModel) -> dict[str, Any]:
+def _config(model: EMPreTrainedModel) -> dict[str, Any]:
     return {
         "class": type(model).__name__,
         "generator": model.config.generator,
@@ -246,20 +240,17 @@ def _output(model: EMPreTrainedModel, test_tensor: dict[str, str]) -> dict[str, 
 
 
 def _documentation(model: EMPreTrainedModel, arguments: PackageArguments, card: ModelCard | None) -> str:
-    words = task_of(model).exported
-    return DOCUMENTATION.read_text(encoding="utf-8").format(
+    text = fill(
+        TEMPLATES / "bioimageio_documentation.md",
         name=arguments.name,
         description=_description(model),
         input=INPUT,
-        low=model.processor.low,
-        high=model.processor.high,
-        clip=model.processor.clip,
-        output=words.finished,
-        what=words.meaning,
-        norm=INSTANCE if model.config.norm == "instance" else BATCH.format(reach=model.reach),
-        metric=words.metric,
+        words=task_of(model).exported,
+        model=model,
+        processor=model.processor,
         card=card.text.strip().replace("\n# ", "\n## ") if card else "",
     )
+    return f"{text}\n"
 
 
 def _validate(package: Path) -> None:

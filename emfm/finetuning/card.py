@@ -1,52 +1,33 @@
 """The card of a fine-tuned model: a template, filled from the facts of its run and from its task."""
 
-from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult
+from huggingface_hub import EvalResult, ModelCardData
 
-from emfm.hub.card import HERE, UNKNOWN_LICENSE, dataset_slug, front_matter
+from emfm.hub.card import HERE, UNKNOWN_LICENSE, dataset_slug, model_card_data
+from emfm.hub.rendering import TEMPLATES, fill_card
 from emfm.tasks import TASKS
-
-TEMPLATE = Path(__file__).with_name("finetuned_card.md")
-CHOSEN = "This step was chosen by these same figures, so expect somewhat less on new images;"
-TRAINED_ON = (
-    "**The network was trained on {} of them, too**: the figures say how well they were learned, not what to expect on "
-    "new images;"
-)
-NO_LICENSE = (
-    "No licence was stated for these weights; that of the training images, and of the weights they started from, may "
-    "limit their use."
-)
-LICENSED = "The weights are under the licence `{}`, as stated by whoever trained them."
 
 
 def finetuned_card(facts: dict[str, Any]) -> str:
     """Return the README.md of a fine-tuned model, from the facts that `finetune` returned."""
-    best, task = facts["best"], TASKS[facts["task"]]
-    scratch = facts["start"].startswith("random ")
-    seen, license = facts["validation_trained_on"], facts["license"]
-    return TEMPLATE.read_text(encoding="utf-8").format(
-        header=_header(facts),
+    task, start = TASKS[facts["task"]], facts["start"]
+    return fill_card(
+        TEMPLATES / "finetuned_card.md",
+        _header(facts),
         run=facts,
-        best=best,
-        here=HERE,
-        start="random weights" if scratch else f"the pretrained weights `{facts['start']}`",
+        words=task.card,
+        place=HERE,
+        start="random weights" if start.startswith("random ") else f"the pretrained weights `{start}`",
         images=_images(facts),
         crops=facts["batch_size"] * facts["gradient_accumulation_steps"] * facts["processes"],
         trunk=_trunk(facts),
-        pairs=_pairs(facts),
-        output=task.card.output,
-        validation=_count(best["n"], "validation micrograph"),
-        caution=TRAINED_ON.format(seen) if seen else CHOSEN,
-        table=task.card_table(best),
-        needs=task.card.needs,
-        limits="".join(f"\n- {limit}" for limit in task.card.limits),
-        license=LICENSED.format(license) if license else NO_LICENSE,
+        validation=_count(facts["best"]["n"], "validation micrograph"),
+        table=task.card_table(facts["best"]),
     )
 
 
-def _header(facts: dict[str, Any]) -> str:
+def _header(facts: dict[str, Any]) -> ModelCardData:
     fields: dict[str, Any] = {"license": facts["license"] or UNKNOWN_LICENSE}
     if facts["base_model"]:
         # the Hub's words: an adapter needs the weights of its base model
@@ -54,7 +35,7 @@ def _header(facts: dict[str, Any]) -> str:
         fields |= {"base_model": facts["base_model"], "base_model_relation": relation}
     if facts["dataset_id"]:
         fields["datasets"] = [facts["dataset_id"]]
-    return front_matter(
+    return model_card_data(
         **fields,
         pipeline_tag=TASKS[facts["task"]].card.pipeline_tag,
         tags=[facts["task"]],
@@ -99,11 +80,5 @@ def _trunk(facts: dict[str, Any]) -> str:
         return f" with LoRA of rank {facts['lora']}"
     if facts["freeze"] != "none":
         return f" with a part frozen ({facts['freeze']})"
-    return "" if facts["backbone_lr_scale"] == 1 else f" ({facts['backbone_lr_scale']:g} times that for the trunk)"
-
-
-def _pairs(facts: dict[str, Any]) -> str:
-    if not facts["degrade"]:
-        return ""
-    how = f"{facts['degrade']}, {facts['scale']}x" if facts["scale"] > 1 else facts["degrade"]
-    return f" The inputs were made from the clean micrographs ({how}); the figures below are for inputs made likewise."
+    scale = facts["backbone_lr_scale"]
+    return "" if scale == 1 else f" ({scale:g} times that for the trunk)"

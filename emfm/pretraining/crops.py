@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
+from emfm.data.hub_images import ImageStream, decode
 from emfm.data.patches import cut, dihedral
-from emfm.data.unlabelled import ImageStream, InMemory, Micrographs, decode
+from emfm.data.unlabelled import InMemory, Micrographs
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor, IntensityStatistics
 

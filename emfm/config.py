@@ -29,16 +29,16 @@ class EMFoundationConfig(PreTrainedConfig):
 
     # The generator's name, as the zoo and the command line know it.
     generator: str = DEFAULT_GENERATOR
-    # Which trunk of `emfm.backbones.BACKBONES` builds it. What the next four mean is its matter; it may leave some out.
+    # Which trunk of `emfm.backbones.BACKBONES` builds it; it decides which of the next four it needs.
     backbone: str = generator_fields(DEFAULT_GENERATOR)["backbone"]
     # Channels at full resolution, doubled per level; 4 in the paper.
     width: int = 4
     # Dilation of each level's convolutions, bottleneck last; they set the receptive field.
     dilations: list[int] | tuple[int, ...] = (1, 1, 1, 1, 1)
-    # Normalisation layers: "instance" adapts to each micrograph's contrast, which fine-tuning on mixed micrographs
-    # needs; with "batch" the result in tiles equals that of the whole image.
+    # Normalisation layers: "instance" adapts to each micrograph's contrast, which fine-tuning on mixed
+    # micrographs needs; with "batch" the result in tiles equals that of the whole image.
     norm: str = "instance"
-    # The library's name of an architecture that comes from one.
+    # What the library calls the architecture that is taken from it, such as timm.
     variant: str | None = None
     # Pixel sizes in nm that the weights were trained at, smallest and largest; None if unknown.
     pixel_size_range: list[float] | tuple[float, float] | None = None
@@ -123,8 +123,9 @@ class EMFoundationConfig(PreTrainedConfig):
         """Return the configuration of a generator by its name.
 
         Args:
-            name: one of `emfm.backbones.generator_names()`, such as `unet4-rf200`, or what a backbone makes of it, such
-                as `unet4-rf200-w16`, which is wider than the paper's.
+            name: `unet2-rf44|84|116`, `unet3-rf96|176|240`, `unet4-rf200|360|424`, with `-wN` appended
+                for a width other than the paper's 4 (`unet4-rf200-w16`); `hrnet-w18-small`, `hrnet-w18`,
+                `hrnet-w32`, `hrnet-w48`; or any other that a backbone knows.
             **fields: further fields of the configuration, such as `norm` or `id2label`.
 
         Raises:

@@ -1,3 +1,3 @@
-"""What is taken where the user does not choose; light to import, so that the command line shows it at once."""
+"""What is taken where the user does not choose. The command line shows it without loading torch."""
 
 DEFAULT_GENERATOR = "unet4-rf200"

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig
 from emfm.backbones import generator_names
-from emfm.backbones.hrnet import VARIANTS
+from emfm.backbones.hrnet import HRNetTrunk
 from emfm.backbones.norms import InstanceNorm
 from emfm.backbones.unet import DILATIONS
 from emfm.tasks import load_model
@@ -122,7 +122,7 @@ def test_the_reach_of_an_hrnet_bounds_the_gradients_extent():
     assert 0.75 * model.reach < farthest <= model.reach
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", HRNetTrunk.generators)
 def test_hrnets_are_built_from_timm_with_one_input_channel(name):
     with torch.device("meta"):
         model = EMFoundation(EMFoundationConfig.from_name(name))

@@ -27,7 +27,7 @@ class PyramidTrunk(Trunk):
     """Two levels: half the size and back. `pyramid-wN` has N channels at full resolution."""
 
     generators = ("pyramid-w4",)
-    names_hint = "pyramids take any width, as in -w6"
+    names_hint = " pyramids take any width, as in -w6"
     norms = ("instance",)
     full_resolution = False
     stride = 2
@@ -123,8 +123,8 @@ def test_its_prediction_in_tiles_equals_that_of_the_whole_image(residual):
     model = build(residual=residual)
     image = np.random.default_rng(0).normal(100, 20, (90, 118)).astype(np.float32)
     image[:, 60:] *= 3  # a tile's own norms would differ from those of the whole
-    whole = predict(model, image, tile=118).array
-    tiled = predict(model, image, tile=32).array
+    whole = predict(model, image, tile=118).output
+    tiled = predict(model, image, tile=32).output
     np.testing.assert_allclose(tiled, whole, atol=1e-4 * whole.std())
     assert bytes_per_pixel(model) == 212 and model.receptive_field == 7
 

@@ -15,7 +15,7 @@ BACKBONES: dict[str, type[Trunk]] = {
 
 
 def generator_names() -> list[str]:
-    """Return the names of all generators that are listed; more may be valid, such as other widths."""
+    """Return the names of all generators that are listed; other widths are valid besides."""
     return [name for trunk in BACKBONES.values() for name in trunk.generators]
 
 
@@ -29,8 +29,8 @@ def generator_fields(name: str) -> dict[str, Any]:
         fields = trunk.fields_of(name)
         if fields is not None:
             return {"backbone": backbone, "norm": trunk.norms[0], **fields}
-    hints = [trunk.names_hint for trunk in BACKBONES.values() if trunk.names_hint]
-    raise EMError(" ".join([f"'{name}' is not a generator; {nearest(name, generator_names())}", *hints]))
+    hints = "".join(trunk.names_hint for trunk in BACKBONES.values())
+    raise EMError(f"'{name}' is not a generator; {nearest(name, generator_names())}{hints}")
 
 
 def norm_choice(generator: str, norm: str) -> dict[str, str]:

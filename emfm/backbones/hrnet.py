@@ -14,13 +14,8 @@ from torch import Tensor, nn
 from emfm.backbones.trunk import Trunk, TrunkConfig
 from emfm.errors import EMError
 
-# Generator name: timm's name.
-VARIANTS = {
-    "hrnet-w18-small": "hrnet_w18_small",
-    "hrnet-w18": "hrnet_w18",
-    "hrnet-w32": "hrnet_w32",
-    "hrnet-w48": "hrnet_w48",
-}
+# By timm's names.
+VARIANTS = ("hrnet_w18_small", "hrnet_w18", "hrnet_w32", "hrnet_w48")
 # Channels after the mix at stride 4, after the first and after the second upsampling.
 HEAD_CHANNELS = (64, 32, 16)
 
@@ -58,7 +53,7 @@ class HRNetTrunk(Trunk):
         config: `variant` is timm's name, such as "hrnet_w18_small".
     """
 
-    generators = tuple(VARIANTS)
+    generators = tuple(variant.replace("_", "-") for variant in VARIANTS)
     norms = ("batch",)
     full_resolution = False
     stride = 32
@@ -86,13 +81,13 @@ class HRNetTrunk(Trunk):
     @classmethod
     def fields_of(cls, name: str) -> dict[str, Any] | None:
         """Return timm's name of a generator."""
-        return {"variant": VARIANTS[name]} if name in VARIANTS else None
+        return {"variant": name.replace("-", "_")} if name in cls.generators else None
 
     @classmethod
     def check(cls, config: TrunkConfig) -> None:
         """Raise an EMError where the variant is not one of those known."""
-        if config.variant not in VARIANTS.values():
-            raise EMError(f"variant is '{config.variant}'; an HRNet has one of {', '.join(VARIANTS.values())}")
+        if config.variant not in VARIANTS:
+            raise EMError(f"variant is '{config.variant}'; an HRNet has one of {', '.join(VARIANTS)}")
 
     def blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """Return timm's stages and the head back to full resolution, in the order in which an image passes them."""

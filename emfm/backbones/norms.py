@@ -62,22 +62,9 @@ class SpelledInstanceNorm(nn.Module):
 
 
 def exchange(network: nn.Module, kind: type[nn.Module], substitute: Callable[[Any], nn.Module]) -> bool:
-    """Put a substitute in the place of every module of a kind.
-
-    Args:
-        network: is changed.
-        kind: class of the modules that go.
-        substitute: returns what takes the place of a module.
-
-    Returns:
-        Whether there was one.
-    """
-    found = [
-        (parent, name, child)
-        for parent in network.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, kind)
-    ]
-    for parent, name, child in found:
-        setattr(parent, name, substitute(child))
+    """Put `substitute(module)` in the place of every module of a kind; returns whether there was one."""
+    found = [name for name, module in network.named_modules() if isinstance(module, kind)]
+    for name in found:
+        parent, _, last = name.rpartition(".")
+        setattr(network.get_submodule(parent), last, substitute(network.get_submodule(name)))
     return bool(found)

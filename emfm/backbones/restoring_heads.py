@@ -68,7 +68,7 @@ class ResidualHead(nn.Module):
 
 
 def restoring_head(trunk: Trunk, residual: bool) -> tuple[str, ImageHead | ResidualHead]:
-    """Return the head that changes the input, or the one that draws anew, and the name that its weights go by."""
+    """Return the head that changes the input or draws anew, and the name that its weights go by."""
     if residual:
         return "residual_head", ResidualHead(trunk)
     return "image_head", ImageHead(trunk)

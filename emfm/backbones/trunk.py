@@ -23,7 +23,7 @@ class Trunk(nn.Module):
 
     Attributes:
         generators: names of the backbone's generators that are listed.
-        names_hint: a sentence about valid names that are not listed.
+        names_hint: what a message adds about valid names that are not listed, after a blank.
         norms: what `norm` of a configuration may be, the usual one first.
         full_resolution: whether the input's own pixels reach the last map without having been pooled.
         channels: channels of the maps that `features` returns, finest first.

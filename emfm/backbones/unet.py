@@ -80,7 +80,7 @@ class UNetTrunk(Trunk):
     """
 
     generators = tuple(DILATIONS)
-    names_hint = "U-Nets take a width, as in -w16"
+    names_hint = " U-Nets take a width, as in -w16"
     norms = ("instance", "batch")
     full_resolution = True
 
@@ -91,8 +91,8 @@ class UNetTrunk(Trunk):
         self.channels = [config.width * 2**level for level in range(depth + 1)]
         self.stride = 2**depth
         self.reach = _reach(config.dilations)
-        # largest in the last block: the joined map (3 times the width), the skip connection, and what its convolutions
-        # make of it; measured: 132 to 163 at width 4, 655 at width 16, with two classes
+        # largest in the last block: the joined map (3 times the width), the skip connection, and what
+        # its convolutions make of it; measured: 132 to 163 at width 4, 655 at 16, with two classes
         self.bytes_per_pixel = 38 * config.width + 60
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
@@ -108,7 +108,7 @@ class UNetTrunk(Trunk):
 
     @classmethod
     def fields_of(cls, name: str) -> dict[str, Any] | None:
-        """Return width and dilations that a name stands for, with `-wN` at its end for another width than 4."""
+        """Return width and dilations that a name stands for; `-wN` at its end is another width."""
         match = re.fullmatch(r"(.+?)(?:-w([1-9]\d{0,3}))?", name)
         if match is None or match[1] not in DILATIONS:
             return None
@@ -117,17 +117,19 @@ class UNetTrunk(Trunk):
     @classmethod
     def check(cls, config: TrunkConfig) -> None:
         """Raise an EMError where width or dilations are out of range."""
-        if not 1 <= config.width <= MAX_WIDTH:
-            raise EMError(f"width is {config.width}; expected 1 to {MAX_WIDTH} channels at full resolution")
-        if not 2 <= len(config.dilations) <= 7 or not all(1 <= dilation <= 16 for dilation in config.dilations):
-            raise EMError(f"dilations are {config.dilations}; expected 2 to 7 levels, each 1 to 16")
+        width, dilations = config.width, config.dilations
+        if not 1 <= width <= MAX_WIDTH:
+            raise EMError(f"width is {width}; expected 1 to {MAX_WIDTH} channels at full resolution")
+        if not 2 <= len(dilations) <= 7 or not all(1 <= dilation <= 16 for dilation in dilations):
+            raise EMError(f"dilations are {dilations}; expected 2 to 7 levels, each 1 to 16")
 
     @property
     def receptive_field(self) -> int:
         """Side of the receptive field in pixels, averaged over the phases of the pooling grid.
 
-        A convolution of dilation d at stride s adds 2ds, a pooling step s. Where a pooled cell is cut by the window's
-        edge the extent of one output pixel differs by a few pixels with its position; `reach` gives the largest.
+        A convolution of dilation d at stride s adds 2ds, a pooling step s. Where a pooled cell is cut by
+        the window's edge, the extent of one output pixel differs by a few pixels with its position;
+        `reach` gives the largest.
         """
         *levels, bottom = self.dilations
         upper = sum(8 * dilation * 2**level for level, dilation in enumerate(levels))

@@ -4,7 +4,9 @@ The four branches (strides 4 to 32) are brought to stride 4, mixed, and upsample
 as Kazimi et al. 2024 (arXiv:2402.18286) use HRNet for image-to-image work.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
+from importlib.metadata import distributions
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,22 +22,18 @@ VARIANTS = ("hrnet_w18_small", "hrnet_w18", "hrnet_w32", "hrnet_w48")
 HEAD_CHANNELS = (64, 32, 16)
 
 
-def _import_timm():
+def _import_timm() -> ModuleType:
     """Import timm, or say which of torch and torchvision do not fit together."""
     try:
-        import timm
-    except (ImportError, RuntimeError, AttributeError) as error:  # a torchvision of another torch fails in any of these
-        found = []
-        for package in ("torch", "torchvision", "timm"):
-            try:
-                found.append(f"{package} {version(package)}")
-            except PackageNotFoundError:
-                found.append(f"no {package}")
+        return import_module("timm")
+    except (ImportError, RuntimeError, AttributeError) as error:  # a torchvision of another torch
+        installed = {package.name: package.version for package in distributions()}
+        needed = ("torch", "torchvision", "timm")
+        found = ", ".join(f"{name} {installed.get(name, '(missing)')}" for name in needed)
         raise EMError(
-            f"HRNet needs timm, which does not import here ({', '.join(found)}): {error}. "
+            f"HRNet needs timm, which does not import here ({found}): {error}. "
             "Install versions that fit together: pip install --upgrade torch torchvision timm"
         ) from error
-    return timm
 
 
 def _conv_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:

@@ -31,19 +31,14 @@ def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensitySt
         image: (H, W) micrograph over which instance norm is measured; not used with batch norm.
         statistics: its intensity statistics.
     """
-    network = _copy(model)
+    network = copy.deepcopy(model)
+    network.__dict__.pop("forward", None)  # a trainer's wrapper would call the model that was copied
     if exchange(network, InstanceNorm, JointNorm):
         with torch.no_grad():
             network(sample(model, image, statistics))
         network.eval()
     network.trunk.fold()
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
-
-
-def _copy(model: EMPreTrainedModel) -> EMPreTrainedModel:
-    network = copy.deepcopy(model)
-    network.__dict__.pop("forward", None)  # a trainer's wrapper would call the model that was copied
-    return network
 
 
 def sample(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import set_seed
 
+from emfm.backbones import norm_choice
 from emfm.config import EMFoundationConfig
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
@@ -130,8 +131,7 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     fields = task.fields_for(data, ModelChoices(args.data, args.model, args.residual, args.class_weights))
     if args.scratch is None:
         return task.from_pretrained(args.model, **fields)
-    norm = {} if args.scratch.startswith("hrnet") else {"norm": args.norm}
-    return task(EMFoundationConfig.from_name(args.scratch, **fields, **norm))
+    return task(EMFoundationConfig.from_name(args.scratch, **fields, **norm_choice(args.scratch, args.norm)))
 
 
 def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrainingArguments:

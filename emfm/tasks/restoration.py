@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emfm.backbones import BACKBONES
 from emfm.config import EMFoundationConfig
 from emfm.data.croppers import Cropper, DegradingCropper, IntensityJitter, PairCropper
 from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
@@ -122,8 +123,8 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
     def adds_to_input(cls, model: str | None) -> bool:
         """Return whether predicting the difference to the input measured best: see docs/finetuning.md.
 
-        A pretrained U-Net goes on drawing the image itself, as it learnt to. Without a path at full resolution an HRNet
-        takes far longer to do so. A model that was fine-tuned in either way goes on in it.
+        Only a pretrained trunk with a path at full resolution goes on drawing the image itself, as it learnt to: without
+        such a path that takes far longer. A model that was fine-tuned to add to its input goes on so.
 
         Args:
             model: zoo name, folder or Hub id of the weights to start from; None for random ones.
@@ -131,7 +132,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         if model is None:
             return True
         config = EMFoundationConfig.from_pretrained(model_folder(model))
-        return config.residual or config.backbone == "hrnet"
+        return config.residual or not BACKBONES[config.backbone].full_resolution
 
     def learn_units(self, data: Examples | StreamedExamples) -> None:
         """Note the relation between the units of targets and images; made pairs have those of their images."""

@@ -20,6 +20,8 @@ def add_lora(model: EMPreTrainedModel, rank: int, base: str) -> PeftModel:
     Returns:
         PEFT's view of the model, which saves the additions alone and merges them.
     """
+    if not base:
+        raise EMError("LoRA adds to pretrained weights; this model has random ones: use from_pretrained")
     if rank < 1:
         raise EMError(f"the rank of LoRA is {rank}; expected at least 1")
     names = [f"trunk.{name}" for name, module in model.trunk.named_modules() if isinstance(module, nn.Conv2d)]
@@ -43,8 +45,3 @@ def save_adapter(adapter: PeftModel, model: EMPreTrainedModel, folder: str | Pat
     model.processor.save_pretrained(folder)
     for file in Path(folder).iterdir():
         file.chmod(0o644)
-
-
-def merge(adapter: PeftModel) -> EMPreTrainedModel:
-    """Add the additions to the weights that they stand beside; returns the plain model."""
-    return adapter.merge_and_unload()

@@ -15,7 +15,7 @@ from PIL import Image
 from emfm import EMError, load_em_dataset
 from emfm.data.unlabelled import ImageStream, load_images, open_micrographs
 from emfm.io.image_header import MOST_BYTES, check_decodable
-from emfm.pretraining.crops import StreamedCrops, held_out_of_stream
+from emfm.pretraining.streamed_crops import StreamedCrops, held_out_of_stream
 
 LITTLE = 30_000_000  # bytes that may be taken while a bomb is refused
 

@@ -11,14 +11,8 @@ from torch.utils.data import DataLoader
 from emfm import EMError
 from emfm.data.patches import dihedral
 from emfm.data.unlabelled import ImageStream, InMemory, load_images
-from emfm.pretraining.crops import (
-    EpochOrder,
-    StreamedCrops,
-    UnlabelledCrops,
-    held_out_of_stream,
-    is_held_out,
-    read_samples,
-)
+from emfm.pretraining.crops import EpochOrder, UnlabelledCrops
+from emfm.pretraining.streamed_crops import StreamedCrops, held_out_of_stream, is_held_out, read_samples
 
 MICROGRAPHS = 60
 

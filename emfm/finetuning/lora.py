@@ -1,5 +1,6 @@
 """LoRA (Hu et al. 2021, arXiv:2106.09685) through PEFT: a small addition to frozen weights instead of new weights."""
 
+import shutil
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -45,3 +46,16 @@ def save_adapter(adapter: PeftModel, model: EMPreTrainedModel, folder: str | Pat
     model.processor.save_pretrained(folder)
     for file in Path(folder).iterdir():
         file.chmod(0o644)
+
+
+def write_model(model: EMPreTrainedModel, adapter: PeftModel | None, folder: Path) -> None:
+    """Write a model, or what LoRA adds to one, into a folder, each file whole; without transformers' pickle."""
+    temporary = folder / ".model.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    if adapter is None:
+        model.save_pretrained(temporary)
+    else:
+        save_adapter(adapter, model, temporary)
+    for file in temporary.iterdir():
+        file.replace(folder / file.name)
+    temporary.rmdir()

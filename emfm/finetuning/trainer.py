@@ -6,7 +6,6 @@ user will, and goes into `curve.json`. The best model by validation is kept in t
 
 import atexit
 import json
-import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.evaluate import check_data, check_finite, measure
 from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
-from emfm.finetuning.lora import add_lora, save_adapter
+from emfm.finetuning.lora import add_lora, write_model
 from emfm.finetuning.record import FinishedRun, run_record
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import find_checkpoint, restore_optimizer, run_settings, save_run
@@ -274,24 +273,12 @@ class EMTrainer(Trainer):
             self.adapter = None
 
     def _save(self, output_dir: str | None = None, state_dict: Tensors | None = None) -> None:
-        """Write the model folder file by file, each whole; transformers would add a pickle of its arguments."""
-        if not self.args.should_save:  # transformers calls this on every process
-            return
-        output = Path(output_dir or self.args.output_dir)
-        temporary = output / ".model.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        model = self.accelerator.unwrap_model(self.model)
-        if self.adapter is None:
-            model.save_pretrained(temporary)
-        else:
-            save_adapter(self.adapter, model, temporary)
-        for file in temporary.iterdir():
-            file.replace(output / file.name)
-        temporary.rmdir()
+        if self.args.should_save:  # transformers calls this on every process
+            model = self.accelerator.unwrap_model(self.model)
+            write_model(model, self.adapter, Path(output_dir or self.args.output_dir))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        # transformers would keep the best checkpoint and drop the newest, from which a run goes on; the best weights
-        # lie in the output folder
+        # transformers would keep the best one and drop the newest, from which a run goes on
         self.state.best_global_step = None
         super()._save_checkpoint(model, trial)
 

@@ -57,7 +57,8 @@ def pretrain(args: PretrainArguments) -> Path:
         data = open_data(args, state.ema.processor)
     output = _prepare_output(args)
     settings = args.recipe() | {"processes": accelerator.num_processes}
-    settings |= {"workers": worker_count(args.workers)} if args.streaming else {}
+    if args.streaming:
+        settings["workers"] = worker_count(args.workers)
     progress = resume(output, state, settings)
     if args.compile:
         state.generator.compile()
@@ -115,7 +116,8 @@ class _Run:
         data: PretrainingData,
         progress: Progress,
     ):
-        self.args, self.accelerator, self.state, self.data, self.progress = args, accelerator, state, data, progress
+        self.args, self.accelerator, self.data = args, accelerator, data
+        self.state, self.progress = state, progress
         self.output = Path(args.output)
         self.corrupt = Corruption(args.corruption, args.strength, args.seed)
         self.log = RunLog(self.output, args.steps, progress.step, accelerator.is_main_process)
@@ -156,14 +158,14 @@ class _Run:
         self.progress.position = batches.position(self.accelerator)
         self.progress.seconds = time.perf_counter() - self._started
         if self.accelerator.is_main_process:
-            facts = {
+            cost = {
                 "step": self.progress.step,
                 "seconds": round(self.progress.seconds, 1),
                 "processes": self.accelerator.num_processes,
                 "micrographs": self.data.count,
             }
             config = self.state.ema.config
-            config.pretraining = (config.pretraining or {}) | self.args.recipe() | facts
+            config.pretraining = (config.pretraining or {}) | self.args.recipe() | cost
             save_checkpoint(self.output, self.state, self.progress, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
 

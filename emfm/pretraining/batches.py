@@ -70,7 +70,7 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
         if not len(group):
             raise EMError(f"{name} holds too few micrographs to train on")
         groups.append(group)
-    order = EpochOrder.weighted(groups, args.weights, args.seed)
+    order = EpochOrder(groups, args.weights, args.seed)
     validation = _fixed_crops(joined, kept_out, processor, args, VALIDATION_CROPS)
     calibration = UnlabelledCrops(joined, processor, args.crop, CALIBRATION_CROPS, order)
     return PretrainingData(validation, calibration, micrographs=(joined, order))
@@ -89,7 +89,7 @@ def _fixed_crops(
     micrographs: Micrographs, indices: np.ndarray, processor: EMImageProcessor, args: PretrainArguments, count: int
 ) -> UnlabelledCrops:
     """Return crops of held-out micrographs, by a seed of their own."""
-    order = EpochOrder.weighted([indices], None, args.seed + 1)
+    order = EpochOrder([indices], None, args.seed + 1)
     return UnlabelledCrops(micrographs, processor, args.crop, count, order)
 
 

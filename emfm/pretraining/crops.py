@@ -5,7 +5,6 @@ the epoch, int64. The seed and the key decide it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,34 +36,23 @@ def random_crop(
     return {"clean": torch.from_numpy(clean)[None], "key": torch.tensor(key[1:])}
 
 
-@dataclass(frozen=True)
 class EpochOrder:
     """Which micrograph each crop of an epoch comes from: a shuffled round through every source.
 
+    An epoch holds as many crops as there are micrographs, shared out by weight. A source goes on where it stopped, so
+    that its micrographs are all seen before one is seen again.
+
     Args:
         groups: the indices of each source's micrographs.
-        draws: how many crops of each source an epoch holds; a source goes on where it stopped, so that its
-            micrographs are all seen before one is seen again.
+        weights: one positive number per source; None for every micrograph once.
         seed: with the epoch it decides the order.
     """
 
-    groups: tuple[np.ndarray, ...]
-    draws: tuple[int, ...]
-    seed: int
-
-    @classmethod
-    def weighted(cls, groups: Sequence[np.ndarray], weights: Sequence[float] | None, seed: int) -> "EpochOrder":
-        """Return the order in which an epoch holds as many crops as there are micrographs, shared out by weight.
-
-        Args:
-            groups: the indices of each source's micrographs.
-            weights: one positive number per source; None for every micrograph once.
-            seed: with the epoch it decides the order.
-        """
+    def __init__(self, groups: Sequence[np.ndarray], weights: Sequence[float] | None, seed: int):
+        self.groups, self.seed = groups, seed
         total = sum(len(group) for group in groups)
         shares = [len(group) for group in groups] if weights is None else weights
-        draws = tuple(max(1, round(total * share / sum(shares))) for share in shares)
-        return cls(tuple(groups), draws, seed)
+        self.draws = [max(1, round(total * share / sum(shares))) for share in shares]
 
     def __len__(self) -> int:
         return sum(self.draws)

@@ -146,7 +146,8 @@ def run_cell(cell: Cell, places: Places) -> dict[str, Any]:
         marks = _Marks(trainer, measured, cell.steps, MARKS[-1:] if cell.seed == TUNING_SEED else MARKS)
         trainer.add_callback(marks)
         trainer.train()
-    facts = {"weights": digest, "images": len(training), "n": len(measured), "seconds": round(trainer.seconds, 1)}
+    seconds = round(trainer.course.seconds, 1)
+    facts = {"weights": digest, "images": len(training), "n": len(measured), "seconds": seconds}
     facts["precision"] = "bf16" if arguments.bf16 else "fp32"
     return {**asdict(cell), **facts, "trivial": marks.trivial, "curve": marks.curve}
 

@@ -16,7 +16,7 @@ from emfm import EMError, load_em_dataset
 from emfm.data.hub_images import ImageStream, load_images
 from emfm.data.unlabelled import open_micrographs
 from emfm.io.image_header import MOST_BYTES, check_decodable
-from emfm.pretraining.crops import StreamedCrops, held_out_of_stream
+from emfm.pretraining.streamed_crops import StreamedCrops, held_out_of_stream
 
 LITTLE = 30_000_000  # bytes that may be taken while a bomb is refused
 

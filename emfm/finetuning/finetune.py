@@ -16,10 +16,9 @@ from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
 from emfm.files import write_text
-from emfm.finetuning.record import run_facts
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
-from emfm.finetuning.trainer_state import checkpoints
+from emfm.finetuning.trainer_state import checkpoints_of
 from emfm.hub.verify import write_test_tensors
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel, ModelChoices
@@ -30,7 +29,7 @@ logger = logging.getLogger(__name__)
 # Of a stream so many micrographs are read for validation.
 STREAM_VALIDATION = 32
 # Written last: a folder with it is finished.
-FACTS = "finetuning.json"
+RECORD = "finetuning.json"
 
 
 @dataclass(frozen=True)
@@ -148,28 +147,28 @@ def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrain
 
 
 def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, Any]:
-    """Fine-tune and write a model folder; returns the facts that also stand in its `finetuning.json`.
+    """Fine-tune and write a model folder; returns the run's record, which also stands in `finetuning.json`.
 
     Raises:
         EMError: wrong settings, data or model, or an output folder that already holds a model.
     """
     output = Path(args.output)
-    resuming = args.resume and bool(checkpoints(output))
+    resuming = args.resume and bool(checkpoints_of(output).newest_first())
     if not resuming and (output / "config.json").exists():
         raise EMError(f"{output} holds a model already: choose another --output, or --resume a run that was stopped")
-    if (output / FACTS).exists():
+    if (output / RECORD).exists():
         raise EMError(f"{output} holds a finished model: choose another --output")
     training, validation = read_splits(args)
     model = build_model(args, training.like)
     trainer = EMTrainer(model, _training_arguments(args, show_progress), training, validation)
     trainer.train(resume_from_checkpoint=resuming)
-    facts = run_facts(trainer, args.data, args.license)
+    record = trainer.record(args.data, args.license)
     if trainer.is_world_process_zero():
-        _write_folder(trainer, args, facts)
-    return facts
+        _write_folder(trainer, args, record)
+    return record
 
 
-def _write_folder(trainer: EMTrainer, args: FinetuneArguments, facts: dict[str, Any]) -> None:
+def _write_folder(trainer: EMTrainer, args: FinetuneArguments, record: dict[str, Any]) -> None:
     """Complete the folder that the trainer began; checkpoints have served."""
     output = Path(args.output)
     if args.merge:
@@ -180,7 +179,7 @@ def _write_folder(trainer: EMTrainer, args: FinetuneArguments, facts: dict[str, 
     trainer.create_model_card(args.data, args.license)
     # of the model as users will load it, additions of LoRA merged
     write_test_tensors(TASKS[args.task].from_pretrained(output), output)
-    plot_curves({facts["start"]: trainer.curve}, output / "curve.png", TASKS[args.task].figure_of_merit)
-    write_text(output / FACTS, json.dumps(facts, indent=1))
-    for checkpoint in checkpoints(output):
+    plot_curves({record["start"]: trainer.curve}, output / "curve.png", TASKS[args.task].figure_of_merit)
+    write_text(output / RECORD, json.dumps(record, indent=1))
+    for checkpoint in checkpoints_of(output).newest_first():
         shutil.rmtree(checkpoint)

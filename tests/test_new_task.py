@@ -95,3 +95,21 @@ def test_it_saves_loads_and_pushes_itself_with_a_card_of_its_own_figures(trained
     assert f"| RMSE |\n| --- |\n| {facts['best']['rmse']:.3f} |" in pushed.text
     assert "on 3 micrographs with targets" in pushed.text
     assert "result.output  # one value per pixel, float32" in pushed.text
+
+
+def test_it_serves_transformers_pipeline_and_is_exported_under_its_own_name(trained, tmp_path):
+    from transformers import pipeline
+
+    import emfm.auto  # noqa: F401
+
+    model, image = load_model(trained[0]), disc_image(64, 5)[0]
+    np.testing.assert_array_equal(
+        pipeline("em-image-to-image", model=model)(image)["image"], predict(model, image).output
+    )
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from emfm.export.onnx_file import export_onnx
+
+    export_onnx(model, tmp_path / "values.onnx")
+    assert [output.name for output in onnx.load(tmp_path / "values.onnx").graph.output] == ["values"]

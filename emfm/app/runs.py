@@ -12,6 +12,7 @@ import numpy as np
 
 from emfm.app.reading import read_upload
 from emfm.errors import EMError
+from emfm.hub.card import table
 from emfm.inference.predict import predict, ready_model
 from emfm.io.writing import write_image
 from emfm.modeling import EMPreTrainedModel
@@ -114,26 +115,18 @@ def _told(prediction: Prediction, summary: dict[str, Any] | None, model: str, se
     size = "pixel size not known" if prediction.pixel_size is None else f"{prediction.pixel_size:.4g} nm per pixel"
     if prediction.output.shape != prediction.image.shape:
         size = f"{prediction.output.shape[1]} x {prediction.output.shape[0]} pixels after, {size}"
-    lines = [f"**{width} x {height}** pixels, {prediction.image.dtype}, {size}; {seconds:.1f} s with `{model}`."]
+    line = f"**{width} x {height}** pixels, {prediction.image.dtype}, {size}; {seconds:.1f} s with `{model}`."
     if summary is None:
-        return lines[0]
-    unit = summary["unit"]
-    lines += [
-        "",
-        f"| class | regions | cut by the border | area | mean diameter ({unit}) | median diameter ({unit}) |",
-        "|---|---|---|---|---|---|",
-    ]
+        return line
+    headings = ["class", "regions", "cut by the border", "area"]
+    headings += [f"{kind} diameter ({summary['unit']})" for kind in ("mean", "median")]
+    rows = []
     for label, found in summary["classes"].items():
-        mean, median = (
-            "none" if found[key] is None else f"{found[key]:.4g}" for key in ("mean_diameter", "median_diameter")
-        )
-        lines.append(
-            f"| {_plain(label)} | {found['regions']} | {found['touching_border']} | {found['area_share']:.1%} "
-            f"| {mean} | {median} |"
-        )
-    return "\n".join(
-        [*lines, "", "Diameters are those of discs of equal area, of regions that the border does not cut."]
-    )
+        diameters = [found["mean_diameter"], found["median_diameter"]]
+        counts = [str(found["regions"]), str(found["touching_border"]), f"{found['area_share']:.1%}"]
+        rows.append([_plain(label), *counts, *("none" if size is None else f"{size:.4g}" for size in diameters)])
+    note = "Diameters are those of discs of equal area, of regions that the border does not cut."
+    return "\n\n".join([line, table(headings, rows), note])
 
 
 def _plain(text: str) -> str:

@@ -16,7 +16,7 @@ from dataset_sources import AU_NANOPARTICLES
 from prepare_command import Prepared, command_line, preparation_parser, run_preparation
 
 from emfm.errors import EMError
-from emfm.hub.dataset_card import DatasetCard
+from emfm.hub.datasets.card import DatasetCard
 
 # Name in Kazimi et al. 2024: particle size in the file names, patches in train, validation and test.
 SETS = {

@@ -16,8 +16,8 @@ from download_files import contents, shuffled
 from prepare_command import Prepared, command_line, preparation_parser, run_preparation
 
 from emfm.errors import EMError
-from emfm.hub.dataset_card import DatasetCard
-from emfm.hub.encoded_image import EncodedImage, kept_file
+from emfm.hub.datasets.card import DatasetCard
+from emfm.hub.datasets.encoded_image import EncodedImage, kept_file
 
 TARGETS = {
     "denoising": "noNoise",

@@ -18,6 +18,7 @@ from emfm.inference.result_files import ResultFile
 from emfm.io.reading import Micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
+from emfm.tasks import task_of
 
 
 class ArrayResult:
@@ -136,7 +137,7 @@ class Flow:
 
     def _resample(self, between: Result, result: Result) -> None:
         """Write what lies between at the size of the result; each process does some of the blocks."""
-        image = Resampled(between.read(), result.shape, nearest=self.model.classes is not None)
+        image = Resampled(between.read(), result.shape, nearest=task_of(self.model).nearest)
 
         def share() -> None:
             for number, (rows, columns) in enumerate(blocks_of(image.shape)):

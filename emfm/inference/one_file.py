@@ -12,7 +12,7 @@ from emfm.inference.result_files import ResultFile, check_format
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.reports.prediction import Prediction
-from emfm.reports.results import write_results
+from emfm.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def predict_file(job: Job, processes: Processes) -> dict[str, Any]:
     """Predict a file, unless the same was done before.
 
     Returns:
-        `output`, the paths that `write_results` returned, and whether it was `skipped`.
+        `output`, the paths that the task's report returned, and whether it was `skipped`.
 
     Raises:
         EMError: the micrograph cannot be read or used.
@@ -103,7 +103,8 @@ def _predict(job: Job, micrograph: Micrograph, made_from: dict[str, Any], proces
         image: Any = micrograph.image  # what shows the result reads it in parts, too
         output = result.read()
         prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name)
-        shown = {kind: path.name for kind, path in write_results(prediction, target.parent, target.stem).items()}
+        written = task_of(model).report().write(prediction, target.parent, target.stem)
+        shown = {kind: path.name for kind, path in written.items()}
         facts = {"shape": list(output.shape), "dtype": str(output.dtype), "pixel_size": pixel_size, "shown": shown}
         write_record(target, made_from, {**facts, "classes": model.classes})
     processes.gather(None)

@@ -16,6 +16,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Context manager that turns the first signal into a request; a second one stops at once.
 
+    A signal that is ignored when it starts stays ignored.
+
     Args:
         accelerator: the request of one process counts for all.
     """
@@ -29,7 +31,10 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # Python takes handlers nowhere else
-            self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            for number in SIGNALS:
+                # a job in the background ignores Ctrl-C, which is meant for another
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -23,7 +23,7 @@ from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.finetuning.card import finetuned_card
-from emfm.finetuning.course import Course, CourseBar, Evaluation
+from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.evaluate import check_data, check_finite, measure
 from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
@@ -186,7 +186,7 @@ class EMTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _measure(self, model: EMTaskModel, data: LabelledMicrographs | PairedMicrographs) -> Evaluation:
+    def _measure(self, model: EMTaskModel, data: LabelledMicrographs | PairedMicrographs) -> dict[str, Any]:
         metrics = model.new_metrics()
         measure(model, data, range(self.args.process_index, len(data), self.args.world_size), metrics)
         if self.args.world_size > 1:
@@ -204,7 +204,7 @@ class EMTrainer(Trainer):
             batches = (batch["pixel_values"].to(self.args.device) for batch in loader)
             recalibrate_batch_norm(model, batches, self._frozen)
 
-    def _note(self, model: EMTaskModel, result: Evaluation) -> None:
+    def _note(self, model: EMTaskModel, result: dict[str, Any]) -> None:
         """Extend the curve, write the model where it is the best so far, stop where none better comes."""
         step = self.state.global_step
         crops = step * crops_per_step(self.args)

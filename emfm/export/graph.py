@@ -6,7 +6,7 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 
-from emfm.backbones.unet import InstanceNorm
+from emfm.backbones.norms import InstanceNorm, SpelledInstanceNorm, exchange
 from emfm.modeling import EMPreTrainedModel
 
 
@@ -26,10 +26,7 @@ class ExportNetwork(nn.Module):
         self.model = copy.deepcopy(model).cpu().float().eval()
         self.softmax = probabilities and model.classes is not None
         self.model._pad = MethodType(_mirrored, self.model)
-        for module in list(self.model.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, InstanceNorm):
-                    setattr(module, name, _SpelledInstanceNorm(child))
+        exchange(self.model, InstanceNorm, SpelledInstanceNorm)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map network values (B, 1, H, W) to logits or probabilities (B, K, H, W) or an image (B, 1, H * s, W * s)."""
@@ -51,17 +48,3 @@ def _mirror(length: int, stride: int) -> Tensor:
     period = torch.full((1,), torch.sym_max(2 * (length - 1), 1), dtype=torch.int64)
     along = torch.remainder(torch.arange(padded), period)
     return torch.minimum(along, 2 * (length - 1) - along)
-
-
-class _SpelledInstanceNorm(nn.Module):
-    """Instance norm in elementary operations; the mean of row means keeps float32's error small on large images."""
-
-    def __init__(self, norm: InstanceNorm):
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(3, keepdim=True).mean(2, keepdim=True)
-        variance = (centred * centred).mean(3, keepdim=True).mean(2, keepdim=True)
-        scaled = centred * torch.rsqrt(variance + self.eps)
-        return scaled * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)

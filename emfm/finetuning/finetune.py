@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import set_seed
 
+from emfm.backbones import BACKBONES, norm_choice
 from emfm.config import EMFoundationConfig
 from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
 from emfm.data.streamed_examples import StreamedExamples
@@ -128,9 +129,9 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """Return the task model with pretrained or random trunk; the seed decides the new weights.
 
     Where the arguments do not say, restoration predicts the difference to its input, which super-resolution enlarges
-    first. A pretrained U-Net alone goes on drawing the image itself for denoising and background removal, as it learnt
-    to. These choices measured best on held-out micrographs, see docs/finetuning.md. Without a path at full resolution
-    an HRNet takes far longer to draw the image itself.
+    first. Only a pretrained trunk with a path at full resolution goes on drawing the image itself for denoising and
+    background removal, as it learnt to; without such a path that takes far longer. These choices measured best on
+    held-out micrographs, see docs/finetuning.md.
 
     Args:
         args: of the run.
@@ -150,8 +151,7 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
         fields["scale"] = data.scale
     if args.scratch is None:
         return task.from_pretrained(args.model, **fields)
-    norm = {} if args.scratch.startswith("hrnet") else {"norm": args.norm}
-    return task(EMFoundationConfig.from_name(args.scratch, **fields, **norm))
+    return task(EMFoundationConfig.from_name(args.scratch, **fields, **norm_choice(args.scratch, args.norm)))
 
 
 def _adds_to_input(args: FinetuneArguments) -> bool:
@@ -159,7 +159,7 @@ def _adds_to_input(args: FinetuneArguments) -> bool:
         return True
     config = EMFoundationConfig.from_pretrained(model_folder(str(args.model)))
     # a model that was fine-tuned in this way before goes on so
-    return config.residual or config.backbone == "hrnet"
+    return config.residual or not BACKBONES[config.backbone].full_resolution
 
 
 def _class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:

@@ -4,6 +4,7 @@ import re
 import shlex
 from typing import Any
 
+from emfm.backbones import norm_choice
 from emfm.config import EMFoundationConfig
 from emfm.hub.card import HERE, RESTORATION, front_matter, table
 
@@ -144,11 +145,11 @@ def pretrain_command(run: dict[str, Any]) -> str:
     if run.get("residual") is not None:  # runs of before it could be chosen have no such setting
         parts += ["--residual" if run["residual"] else "--no-residual"]
     for name in OPTIONS:
-        no_choice = name == "norm" and run["generator"].startswith("hrnet")
-        if run.get(name) is not None and not no_choice:
-            value = run[name]
-            shown = format(value, "g") if isinstance(value, float) else value
-            parts.append(f"--{name.replace('_', '-')} {shown}")
+        value = run.get(name)
+        if value is None or (name == "norm" and not norm_choice(run["generator"], value)):
+            continue
+        shown = format(value, "g") if isinstance(value, float) else value
+        parts.append(f"--{name.replace('_', '-')} {shown}")
     return " ".join(["emfm pretrain", *parts, f"--output runs/{run['generator']}"])
 
 

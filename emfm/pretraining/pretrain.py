@@ -19,7 +19,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from emfm.backbones import BACKBONES
+from emfm.backbones import BACKBONES, norm_choice
 from emfm.config import EMFoundationConfig
 from emfm.data.degradations import Corruption
 from emfm.errors import EMError
@@ -188,9 +188,9 @@ def _accelerator(precision: str) -> Accelerator:
 def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingState:
     """Return networks, averaged generator and optimisers as before the first step; the seed decides them."""
     set_seed(args.seed)
-    fields = {} if args.generator.startswith("hrnet") else {"norm": args.norm}
-    config = EMFoundationConfig.from_name(args.generator, **fields)
-    config.residual = not BACKBONES[config.backbone].trunk.full_resolution if args.residual is None else args.residual
+    config = EMFoundationConfig.from_name(args.generator, **norm_choice(args.generator, args.norm))
+    drawn_anew = BACKBONES[config.backbone].full_resolution
+    config.residual = not drawn_anew if args.residual is None else args.residual
     generator = EMFoundation(config)
     generator = generator.to(accelerator.device).to(memory_format=generator.memory_format)
     pretext = Pretext(generator, args.filters, args.structures > 0).to(accelerator.device)

@@ -15,10 +15,9 @@ from emfm.errors import EMError
 from emfm.inference.predict import predict, ready_model
 from emfm.io.writing import write_image
 from emfm.modeling import EMPreTrainedModel
-from emfm.reports.pictures import before_and_after
 from emfm.reports.prediction import Prediction
-from emfm.reports.results import write_results
 from emfm.simulate.nanoparticles import simulate_nanoparticles
+from emfm.tasks import task_of
 
 KEPT_SECONDS = 3600
 LOADED_MODELS = 3
@@ -78,10 +77,11 @@ class Runner:
         stem = Path(path).stem
         result = folder / f"{stem}.tif"
         write_image(result, prediction.output, prediction.pixel_size)
-        written = write_results(prediction, folder, stem)
+        report = task_of(network).report()
+        written = report.write(prediction, folder, stem)
         files = [str(file) for file in dict.fromkeys([result, *written.values()])]
         found = json.loads(written["summary"].read_text(encoding="utf-8")) if "summary" in written else None
-        return Run(*before_and_after(prediction), files, _told(prediction, found, model, seconds))
+        return Run(*report.before_and_after(prediction), files, _told(prediction, found, model, seconds))
 
     def new_folder(self) -> Path:
         """Return a new folder, after those older than an hour are gone."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emfm.errors import EMError
+from emfm.errors import EMError, MissingSplitError
 from emfm.io.image_header import check_decodable
 from emfm.io.reading import Micrograph, decode_micrograph
 from emfm.retries import with_retries
@@ -26,14 +26,6 @@ class ImageStream:
     name: str  # of the dataset, or of all whose rows it mixes
 
 
-def is_dataset(source: str) -> bool:
-    """Tell whether a source is a dataset (on the Hub, or a folder with parquet files), not a folder of images."""
-    folder = Path(source)
-    if folder.is_dir():
-        return any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))  # the Hub's own layouts
-    return source.count("/") == 1 and not source.startswith((".", "/", "~"))
-
-
 def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]]:
     """Load one split of a dataset: its images, undecoded, and their pixel sizes where it has them.
 
@@ -46,6 +38,7 @@ def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]
         A `Dataset` or `IterableDataset`, and the names of its image columns, at least one.
 
     Raises:
+        MissingSplitError: there is no such split.
         EMError: it cannot be loaded, or has no image column.
     """
     import datasets
@@ -57,7 +50,8 @@ def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]
     try:
         rows = with_retries(lambda: datasets.load_dataset(**where, split=split, streaming=streaming))
     except Exception as error:  # the Hub, the network and each file format have errors of their own
-        raise EMError(
+        kind = MissingSplitError if isinstance(error, ValueError) else EMError  # what `datasets` raises for one
+        raise kind(
             f"cannot load the split '{split}' of the dataset '{source}' ({type(error).__name__}: {error}); "
             "expected a folder of images, a folder of parquet files, or the id of a dataset on the Hub"
         ) from error

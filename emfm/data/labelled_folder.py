@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from emfm.data.classes import GreyValues, read_json_object, read_labels, values_as_classes
-from emfm.errors import EMError, nearest
+from emfm.errors import EMError, MissingSplitError, nearest
 from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_micrograph
 
-# Folder of the truth: column that holds the same in a dataset.
+# The folder that holds the truth: the column that holds the same in a data set.
 TRUTHS = {"masks": "mask", "targets": "target"}
 
 
@@ -35,8 +35,8 @@ def folder_truth(folder: Path) -> str:
     return found[0]
 
 
-def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tuple[Micrograph, Micrograph | None, str]]:
-    """Return an iterator over micrograph, its truth, and the path of the truth, of one split.
+def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tuple[Micrograph, Micrograph, str]]:
+    """Return an iterator over micrograph, its truth (without one itself), and the path of the truth, of one split.
 
     Args:
         folder: to read.
@@ -57,10 +57,10 @@ def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tupl
     return (_record(folder, images, name, truth) for name in names)
 
 
-def _record(folder: Path, images: Path, name: str, truth: str | None) -> tuple[Micrograph, Micrograph | None, str]:
+def _record(folder: Path, images: Path, name: str, truth: str | None) -> tuple[Micrograph, Micrograph, str]:
     micrograph = read_micrograph(images / name)
     if truth is None:
-        return micrograph, None, ""
+        return micrograph, micrograph, ""
     path = truth_path(folder, images, name, truth)
     return micrograph, read_micrograph(path), str(path)
 
@@ -78,7 +78,7 @@ def _split_names(folder: Path, images: Path, split: str) -> list[str]:
     path = folder / "splits.json"
     if not path.is_file():
         if split != "train":
-            raise EMError(
+            raise MissingSplitError(
                 f"{folder} has no splits.json, so no split '{split}': write {{\"{split}\": [file names]}} into one"
             )
         return [path.relative_to(images).as_posix() for path in list_micrographs(images)]
@@ -86,7 +86,7 @@ def _split_names(folder: Path, images: Path, split: str) -> list[str]:
     names = splits.get(split)
     if not names:
         filled = [name for name, listed in splits.items() if listed]
-        raise EMError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
+        raise MissingSplitError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
     return _checked_names(path, images, split, names)
 
 

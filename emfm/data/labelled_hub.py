@@ -18,6 +18,7 @@ def open_rows(source: str, split: str, streaming: bool) -> tuple["Dataset | Iter
     """Open a split, undecoded; returns it with "masks" or "targets", None where it holds images alone.
 
     Raises:
+        MissingSplitError: there is no such split.
         EMError: it cannot be loaded, or its columns are others.
     """
     rows, images = load_split(source, split, streaming)
@@ -30,8 +31,8 @@ def open_rows(source: str, split: str, streaming: bool) -> tuple["Dataset | Iter
     return rows, truths[0] if truths else None
 
 
-def row_record(row: dict[str, Any], name: str, truth: str | None) -> tuple[Micrograph, Micrograph | None, str]:
-    """Decode a row into micrograph, its truth, and the name of the truth.
+def row_record(row: dict[str, Any], name: str, truth: str | None) -> tuple[Micrograph, Micrograph, str]:
+    """Decode a row into micrograph, its truth (without one itself), and the name of the truth.
 
     Raises:
         EMError: an image is missing, damaged or too large; the message names dataset, row and file.
@@ -39,7 +40,7 @@ def row_record(row: dict[str, Any], name: str, truth: str | None) -> tuple[Micro
     micrograph = decode(row["image"], f"{name}, image")
     micrograph = replace(micrograph, pixel_size=row_pixel_size(row) or micrograph.pixel_size)
     if truth is None:
-        return micrograph, None, ""
+        return micrograph, micrograph, ""
     column = TRUTHS[truth]
     return micrograph, decode(row[column], f"{name}, {column}"), f"{name}, {column}"
 

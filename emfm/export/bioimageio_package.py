@@ -26,10 +26,9 @@ from emfm.hub.rendering import TEMPLATES, fill
 from emfm.io.writing import write_image
 from emfm.loading.download import model_folder
 from emfm.modeling import EMPreTrainedModel
-from emfm.reports.pictures import before_and_after
 from emfm.reports.prediction import Prediction
 from emfm.simulate.nanoparticles import simulate_nanoparticles
-from emfm.tasks import load_model
+from emfm.tasks import load_model, task_of
 
 # The oldest version of the specification with every step that is used here; readers bring it up to date.
 FORMAT_VERSION = "0.5.5"
@@ -134,7 +133,8 @@ def _cover(model: EMPreTrainedModel, image: np.ndarray, output: np.ndarray) -> n
     """Return input and result side by side, twice as wide as high, at most 512 pixels high."""
     statistics = model.processor.statistics(image)
     result = model.result(output[0], statistics, image.dtype)
-    pair = np.concatenate(before_and_after(Prediction(image, result, model.classes, None, "")), axis=1)
+    shown = task_of(model).report().before_and_after(Prediction(image, result, model.classes, None, ""))
+    pair = np.concatenate(shown, axis=1)
     height = min(512, pair.shape[0])
     return np.asarray(Image.fromarray(pair).resize((2 * height, height), Image.Resampling.BOX))
 
@@ -156,7 +156,7 @@ def describe(
         "cite": [PAPER],
         "documentation": file("README.md"),
         "covers": ["cover.png"],
-        "tags": ["electron-microscopy", "emfm", "2d", _task(model)],
+        "tags": ["electron-microscopy", "emfm", "2d", task_of(model).exported.tag],
         "version": "0.1.0",
         "inputs": [_input(model, file("test_input.npy"))],
         "outputs": [_output(model, file("test_output.npy"))],
@@ -172,17 +172,9 @@ def _spdx(card_license: str | None) -> str | None:
     return {"apache-2.0": "Apache-2.0", "mit": "MIT", "cc-by-4.0": "CC-BY-4.0"}.get(card_license or "")
 
 
-def _task(model: EMPreTrainedModel) -> str:
-    return "semantic-segmentation" if model.classes is not None else "image-restoration"
-
-
 def _description(model: EMPreTrainedModel) -> str:
-    what = {
-        "EMForSemanticSegmentation": f"segmentation into {', '.join((model.classes or {}).values())}",
-        "EMForDenoising": "denoising",
-        "EMForSuperResolution": f"super-resolution, {model.scale} times as many pixels a side",
-        "EMForBackgroundRemoval": "noise and background removal",
-    }.get(type(model).__name__, "restoration of damaged micrographs (a pretrained generator)")
+    classes = ", ".join((model.classes or {}).values())
+    what = task_of(model).purpose.format(classes=classes, scale=model.scale)
     return f"Electron micrographs: {what}; {model.config.generator} of emfm {emfm.__version__}"
 
 
@@ -223,7 +215,8 @@ def _input(model: EMPreTrainedModel, test_tensor: dict[str, str]) -> dict[str, A
 
 
 def _output(model: EMPreTrainedModel, test_tensor: dict[str, str]) -> dict[str, Any]:
-    names = list(model.classes.values()) if model.classes is not None else ["intensity"]
+    words = task_of(model).exported
+    names = list((model.classes or {0: words.channel}).values())
     axes = [
         {
             "type": "space",
@@ -235,19 +228,15 @@ def _output(model: EMPreTrainedModel, test_tensor: dict[str, str]) -> dict[str, 
         for axis in ("y", "x")
     ]
     output: dict[str, Any] = {
-        "id": _output_id(model),
-        "description": "class probabilities" if model.classes is not None else "restored image, in network values",
+        "id": words.finished,
+        "description": words.description,
         "axes": [{"type": "batch"}, {"type": "channel", "channel_names": names}, *axes],
         "data": {"type": "float32"},
         "test_tensor": test_tensor,
     }
-    if model.classes is not None:
-        output["postprocessing"] = [{"id": "softmax", "kwargs": {"axis": "channel"}}]
+    if words.steps:
+        output["postprocessing"] = [{"id": step, "kwargs": {"axis": "channel"}} for step in words.steps]
     return output
-
-
-def _output_id(model: EMPreTrainedModel) -> str:
-    return "probabilities" if model.classes is not None else "reconstruction"
 
 
 def _documentation(model: EMPreTrainedModel, arguments: PackageArguments, card: ModelCard | None) -> str:
@@ -256,7 +245,7 @@ def _documentation(model: EMPreTrainedModel, arguments: PackageArguments, card: 
         name=arguments.name,
         description=_description(model),
         input=INPUT,
-        output=_output_id(model),
+        words=task_of(model).exported,
         model=model,
         processor=model.processor,
         card=card.text.strip().replace("\n# ", "\n## ") if card else "",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emfm.data.examples import CleanMicrographs, Examples
+from emfm.data.examples import Examples
 from emfm.loading.names import locate, zoo_id
 from emfm.tasks import TASKS
 
@@ -35,8 +35,8 @@ def _trained_on_too(trainer: "EMTrainer") -> int:
     trained, held_out = trainer.training_kind, trainer.eval_dataset
     if not isinstance(trained, Examples):
         return 0
-    # of pairs that were made by damage the target is the micrograph
-    shown = getattr(held_out, "targets", held_out.images) if isinstance(trained, CleanMicrographs) else held_out.images
+    # of pairs that were made by damage the truth is the micrograph
+    shown = held_out.images if trained.degrade is None else [held_out.truth(i) for i in range(len(held_out))]
     return sum(any(np.may_share_memory(image, other) for other in trained.images) for image in shown)
 
 
@@ -57,7 +57,7 @@ def run_facts(trainer: "EMTrainer", data: str, license: str | None = None) -> di
         "dataset_id": _dataset_id(data),
         "images": {"train": trainer.micrographs, "validation": len(trainer.eval_dataset)},
         "validation_trained_on": _trained_on_too(trainer),
-        "degrade": kind.degradation.kind if isinstance(kind, CleanMicrographs) else None,
+        "degrade": kind.degrade if isinstance(kind, Examples) else None,
         "generator": model.config.generator,
         "start": _name(trainer.start) or f"random {model.config.generator}",
         "base_model": _base_model(trainer.start),

@@ -11,8 +11,6 @@ from emfm.hub.rendering import TEMPLATES, fill_card
 TAGS = ["electron-microscopy", "emfm"]
 # The Hub's word for a licence that nobody has stated.
 UNKNOWN_LICENSE = "unknown"
-# Figures of a restoration: name, heading, format. Older models have no SSIM.
-RESTORATION = (("l1", "L1", ".4f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".4f"))
 # How a card calls the model or dataset that it belongs to, until it is known where that will lie.
 HERE = "path/to/this/folder"
 # The place in the example of a model's card, and in that of a dataset's.
@@ -38,11 +36,6 @@ def model_card_data(tags: Sequence[str] = (), license: str = UNKNOWN_LICENSE, **
         **fields: others of `huggingface_hub.ModelCardData`.
     """
     return ModelCardData(library_name="emfm", license=license, **fields, tags=[*TAGS, *tags])
-
-
-def front_matter(**fields: Any) -> str:
-    """Return the metadata of a model's card as YAML, without the lines around it."""
-    return model_card_data(**fields).to_yaml()
 
 
 def plain_card(config: Any, cls: str) -> str:

@@ -22,7 +22,7 @@ from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
 from emfm.reports.prediction import Prediction
-from emfm.reports.results import write_results
+from emfm.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def predict_file(job: Job, processes: Processes) -> dict[str, Any]:
     """Predict a file, unless the same was done before.
 
     Returns:
-        `output`, the paths that `write_results` returned, and whether it was `skipped`.
+        `output`, the paths that the task's report returned, and whether it was `skipped`.
 
     Raises:
         EMError: the micrograph cannot be read or used.
@@ -95,8 +95,9 @@ def predict_file(job: Job, processes: Processes) -> dict[str, Any]:
         if processes.rank == 0:
             output = open_result(target)
             pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
+            report = task_of(model).report()
             prediction = Prediction(micrograph.image, output, model.classes, pixel_size, micrograph.name)
-            shown = {kind: path.name for kind, path in write_results(prediction, target.parent, target.stem).items()}
+            shown = {kind: path.name for kind, path in report.write(prediction, target.parent, target.stem).items()}
             facts = {"shape": list(output.shape), "dtype": str(output.dtype), "pixel_size": pixel_size, "shown": shown}
             write_record(target, made_from, {**facts, "classes": model.classes})
         processes.gather(None)
@@ -132,7 +133,7 @@ def _predict(job: Job, given: Micrograph, processes: Processes) -> None:
     )
     try:
         _stream(job, micrograph.image, scratch, processes)
-        back = Resampled(open_result(scratch.path), result.shape, nearest=model.classes is not None)
+        back = Resampled(open_result(scratch.path), result.shape, nearest=task_of(model).nearest)
         with _filling(result, processes):
             processes.together(lambda: _copy_share(back, result, processes))
     finally:

@@ -14,7 +14,7 @@ from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
 from emfm.reports.prediction import Prediction
-from emfm.tasks import load_model
+from emfm.tasks import load_model, task_of
 
 
 def predict(
@@ -60,7 +60,7 @@ def predict(
         block = model.result(maps, statistics, output.dtype)
         output[row : row + block.shape[0], column : column + block.shape[1]] = block
     if micrograph is not given:
-        back = Resampled(output, enlarged(model, given.image), nearest=model.classes is not None)
+        back = Resampled(output, enlarged(model, given.image), nearest=task_of(model).nearest)
         output = np.empty(back.shape, dtype=result_dtype(model, given.image.dtype))
         for region in blocks_of(back.shape):
             output[region] = as_dtype(back[region], output.dtype)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from emfm.config import EMFoundationConfig
-from emfm.hub.card import HERE, RESTORATION, model_card_data, table
+from emfm.hub.card import HERE, model_card_data, table
 from emfm.hub.rendering import TEMPLATES, fill_card
+from emfm.tasks.metrics import RESTORATION_FIGURES
 
 KIND: dict[str, Any] = {"pipeline_tag": "image-to-image", "tags": ["self-supervised"]}
 # Options of `emfm pretrain` by the names of the settings that they decide, where those are one value each.
@@ -115,12 +116,12 @@ def command_lines(command: str, width: int = 100) -> str:
 
 
 def _validation_table(figures: dict[str, float]) -> str:
-    shown = [(name, label, form) for name, label, form in RESTORATION if name in figures]
+    shown = [figure for figure in RESTORATION_FIGURES if figure.name in figures]  # older models have no SSIM
     rows = [
-        [row, *(format(figures[name + suffix], form) for name, _, form in shown)]
+        [row, *(format(figures[figure.name + suffix], figure.form) for figure in shown)]
         for row, suffix in (("damaged input", "_input"), ("restored", ""))
     ]
-    return table(["image", *(label for _, label, _ in shown)], rows)
+    return table(["image", *(figure.heading for figure in shown)], rows)
 
 
 def _signals(run: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """`load_em_dataset`: what fine-tuning trains and measures on, from a folder or from a dataset of the Hub."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,10 @@ def _kind_of_dataset(source: str, truth: str | None, found: str | None, scale: i
 
 
 def _stream(rows: Any, kind: Kind, source: str, truth: str | None) -> StreamedExamples:
-    def examples(some: list[tuple[str, dict]]) -> Examples:
-        return kind.examples(row_record(row, f"{source}, {name}", truth) for name, row in some)
-
+    examples = partial(_of_rows, kind, source, truth)  # of a module, so that it reaches spawned data workers
     first = examples([("row 0", next(iter(rows)))])
     return StreamedExamples(rows, first.part(0, 0), examples)
+
+
+def _of_rows(kind: Kind, source: str, truth: str | None, some: list[tuple[str, dict]]) -> Examples:
+    return kind.examples(row_record(row, f"{source}, {name}", truth) for name, row in some)

@@ -109,7 +109,8 @@ def describe(path: str, scratch: str, request: dict[str, Any]) -> dict[str, Any]
             if offset + data.nbytes > size:
                 raise asked.damaged(f"an image of {data.shape} pixels in {size} bytes")
         check_claim(data.nbytes, size, asked)
-        planes_of_array(data, axes, None, asked)  # refuses what is no micrograph
+        # refuses what is no micrograph
+        planes_of_array(np.broadcast_to(np.zeros((), data.dtype), data.shape), axes, None, asked)
         if offset is None:
             _copy(data, Path(scratch))
     except (EMError, MemoryError):

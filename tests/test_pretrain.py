@@ -20,7 +20,7 @@ from emfm import (
     EMFoundationConfig,
     EMImageProcessor,
 )
-from emfm.data.unlabelled import decode
+from emfm.data.hub_images import decode
 from emfm.hub.verify import verify
 from emfm.pretraining.batches import open_data
 from emfm.pretraining.discriminator import PatchDiscriminator

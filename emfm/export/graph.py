@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from emfm.backbones.norms import InstanceNorm, SpelledInstanceNorm, exchange
 from emfm.modeling import EMPreTrainedModel
+from emfm.tasks import task_of
 
 
 class ExportNetwork(nn.Module):
@@ -18,21 +19,20 @@ class ExportNetwork(nn.Module):
 
     Args:
         model: any of emfm's models; it is not changed.
-        probabilities: return a segmentation's class probabilities instead of its logits.
+        finished: return what the outputs are for a user, such as class probabilities instead of logits.
     """
 
-    def __init__(self, model: EMPreTrainedModel, probabilities: bool = False):
+    def __init__(self, model: EMPreTrainedModel, finished: bool = False):
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().eval()
-        self.softmax = probabilities and model.classes is not None
+        self.finished = task_of(model).finished if finished else None
         self.model._pad = MethodType(_mirrored, self.model)
         exchange(self.model, InstanceNorm, SpelledInstanceNorm)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map network values (B, 1, H, W) to logits or probabilities (B, K, H, W) or an image (B, 1, H * s, W * s)."""
-        outputs = self.model(image)
-        output = next(value for name, value in outputs.items() if name != "loss")
-        return output.softmax(dim=1) if self.softmax else output
+        output = self.model(image)[0]
+        return output if self.finished is None else self.finished(output)
 
 
 def _mirrored(model: EMPreTrainedModel, pixel_values: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
+from emfm.data.examples import Examples
 from emfm.finetuning.course import Evaluation
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.loading.names import locate, zoo_id
@@ -50,7 +50,7 @@ def run_record(run: FinishedRun, data: str, license: str | None = None) -> dict[
         "dataset_id": _dataset_id(data),
         "images": {"train": run.micrographs, "validation": len(run.validation)},
         "validation_trained_on": _trained_on_too(run.training, run.validation),
-        "degrade": run.training.degradation.kind if isinstance(run.training, CleanMicrographs) else None,
+        "degrade": run.training.degrade if isinstance(run.training, Examples) else None,
         "generator": config.generator,
         "start": _name(run.start) or f"random {config.generator}",
         "base_model": _base_model(run.start),
@@ -93,8 +93,7 @@ def _trained_on_too(trained: object, held_out: Examples) -> int:
     """Return how many validation micrographs were trained on: some, where few images serve as both."""
     if not isinstance(trained, Examples):
         return 0
-    # of pairs that were made by damage the target is the micrograph
     shown = held_out.images
-    if isinstance(trained, CleanMicrographs) and isinstance(held_out, PairedMicrographs):
-        shown = held_out.targets
+    if trained.degrade is not None:  # of pairs that were made by damage the target is the micrograph
+        shown = [held_out.truth(index) for index in range(len(held_out))]
     return sum(any(np.may_share_memory(image, other) for other in trained.images) for image in shown)

@@ -17,14 +17,14 @@ from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 
-from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
+from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.finetuning.card import finetuned_card
 from emfm.finetuning.course import Course, CourseBar
-from emfm.finetuning.evaluate import check_data, check_finite, measure
+from emfm.finetuning.evaluate import check_finite, measure
 from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
 from emfm.finetuning.lora import add_lora, write_model
@@ -77,8 +77,8 @@ class EMTrainer(Trainer):
     ):
         if not isinstance(eval_dataset, Examples):
             raise EMError("validation needs micrographs in memory; of a stream take some: .take(16)")
-        check_data(model, eval_dataset, "the validation data")
-        eval_dataset = eval_dataset.pairs() if isinstance(eval_dataset, CleanMicrographs) else eval_dataset
+        model.check_data(eval_dataset, "the validation data")
+        eval_dataset = eval_dataset.to_measure()
         self.micrographs = len(train_dataset) if isinstance(train_dataset, Examples) else None
         self.training_kind = train_dataset.like if isinstance(train_dataset, StreamedExamples) else train_dataset
         self.start = model.name_or_path
@@ -168,7 +168,7 @@ class EMTrainer(Trainer):
 
     def evaluate(
         self,
-        eval_dataset: LabelledMicrographs | PairedMicrographs | None = None,
+        eval_dataset: Examples | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
@@ -186,7 +186,7 @@ class EMTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _measure(self, model: EMTaskModel, data: LabelledMicrographs | PairedMicrographs) -> dict[str, Any]:
+    def _measure(self, model: EMTaskModel, data: Examples) -> dict[str, Any]:
         metrics = model.new_metrics()
         measure(model, data, range(self.args.process_index, len(data), self.args.world_size), metrics)
         if self.args.world_size > 1:

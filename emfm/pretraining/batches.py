@@ -12,7 +12,8 @@ from accelerate.data_loader import BatchSamplerShard
 from torch import Tensor
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset
 
-from emfm.data.unlabelled import ImageStream, Micrographs, load_images, open_micrographs
+from emfm.data.hub_images import ImageStream, load_images
+from emfm.data.unlabelled import Micrographs, open_micrographs
 from emfm.errors import EMError
 from emfm.pretraining.arguments import PretrainArguments
 from emfm.pretraining.crops import EpochOrder, StructureCrops, UnlabelledCrops

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from emfm.data.unlabelled import ImageStream, InMemory, decode
+from emfm.data.hub_images import ImageStream, decode
+from emfm.data.unlabelled import InMemory
 from emfm.errors import EMError
 from emfm.pretraining.crops import random_crop
 from emfm.processing import EMImageProcessor

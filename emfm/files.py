@@ -30,7 +30,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill; when that is done, it takes the place of `path`, and survives a power cut."""
+    """Yield a temporary folder to fill; it then takes the place of `path`, safe from a power cut."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

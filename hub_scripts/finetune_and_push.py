@@ -9,19 +9,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from script_command import add_push_options, add_settings, push_options, run_script, say, script_parser, settings_of
+from script_command import add_push_options, add_settings, push_options, run_script, say, script_parser
 
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.hub.push import PushArguments, push_folder
 from emfm.tasks import load_model
 
 SETTINGS = ("steps", "batch_size", "crop", "learning_rate", "freeze", "lora", "precision", "seed")
+PLACES = ("task", "data", "output", "model", "scratch", "degrade", "num_images", "streaming", "resume")
 
 
 def work(arguments: argparse.Namespace) -> None:
     """Fine-tune, then push the best model."""
     where = PushArguments(arguments.repo_id, **push_options(arguments))
-    settings = settings_of(arguments, FinetuneArguments)
+    settings = FinetuneArguments(**{name: getattr(arguments, name) for name in (*PLACES, *SETTINGS)})
     if arguments.dry_run:
         return say(f"would fine-tune with {settings}\nand push {arguments.output} to {where.repo_id}")
     finetune(settings)

@@ -1,6 +1,7 @@
 """What the scripts that prepare a data set share: their options, the dry run, and the command in the card."""
 
 import argparse
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from script_command import run_script, say, script_parser
 from emfm.errors import EMError
 from emfm.hub.datasets.card import DatasetCard, Row
 from emfm.hub.datasets.parquet_folder import Splits, check_parquet_folder, describe_parquet_folder, write_parquet_folder
+
+# What cards say of the origin of each data set.
+SOURCES = tomllib.loads((Path(__file__).parent / "dataset_sources.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from script_command import add_push_options, add_settings, push_options, run_script, say, script_parser, settings_of
+from script_command import add_push_options, add_settings, push_options, run_script, say, script_parser
 
 from emfm.hub.push import PushArguments, push_folder
 from emfm.pretraining.pretrain import PretrainArguments, pretrain
@@ -22,8 +22,13 @@ SETTINGS += ("discriminator_width", "learning_rate", "precision", "seed", "save_
 def work(arguments: argparse.Namespace) -> None:
     """Pretrain, then push what is finished."""
     where = PushArguments(arguments.repo_id, **push_options(arguments))
-    arguments.data = tuple(arguments.data)
-    settings = settings_of(arguments, PretrainArguments)
+    settings = PretrainArguments(
+        data=tuple(arguments.data),
+        output=arguments.output,
+        streaming=arguments.streaming,
+        resume=arguments.resume,
+        **{name: getattr(arguments, name) for name in SETTINGS},
+    )
     if arguments.dry_run:
         return say(f"would pretrain with {settings}\nand push {arguments.output}/pretrained_model to {where.repo_id}")
     folder = pretrain(settings)

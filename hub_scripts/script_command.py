@@ -3,11 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from emfm.errors import EMError
 
-Settings = TypeVar("Settings")
 PUSH_OPTIONS = ("private", "branch", "tag", "create_pr")
 
 
@@ -60,9 +59,3 @@ def add_settings(parser: argparse.ArgumentParser, settings: type, names: Sequenc
         if isinstance(default, bool):
             kind = {"action": argparse.BooleanOptionalAction}
         parser.add_argument(f"--{name.replace('_', '-')}", default=default, help="(default %(default)s)", **kind)
-
-
-def settings_of(arguments: argparse.Namespace, settings: type[Settings]) -> Settings:
-    """Return the settings that a command line gives; it may have other options beside them."""
-    fields = settings.__dataclass_fields__  # type: ignore[attr-defined]
-    return settings(**{name: value for name, value in vars(arguments).items() if name in fields})

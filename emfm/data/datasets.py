@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from emfm.data.examples import Examples
-from emfm.data.hub_images import is_dataset
 from emfm.data.kinds import KINDS, Clean, Kind
 from emfm.data.labelled_folder import TRUTHS, folder_records, folder_truth
 from emfm.data.labelled_hub import open_rows, row_record
 from emfm.data.restoration_pairs import SCALES, Degradation
+from emfm.data.sources import is_dataset
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 

@@ -26,14 +26,6 @@ class ImageStream:
     name: str  # of the dataset, or of all whose rows it mixes
 
 
-def is_dataset(source: str) -> bool:
-    """Tell whether a source is a dataset (on the Hub, or a folder with parquet files), not a folder of images."""
-    folder = Path(source)
-    if folder.is_dir():
-        return any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))  # the Hub's own layouts
-    return source.count("/") == 1 and not source.startswith((".", "/", "~"))
-
-
 def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]]:
     """Load one split of a dataset: its images, undecoded, and their pixel sizes where it has them.
 

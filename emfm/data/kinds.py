@@ -9,10 +9,10 @@ import numpy as np
 
 from emfm.data.classes import GreyValues, values_as_classes
 from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicrographs
-from emfm.data.hub_images import is_dataset
 from emfm.data.labelled_folder import folder_classes
 from emfm.data.labelled_hub import hub_labels
 from emfm.data.restoration_pairs import Degradation
+from emfm.data.sources import is_dataset
 from emfm.data.truths import check_target, class_map, target_scale
 from emfm.errors import EMError
 from emfm.io.reading import Micrograph

@@ -8,7 +8,7 @@ from emfm.data.classes import GreyValues, read_json_object, read_labels, values_
 from emfm.errors import EMError, MissingSplitError, nearest
 from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_micrograph
 
-# Folder of the truth: column that holds the same in a dataset.
+# The folder that holds the truth: the column that holds the same in a data set.
 TRUTHS = {"masks": "mask", "targets": "target"}
 
 

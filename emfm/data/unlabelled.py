@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from emfm.data.decoded_cache import decode_dataset, decode_files, fits
-from emfm.data.hub_images import is_dataset
+from emfm.data.sources import is_dataset
 from emfm.io.reading import list_micrographs, read_micrograph
 from emfm.processing import EMImageProcessor, IntensityStatistics
 

@@ -1,4 +1,4 @@
-"""The course of a fine-tuning: its evaluations, the seconds of training, and the weights that were best so far."""
+"""The course of a fine-tuning: evaluations, seconds of training, and the best weights so far."""
 
 import time
 from collections.abc import Iterator
@@ -48,8 +48,8 @@ class Course:
         """Seconds of training so far, without evaluations."""
         return time.perf_counter() - self._started
 
-    def add(self, step: int, epoch: float | None, metrics: dict[str, Any], model: nn.Module) -> bool:
-        """Append an evaluation; where it is the best so far, keep the model's weights and return True."""
+    def add(self, step: int, epoch: float | None, metrics: Evaluation, model: nn.Module) -> bool:
+        """Append an evaluation; if it is the best so far, keep the weights and return True."""
         evaluation = {"step": step, "epoch": epoch, "seconds": round(self.seconds, 2), **metrics}
         self.curve.append(evaluation)
         better = self.best(self.curve) is evaluation
@@ -62,7 +62,7 @@ class Course:
         return self._choose(evaluations, key=lambda evaluation: evaluation[self._merit])
 
     def without_better(self) -> int:
-        """Return how many evaluations followed the best one; that before the first step does not count."""
+        """Return how many evaluations followed the best one; the one at step 0 does not count."""
         trained = [evaluation for evaluation in self.curve if evaluation["step"] > 0]
         return len(trained) - 1 - trained.index(self.best(trained)) if trained else 0
 

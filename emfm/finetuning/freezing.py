@@ -47,13 +47,13 @@ def freeze(model: EMPreTrainedModel, what: str) -> list[nn.Module]:
     return frozen
 
 
-def parameter_groups(model: nn.Module, rate: float, trunk_scale: float, decay: float) -> list[ParameterGroup]:
+def parameter_groups(model: nn.Module, rate: float, trunk_rate: float, decay: float) -> list[ParameterGroup]:
     """Return what learns for an optimiser; norms and biases get no weight decay.
 
     Args:
         model: its trunk's parameters are named `trunk.`.
         rate: learning rate of the head.
-        trunk_scale: the trunk's rate as a share of it.
+        trunk_rate: that of the trunk.
         decay: of the weights.
     """
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
@@ -64,7 +64,7 @@ def parameter_groups(model: nn.Module, rate: float, trunk_scale: float, decay: f
     return [
         {
             "params": parameters,
-            "lr": rate * trunk_scale if in_trunk else rate,
+            "lr": trunk_rate if in_trunk else rate,
             "weight_decay": decay if decays else 0.0,
         }
         for (in_trunk, decays), parameters in groups.items()

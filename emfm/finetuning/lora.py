@@ -49,7 +49,7 @@ def save_adapter(adapter: PeftModel, model: EMPreTrainedModel, folder: str | Pat
 
 
 def write_model(model: EMPreTrainedModel, adapter: PeftModel | None, folder: Path) -> None:
-    """Write a model, or what LoRA adds to one, into a folder, each file whole; without transformers' pickle."""
+    """Write a model, or what LoRA adds to one, into a folder; each file is whole, none a pickle."""
     temporary = folder / ".model.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     if adapter is None:

@@ -28,7 +28,7 @@ class FinishedRun:
     args: EMTrainingArguments
     best: Evaluation
     seconds: float  # of training
-    start: str  # name, folder or Hub id of the weights from which training started; empty for random ones
+    start: str  # name, folder or Hub id of the weights it started from; empty for random ones
     adapter: bool  # whether LoRA's additions are what was saved
     micrographs: int | None  # how many were trained on; None for a stream
     training: object  # what was trained on: micrographs, or an empty sample of a stream
@@ -71,12 +71,12 @@ def run_record(run: FinishedRun, data: str, license: str | None = None) -> dict[
 
 
 def _name(start: str) -> str:
-    """Return a zoo name or Hub id as it is, of a folder the last part: where it lies is nobody's business."""
+    """Return a zoo name or Hub id as it is, and the name of a folder without its path."""
     return Path(start).resolve().name if start and Path(start).is_dir() else start
 
 
 def _base_model(start: str) -> str | None:
-    """Return the Hub id of the weights that training started from; None of random ones and of a folder."""
+    """Return the Hub id of the weights it started from; None for random ones and for a folder."""
     if not start or Path(start).is_dir():
         return None
     return zoo_id(start) if Path(locate(start)).is_dir() else locate(start)
@@ -90,7 +90,7 @@ def _dataset_id(data: str) -> str | None:
 
 
 def _trained_on_too(trained: object, held_out: Examples) -> int:
-    """Return how many validation micrographs were trained on, as where there are too few to hold any out."""
+    """Return how many validation micrographs were trained on: some, where few images serve as both."""
     if not isinstance(trained, Examples):
         return 0
     shown = held_out.images

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, SequentialSampler, Subset
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import TrainOutput
 
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
@@ -119,22 +121,23 @@ class EMTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return the optimiser: the trunk at `backbone_lr_scale` times the rate, norms and biases without decay."""
+        args = self.args
         if self.optimizer is None:
-            args = self.args
-            groups = parameter_groups(self.model, args.learning_rate, args.backbone_lr_scale, args.weight_decay)
+            trunk_rate = args.learning_rate * args.backbone_lr_scale
+            groups = parameter_groups(self.model, args.learning_rate, trunk_rate, args.weight_decay)
             cls, settings = self.get_optimizer_cls_and_kwargs(args, self.model)
             self.optimizer = cls(groups, **settings)
         return self.optimizer
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(self, model: nn.Module, inputs: Tensors, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
         """Return the loss of a batch; frozen parts are kept in evaluation mode, so that their statistics stay."""
         for module in self._frozen:
             module.eval()
         return super().compute_loss(model, inputs, *args, **kwargs)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
         """Train, then load the best weights by validation back into the model; returns transformers' TrainOutput.
 
         Args:
@@ -147,16 +150,14 @@ class EMTrainer(Trainer):
         """
         self.course.start_clock()
         if resume_from_checkpoint:
-            chosen = None if resume_from_checkpoint is True else str(resume_from_checkpoint)
             settings = run_settings(self.args, self.micrographs)
-            checkpoint, self._saved = find_checkpoint(self.args.output_dir, chosen, settings)
+            checkpoint, self._saved = find_checkpoint(self.args.output_dir, resume_from_checkpoint, settings)
             self.course.go_on(self._saved["curve"], read_tensors(checkpoint, "best"), self._saved["seconds"])
             self.args.eval_on_start = False  # it was
             resume_from_checkpoint = str(checkpoint)
         elif self.args.fit_head and self.model.new_head:
-            unwrapped = self.accelerator.unwrap_model(self.model)
-            self.recalibrate(unwrapped)
-            fit_head(unwrapped, islice(iter(self.train_dataset), HEAD_CROPS))
+            self.recalibrate(self.model)
+            fit_head(self.model, islice(iter(self.train_dataset), HEAD_CROPS))
         self.model.new_head = False
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         # Accelerate leaves its bf16 wrapper on forward; from here on the model computes in its own precision again
@@ -204,7 +205,7 @@ class EMTrainer(Trainer):
             recalibrate_batch_norm(model, batches, self._frozen)
 
     def _note(self, model: EMTaskModel, result: dict[str, Any]) -> None:
-        """Extend the curve; write the best model so far to the output folder; stop where none better comes."""
+        """Extend the curve, write the model where it is the best so far, stop where none better comes."""
         step = self.state.global_step
         crops = step * crops_per_step(self.args)
         epoch = None if self.micrographs is None else round(crops / self.micrographs, 3)
@@ -212,10 +213,9 @@ class EMTrainer(Trainer):
         if 0 < self.args.early_stopping <= self.course.without_better():
             self.control.should_training_stop = True
         if self.is_world_process_zero():
-            output = Path(self.args.output_dir)
             if better:
-                self.save_model(str(output))
-            write_text(output / "curve.json", json.dumps(self.curve, indent=1))
+                self.save_model(self.args.output_dir)
+            write_text(Path(self.args.output_dir) / "curve.json", json.dumps(self.curve, indent=1))
 
     def record(self, data: str, license: str | None = None) -> dict[str, Any]:
         """Return settings, data, cost and best figures of the run; arguments as of `run_record`."""
@@ -254,9 +254,10 @@ class EMTrainer(Trainer):
             EMError: nothing was trained yet, there is no repository, or the Hub refuses.
         """
         repo_id = repo_id or self.args.hub_model_id
-        if repo_id is None or not self.curve:
-            missing = "name a repository: push_to_hub('owner/name')" if self.curve else "nothing was trained: train()"
-            raise EMError(f"cannot push: {missing}")
+        if not self.curve:
+            raise EMError("cannot push: nothing was trained: train()")
+        if repo_id is None:
+            raise EMError("cannot push: name a repository: push_to_hub('owner/name')")
         if not self.is_world_process_zero():
             return None
         output = Path(self.args.output_dir)
@@ -277,7 +278,7 @@ class EMTrainer(Trainer):
             model = self.accelerator.unwrap_model(self.model)
             write_model(model, self.adapter, Path(output_dir or self.args.output_dir))
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         # transformers would keep the best one and drop the newest, from which a run goes on
         self.state.best_global_step = None
         super()._save_checkpoint(model, trial)
@@ -288,9 +289,8 @@ class EMTrainer(Trainer):
             model = self.accelerator.unwrap_model(self.model)
             save_run(Path(output_dir), settings, self.course, model, self.optimizer, self.lr_scheduler)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        weights = read_tensors(Path(resume_from_checkpoint), "model")
-        (model or self.model).load_state_dict(weights)
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        (model or self.model).load_state_dict(read_tensors(Path(resume_from_checkpoint), "model"))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:

@@ -1,11 +1,11 @@
-"""What a checkpoint of a fine-tuning holds in `checkpoint-N/training_state/`, beside what transformers writes.
+"""What a checkpoint of a fine-tuning holds beside what transformers writes.
 
-Crops follow from (seed, epoch, index), and no layer draws random numbers: no random state has to be kept.
+Crops follow from (seed, epoch, index), and no layer draws random numbers: there is no random
+state to keep.
 """
 
 import json
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -18,6 +18,7 @@ from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.training.checkpoint import (
     Checkpoints,
     Run,
+    Settings,
     check_settings,
     load_optimizers,
     optimizer_tensors,
@@ -35,8 +36,8 @@ def checkpoints_of(output: str | Path) -> Checkpoints:
     return Checkpoints(Path(output), "checkpoint-", LAST_WRITTEN)
 
 
-def run_settings(args: EMTrainingArguments, micrographs: int | None) -> dict[str, Any]:
-    """Return the settings that decide the result of a run on so many micrographs; None for those of a stream."""
+def run_settings(args: EMTrainingArguments, micrographs: int | None) -> Settings:
+    """Return the settings that decide the result; a stream does not know its `micrographs`."""
     settings = {name: getattr(args, name) for name in SETTINGS} | {"micrographs": micrographs}
     if micrographs is None:  # which worker reads what decides the order of a stream
         settings["dataloader_num_workers"] = args.dataloader_num_workers
@@ -45,7 +46,7 @@ def run_settings(args: EMTrainingArguments, micrographs: int | None) -> dict[str
 
 def save_run(
     checkpoint: Path,
-    settings: dict[str, Any],
+    settings: Settings,
     course: Course,
     model: nn.Module,
     optimizer: Optimizer,
@@ -62,21 +63,22 @@ def save_run(
     write_state(checkpoint, tensors, run)
 
 
-def find_checkpoint(output: str | Path, chosen: str | None, settings: dict[str, Any]) -> tuple[Path, Run]:
-    """Return the chosen checkpoint, or the newest whole one of a run's folder, and its `run.json`.
+def find_checkpoint(output: str | Path, chosen: str | bool, settings: Settings) -> tuple[Path, Run]:
+    """Return the folder of a checkpoint and its `run.json`: the chosen one, or the newest whole one.
 
     Raises:
         EMError: there is no whole checkpoint, or it belongs to a run with other settings.
     """
     checkpoints = checkpoints_of(output)
-    if chosen is None:
+    if chosen is True:
         found = checkpoints.find(settings)
         if found is None:
             raise EMError(f"{output} holds no whole checkpoint to go on from: start without resuming")
         return found
-    run = checkpoints.read(Path(chosen))
-    check_settings(Path(chosen), run["settings"], settings)
-    return Path(chosen), run
+    folder = Path(str(chosen))
+    run = checkpoints.read(folder)
+    check_settings(folder, run["settings"], settings)
+    return folder, run
 
 
 def restore_optimizer(checkpoint: Path, run: Run, optimizer: Optimizer, scheduler: LRScheduler) -> None:

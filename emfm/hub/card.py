@@ -56,11 +56,6 @@ def figure(value: float | None, form: str = ".4f") -> str:
     return "absent" if value is None else format(value, form)
 
 
-def bullets(lines: list[str]) -> str:
-    """Return a Markdown list."""
-    return "\n".join(f"- {line}" for line in lines)
-
-
 def dataset_slug(name: str) -> str:
     """Return a data set's name in letters that the Hub takes for the type of an evaluation's data."""
     return re.sub(r"[^\w./-]+", "-", name).strip("-") or "unknown"

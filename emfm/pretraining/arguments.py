@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emfm.data.degradations import CORRUPTIONS, CorruptionStrength
-from emfm.data.hub_images import is_dataset
+from emfm.data.sources import is_dataset
 from emfm.defaults import DEFAULT_GENERATOR
 from emfm.errors import EMError
 from emfm.pretraining.losses import ADVERSARIAL

@@ -7,7 +7,6 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -20,6 +19,7 @@ from emfm.modeling import EMFoundation
 from emfm.pretraining.card import pretraining_card
 from emfm.training.checkpoint import (
     Checkpoints,
+    Settings,
     contiguous,
     load_optimizers,
     optimizer_tensors,
@@ -44,7 +44,7 @@ class TrainingState:
 class Progress:
     """How far a run has come."""
 
-    settings: dict[str, Any]  # it goes on with the same ones alone
+    settings: Settings  # it goes on with the same ones alone
     step: int = 0  # steps done
     position: list[list[int]] = field(default_factory=list)  # of a stream, see `emfm.pretraining.batches`
     seconds: float = 0.0  # of training so far
@@ -73,14 +73,14 @@ def save_checkpoint(output: Path, state: TrainingState, progress: Progress, keep
 
 
 def _write_model_folder(model: EMFoundation, folder: Path) -> None:
-    """Write configuration, weights, processor, test tensors and card; `config.pretraining` holds the run's figures."""
+    """Write configuration, weights, processor, test tensors and card."""
     model.save_pretrained(folder, state_dict=contiguous(model.state_dict()))
-    # of the model as users will load it: that in training has another memory layout, and may be on a GPU
+    # of the model as users will load it: in training it has another memory layout, maybe on a GPU
     write_test_tensors(EMFoundation.from_pretrained(folder), folder)
     (folder / "README.md").write_text(pretraining_card(model.config), encoding="utf-8")
 
 
-def resume(output: Path, state: TrainingState, settings: dict[str, Any]) -> Progress:
+def resume(output: Path, state: TrainingState, settings: Settings) -> Progress:
     """Restore the newest whole checkpoint and return its progress; that of a fresh run where there is none.
 
     Raises:

@@ -27,7 +27,9 @@ class StopRequest:
         self._received = 0
         self._previous: dict[signal.Signals, object] = {}
         # exchanged on the CPU, so that no step has to wait for a GPU's queue
-        self._group: Any = torch.distributed.new_group(backend="gloo") if accelerator.num_processes > 1 else None
+        self._group: Any = None
+        if accelerator.num_processes > 1:
+            self._group = torch.distributed.new_group(backend="gloo")
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # Python takes handlers nowhere else

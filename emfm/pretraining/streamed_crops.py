@@ -1,4 +1,4 @@
-"""Crops for pretraining from a stream of micrographs, each decided by (seed, epoch, index); items are as in `crops`."""
+"""Crops for pretraining from a stream of micrographs; items are as in `emfm.pretraining.crops`."""
 
 import logging
 import zlib
@@ -25,16 +25,16 @@ READ_BATCH = 16
 
 
 def is_held_out(sample: dict[str, Any] | None) -> bool:
-    """Tell whether a streamed micrograph belongs to validation: its bytes decide, whatever place it comes at."""
+    """Tell whether a streamed micrograph belongs to validation: its bytes decide, not its place."""
     content = (sample["bytes"] or (sample["path"] or "").encode()) if sample else b""
     return bool(content) and zlib.crc32(content) % HOLD_OUT == 0
 
 
 class StreamedCrops(IterableDataset):
-    """Endless crops from a stream, one of each micrograph an epoch; no two consumers see the same one in an epoch.
+    """Endless crops from a stream, one of each micrograph an epoch.
 
-    A consumer is a data worker of a process. Its position is (epoch, samples read); it is found again by reading on to
-    it without decoding.
+    A consumer is a data worker of a process; no two see the same micrograph in an epoch. Its
+    position is (epoch, samples read), which is found again by reading on to it without decoding.
 
     Args:
         stream: undecoded.
@@ -102,7 +102,7 @@ class StreamedCrops(IterableDataset):
 
 
 def read_samples(stream: Any) -> Iterator[dict[str, Any] | None]:
-    """Yield the undecoded images of a stream, all of them: `iter` leaves the sharing between data workers to us."""
+    """Yield all undecoded images of a stream; plain iteration would share them among workers."""
     for batch in stream.iter(batch_size=READ_BATCH):
         yield from batch["image"]
 

@@ -1,7 +1,8 @@
-"""Checkpoints of both trainings: written whole or not at all, in safetensors and JSON, never in pickle.
+"""Checkpoints of both trainings, written whole or not at all: safetensors and JSON, no pickle.
 
-A checkpoint is a folder named after the steps done, `step_N` or `checkpoint-N`. Beside the model's files it holds
-`training_state/`: tensors, and `run.json` with settings, progress and the SHA-256 of every file of tensors.
+A checkpoint is a folder named after the steps done, `step_N` or `checkpoint-N`. Beside the model's
+files it holds `training_state/`: tensors, and `run.json` with settings, progress and the SHA-256 of
+every file of tensors.
 """
 
 import json
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 STATE, RUN = "training_state", "run.json"
 Tensors = dict[str, Tensor]
 Optimizers = dict[str, torch.optim.Optimizer]
+Settings = dict[str, Any]  # of a run, as JSON gives them back
 Run = dict[str, Any]  # what `run.json` holds: "settings", and how far the run has come
 
 
@@ -43,8 +45,8 @@ class Checkpoints:
                 folders[int(steps)] = folder
         return [folders[steps] for steps in sorted(folders, reverse=True)]
 
-    def find(self, settings: Run) -> tuple[Path, Run] | None:
-        """Return the newest whole checkpoint with its `run.json`; None where there is no checkpoint at all.
+    def find(self, settings: Settings) -> tuple[Path, Run] | None:
+        """Return the newest whole checkpoint with its `run.json`; None if there is no checkpoint.
 
         A torn or damaged one is passed over with a warning that says why.
 
@@ -72,6 +74,8 @@ class Checkpoints:
                 content = json.loads((folder / name).read_text())
             except (OSError, ValueError) as error:
                 raise EMError(f"{folder} is refused: {Path(name).name} is missing or damaged ({error})") from error
+        if not isinstance(content, dict) or "settings" not in content:
+            raise EMError(f"{folder} is refused: {RUN} is damaged: it holds no settings")
         # checkpoints of fine-tuning had no checksums in earlier versions
         for name, checksum in content.pop("sha256", {}).items():
             file = folder / name
@@ -99,8 +103,8 @@ def write_state(checkpoint: Path, tensors: Mapping[str, Tensors], run: Run, besi
         (folder / RUN).write_text(json.dumps({**run, "sha256": checksums}, indent=1))
 
 
-def check_settings(folder: Path, stored: Run, given: Run) -> None:
-    """Raise an error that names the settings in which a run differs from the one of a checkpoint."""
+def check_settings(folder: Path, stored: Settings, given: Settings) -> None:
+    """Raise an error that names the settings in which two runs differ."""
     differing = []
     for name in sorted(stored.keys() | given.keys()):
         if stored.get(name) != given.get(name):
@@ -140,7 +144,7 @@ def optimizer_tensors(optimizers: Optimizers) -> Tensors:
 
 
 def load_optimizers(optimizers: Optimizers, tensors: Tensors) -> None:
-    """Give optimisers the state that `optimizer_tensors` took from their like; learning rates stay as they are."""
+    """Give optimisers the state that `optimizer_tensors` took; their learning rates stay."""
     for name, optimizer in optimizers.items():
         content = optimizer.state_dict()
         content["state"] = {}
@@ -148,7 +152,8 @@ def load_optimizers(optimizers: Optimizers, tensors: Tensors) -> None:
         for key, value in tensors.items():
             owner, index, slot = key.split(".")
             if owner == name:
-                # fused Adam goes through memory in order: averages must lie there as their parameter does
-                alike = value if value.ndim == 0 else torch.empty_like(parameters[int(index)]).copy_(value)
-                content["state"].setdefault(int(index), {})[slot] = alike
+                if value.ndim > 0:
+                    # fused Adam goes through memory in order: averages must lie as their parameter does
+                    value = torch.empty_like(parameters[int(index)]).copy_(value)
+                content["state"].setdefault(int(index), {})[slot] = value
         optimizer.load_state_dict(content)

@@ -209,7 +209,7 @@ def centred(examples: Any) -> Any:
     elif not isinstance(examples, CleanMicrographs):
         fields["targets"] = [_centre(examples.targets[i], examples.scale) for i in chosen]
     part = replace(examples, **fields)
-    return part.pairs() if isinstance(part, CleanMicrographs) else part
+    return part.to_measure()
 
 
 def _centre(image: np.ndarray, scale: int) -> np.ndarray:

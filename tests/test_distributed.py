@@ -32,7 +32,7 @@ finetune(FinetuneArguments(
 # a stream of labelled micrographs, and the crops that each process trains on
 FINETUNE_STREAM = """
 import json, sys
-from emfm.data.training_crops import StreamedTrainingCrops
+from emfm.data.croppers import StreamedTrainingCrops
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 seen = []
 draw = StreamedTrainingCrops.__iter__

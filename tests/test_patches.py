@@ -5,8 +5,8 @@ from torch import Tensor
 
 from emfm.data.croppers import IntensityJitter
 from emfm.data.examples import LabelledMicrographs
-from emfm.data.patches import cut, dihedral
-from emfm.data.training_crops import TrainingCrops
+from emfm.data.croppers import cut, dihedral
+from emfm.data.croppers import TrainingCrops
 from emfm.pretraining.crops import random_crop
 from emfm.processing import EMImageProcessor
 from emfm.tasks import segmentation_crops

@@ -75,7 +75,7 @@ def test_each_task_trains_on_pairs_made_from_clean_images_and_beats_the_answer_w
 @pytest.mark.parametrize("task", DEGRADE)
 def test_one_pair_is_overfitted(task, tmp_path):
     degradation = Degradation(DEGRADE[task], 2 if task == "super-resolution" else 1)
-    pair = CleanMicrographs([blocks(1, 32)], ["a"], [None], degradation).pairs()
+    pair = CleanMicrographs([blocks(1, 32)], ["a"], [None], degradation).to_measure()
     fields = {"scale": 2} if task == "super-resolution" else {}
     torch.manual_seed(0)
     model = TASKS[task](EMFoundationConfig.from_name("unet2-rf84-w16", residual=True, **fields))

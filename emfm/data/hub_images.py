@@ -1,6 +1,5 @@
 """Image columns of datasets: on the Hub, or as a folder of parquet files."""
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,27 +88,17 @@ def decode(sample: dict[str, Any] | None, name: str) -> Micrograph:
     Raises:
         EMError: the row holds no image, or one that is damaged or would fill the memory.
     """
+    import fsspec
+
     content, path = (sample["bytes"], sample["path"]) if sample else (None, None)
     label = f"{name} ({path})" if path else name
     if not content:
         if not path:
             raise EMError(f"{label}: the row holds no image; take it out of the dataset")
-        content = _read(path, label)
+        try:
+            with fsspec.open(path, "rb") as file:
+                content = file.read()
+        except Exception as error:  # each file system has errors of its own
+            raise EMError(f"{label}: the row has no bytes, and its path cannot be read ({error})") from error
     check_decodable(content, label)
     return replace(decode_micrograph(content, label), name=path or name)
-
-
-def _read(path: str, label: str) -> bytes:
-    import fsspec
-
-    try:
-        with fsspec.open(path, "rb") as file:
-            return file.read()
-    except Exception as error:  # each file system has errors of its own
-        raise EMError(f"{label}: the row has no bytes, and its path cannot be read ({error})") from error
-
-
-def row_pixel_size(row: dict[str, Any]) -> float | None:
-    """Return the pixel size (nm) of a row, None where its column says nothing that can be one."""
-    value = row.get(PIXEL_SIZE)
-    return float(value) if isinstance(value, (int, float)) and 0 < value < math.inf else None

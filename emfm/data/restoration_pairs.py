@@ -7,7 +7,7 @@ import torch
 
 from emfm.data.degradations import Corruption, CorruptionStrength
 from emfm.errors import EMError
-from emfm.processing import EMImageProcessor, IntensityStatistics
+from emfm.processing import EMImageProcessor
 
 # A fine-tuned model must keep contrast, and denoising keeps background and focus: those parts of "dose" are left out.
 STRENGTHS = {
@@ -71,12 +71,9 @@ class Degradation:
         """Return a whole micrograph damaged, float32 in its own units; (H // scale, W // scale) pixels."""
         statistics = EMImageProcessor().statistics(image)
         height, width = (length // self.scale * self.scale for length in image.shape)
-        clean = _network_values(image[:height, :width], statistics)
+        values = np.asarray(image[:height, :width], dtype=np.float64)
+        clean = ((values - statistics.offset) / statistics.scale).astype(np.float32)
         return self(clean, WHOLE, index) * np.float32(statistics.scale) + np.float32(statistics.offset)
-
-
-def _network_values(image: np.ndarray, statistics: IntensityStatistics) -> np.ndarray:
-    return ((np.asarray(image, dtype=np.float64) - statistics.offset) / statistics.scale).astype(np.float32)
 
 
 def mosaic(image: np.ndarray) -> np.ndarray:
@@ -90,13 +87,3 @@ def mosaic(image: np.ndarray) -> np.ndarray:
         return image[:side, :side]
     rows, columns = (np.linspace(0, length - PATCH, PATCHES).astype(int) for length in image.shape)
     return np.block([[image[row : row + PATCH, column : column + PATCH] for column in columns] for row in rows])
-
-
-def check_degradable(image: np.ndarray, name: str, degradation: Degradation) -> None:
-    """Raise an error that names a micrograph too small for the degradation."""
-    smallest = 16 * degradation.scale
-    if min(image.shape) < smallest:
-        raise EMError(
-            f"{name} is {image.shape[0]} x {image.shape[1]} pixels; '{degradation.kind}' needs at least {smallest} a "
-            "side: leave it out"
-        )

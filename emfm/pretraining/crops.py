@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from emfm.data.patches import cut, dihedral
+from emfm.data.croppers import cut, dihedral
 from emfm.data.unlabelled import Micrographs
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.simulate.structures import simulate_structures

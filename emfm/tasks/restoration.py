@@ -137,7 +137,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
     def learn_units(self, data: Examples | StreamedExamples) -> None:
         """Note the relation between the units of targets and images; made pairs have those of their images."""
         if isinstance(data.like, PairedMicrographs):
-            sample = data.in_memory(UNIT_SAMPLE)
+            sample = data.take(UNIT_SAMPLE) if isinstance(data, StreamedExamples) else data
             assert isinstance(sample, PairedMicrographs)
             units = sample.target_units()
             self.config.target_units = None if units == (1.0, 0.0) else list(units)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from emfm.data.croppers import IntensityJitter, Key
 from emfm.data.examples import IGNORED
-from emfm.data.patches import cut, dihedral
+from emfm.data.croppers import cut, dihedral
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 # How often a crop is placed on a class drawn at random instead of anywhere in the micrograph.

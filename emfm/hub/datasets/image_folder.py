@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emfm.data.classes import GreyValues
+from emfm.data.kinds import class_map, target_scale
 from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_splits, folder_truth, truth_path
-from emfm.data.truths import check_target, class_map, target_scale
 from emfm.errors import EMError
 from emfm.hub.datasets.card import Row
 from emfm.hub.datasets.encoded_image import published_file
@@ -44,8 +44,7 @@ class ImageFolder:
         if self.classes is not None:
             class_map(shown.array, micrograph, self.classes, str(path))
         else:
-            self._scale = self._scale or target_scale(shown.array, micrograph, str(path))
-            check_target(shown.array, micrograph, self._scale, str(path))
+            self._scale = target_scale(shown.array, micrograph, self._scale, str(path))
         return {"image": image, TRUTHS[self.truth]: truth}
 
     def unused(self) -> int:

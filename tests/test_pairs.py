@@ -7,10 +7,9 @@ import pytest
 from conftest import disc_image, waves
 
 from emfm import EMError, EMImageProcessor, load_em_dataset
-from emfm.data.croppers import DegradingCropper, IntensityJitter, PairCropper
+from emfm.data.croppers import DegradingCropper, IntensityJitter, PairCropper, StreamedTrainingCrops, TrainingCrops
 from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicrographs
 from emfm.data.restoration_pairs import DEGRADATIONS, Degradation, mosaic
-from emfm.data.croppers import StreamedTrainingCrops, TrainingCrops
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.io.writing import write_image
 from emfm.tasks.segmentation_crops import SegmentationCropper

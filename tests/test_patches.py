@@ -3,10 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from emfm.data.croppers import IntensityJitter
+from emfm.data.croppers import IntensityJitter, TrainingCrops, cut, dihedral
 from emfm.data.examples import LabelledMicrographs
-from emfm.data.croppers import cut, dihedral
-from emfm.data.croppers import TrainingCrops
 from emfm.pretraining.crops import random_crop
 from emfm.processing import EMImageProcessor
 from emfm.tasks import segmentation_crops

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from emfm.data.classes import GreyValues, read_labels
 from emfm.data.examples import Examples
 from emfm.data.hub_images import PIXEL_SIZE, decode, load_split
-from emfm.data.kinds import Clean, Masks, Record, Targets
-from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_records, folder_truth
+from emfm.data.kinds import Clean, Masks, Targets
+from emfm.data.labelled_folder import TRUTHS, Record, folder_classes, folder_records, folder_truth
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.data.sources import is_dataset
 from emfm.data.streamed_examples import StreamedExamples
@@ -133,7 +133,5 @@ def _stream(rows: Any, kind: Masks | Targets | Clean, source: str, truth: str | 
     return StreamedExamples(rows, first.part(0, 0), examples)
 
 
-def _of_rows(
-    kind: Masks | Targets | Clean, source: str, truth: str | None, some: list[tuple[str, dict]]
-) -> Examples:
+def _of_rows(kind: Masks | Targets | Clean, source: str, truth: str | None, some: list[tuple[str, dict]]) -> Examples:
     return kind.examples(_record(row, f"{source}, {name}", truth) for name, row in some)

@@ -109,7 +109,10 @@ class Corruption:
         strength = self.strength
         image = gaussian_blur(clean, random.between(strength.defocus))
         image = displace_lines(image, random.between(strength.jitter) * random.normal(1, clean.shape[2], 1))
-        image = image + random.between(strength.background) * _slow_background(random, clean)
+        # a slow background: smooth, with a standard deviation of about 1, from a 4 x 4 grid of values
+        amplitude, grid = random.between(strength.background), random.normal(1, 4, 4)
+        background = F.interpolate(grid, size=clean.shape[-2:], mode="bicubic", align_corners=True)
+        image = image + amplitude * background
         low, high = np.log(strength.dose)
         dose = torch.exp(random.between((float(low), float(high))))
         share = DARK + (1 - DARK) * (image + 1) / 2  # of the dose; 1 at the network value +1
@@ -124,11 +127,6 @@ class Corruption:
         share = random.between(self.strength.masked_share)
         shown = (random.uniform(1, -(-height // block), -(-width // block)) >= share).to(clean.dtype)
         return F.interpolate(shown, scale_factor=block, mode="nearest")[..., :height, :width]
-
-
-def _slow_background(random: KeyedRandom, like: Tensor) -> Tensor:
-    """Return smooth fields (B, 1, H, W), each with a standard deviation of about 1, from a 4 x 4 grid of values."""
-    return F.interpolate(random.normal(1, 4, 4), size=like.shape[-2:], mode="bicubic", align_corners=True)
 
 
 def displace_lines(images: Tensor, shifts: Tensor) -> Tensor:

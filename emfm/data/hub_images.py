@@ -26,15 +26,11 @@ class ImageStream:
 
 
 def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]]:
-    """Load one split of a dataset: its images, undecoded, and their pixel sizes where it has them.
-
-    Args:
-        source: the id of a dataset on the Hub, or a folder of parquet files.
-        split: its name.
-        streaming: read it as it comes.
+    """Load one split of a dataset of the Hub, or of a folder of parquet files.
 
     Returns:
-        A `Dataset` or `IterableDataset`, and the names of its image columns, at least one.
+        A `Dataset` or, `streaming`, an `IterableDataset` of the images, undecoded, and their pixel sizes where it has
+        them; the names of the image columns, at least one.
 
     Raises:
         MissingSplitError: there is no such split.
@@ -79,11 +75,7 @@ def load_images(source: str, streaming: bool) -> tuple[Any, str]:
 
 
 def decode(sample: dict[str, Any] | None, name: str) -> Micrograph:
-    """Decode a row of an image column that was loaded undecoded: `bytes`, or a `path` to read them from.
-
-    Args:
-        sample: the row's image.
-        name: of dataset and row, for the error.
+    """Decode a row's undecoded image: its `bytes`, or a `path` to read them from; errors begin with `name`.
 
     Raises:
         EMError: the row holds no image, or one that is damaged or would fill the memory.

@@ -7,13 +7,11 @@ import numpy as np
 
 from emfm.data.classes import GreyValues, values_as_classes
 from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicrographs
+from emfm.data.labelled_folder import Record
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.errors import EMError
 from emfm.io.lazy_image import LazyImage
 from emfm.io.reading import Micrograph
-
-# A micrograph, its truth (of a clean one itself), and the name of the truth.
-Record = tuple[Micrograph, Micrograph, str]
 
 
 @dataclass(frozen=True)
@@ -100,9 +98,7 @@ def target_scale(image: np.ndarray, micrograph: Micrograph, known: int | None, n
     fitting = [scale for scale in (1, *SCALES) if image.shape == (scale * height, scale * width)]
     sizes = f"{name} is {_size(image)} pixels, its image {_size(micrograph.image)}"
     if known is None and not fitting:
-        raise EMError(
-            f"{sizes}: a target has its image's size, or 2 or 4 times that a side for super-resolution"
-        )
+        raise EMError(f"{sizes}: a target has its image's size, or 2 or 4 times that a side for super-resolution")
     scale = known or fitting[0]
     if image.shape != (scale * height, scale * width):
         raise EMError(

@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from emfm.data.decoded_cache import decode_dataset, decode_files, fits
+from emfm.data.decoded_cache import Decoded, decode_dataset, decode_files, fits
 from emfm.data.sources import is_dataset
 from emfm.io.reading import list_micrographs, read_micrograph
 from emfm.processing import EMImageProcessor, IntensityStatistics
@@ -15,21 +14,8 @@ from emfm.processing import EMImageProcessor, IntensityStatistics
 logger = logging.getLogger(__name__)
 
 
-class Micrographs(Protocol):
-    """Micrographs by index, each with its own statistics."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, IntensityStatistics]: ...
-
-
 class InMemory:
-    """A few micrographs held as arrays, measured once.
-
-    Args:
-        images: (H, W) arrays in their own dtype.
-        processor: measures them.
-    """
+    """A few micrographs held as arrays (H, W) in their own dtype, measured once."""
 
     def __init__(self, images: Sequence[np.ndarray], processor: EMImageProcessor):
         self._images = [(image, processor.statistics(image)) for image in images]
@@ -42,12 +28,7 @@ class InMemory:
 
 
 class Undecoded:
-    """Micrographs read anew at every access, for data that are too large for the cache.
-
-    Args:
-        files: paths of the files.
-        processor: measures each at its first access.
-    """
+    """Micrographs read anew at every access, each measured at the first: for data too large for the cache."""
 
     def __init__(self, files: Sequence[str], processor: EMImageProcessor):
         self._files, self._processor = files, processor
@@ -63,12 +44,11 @@ class Undecoded:
         return image, self._statistics[index]
 
 
-def open_micrographs(source: str, processor: EMImageProcessor) -> Micrographs:
-    """Open a folder of micrographs, a folder of parquet files, or a dataset of the Hub by its id.
+Micrographs = Decoded | InMemory | Undecoded
 
-    Args:
-        source: the folder, or `owner/name`.
-        processor: measures every micrograph once.
+
+def open_micrographs(source: str, processor: EMImageProcessor) -> Micrographs:
+    """Open a folder of micrographs, a folder of parquet files, or a dataset of the Hub (`owner/name`).
 
     Raises:
         EMError: nothing goes by this name, or a micrograph is broken.

@@ -17,9 +17,9 @@ from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 
+from emfm.data.croppers import StreamedTrainingCrops, TrainingCrops
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
-from emfm.data.croppers import StreamedTrainingCrops, TrainingCrops
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.finetuning.card import finetuned_card

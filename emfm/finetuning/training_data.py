@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from emfm.data.croppers import StreamedTrainingCrops, TrainingCrops
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
-from emfm.data.croppers import StreamedTrainingCrops, TrainingCrops
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.tasks.task import EMTaskModel
 

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emfm.data.croppers import IntensityJitter, Key
+from emfm.data.croppers import IntensityJitter, Key, cut, dihedral
 from emfm.data.examples import IGNORED
-from emfm.data.croppers import cut, dihedral
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 # How often a crop is placed on a class drawn at random instead of anywhere in the micrograph.

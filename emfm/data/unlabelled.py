@@ -3,15 +3,24 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from emfm.data.decoded_cache import Decoded, decode_dataset, decode_files, fits
+from emfm.data.decoded_cache import decode_dataset, decode_files, fits
 from emfm.data.sources import is_dataset
 from emfm.io.reading import list_micrographs, read_micrograph
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 logger = logging.getLogger(__name__)
+
+
+class Micrographs(Protocol):
+    """Micrographs by index, each with its own statistics."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, IntensityStatistics]: ...
 
 
 class InMemory:
@@ -42,9 +51,6 @@ class Undecoded:
         if index not in self._statistics:
             self._statistics[index] = self._processor.statistics(image)
         return image, self._statistics[index]
-
-
-Micrographs = Decoded | InMemory | Undecoded
 
 
 def open_micrographs(source: str, processor: EMImageProcessor) -> Micrographs:

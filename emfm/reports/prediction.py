@@ -23,3 +23,9 @@ class Prediction:
     id2label: dict[int, str] | None
     pixel_size: float | None
     name: str
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Class names of a segmentation."""
+        assert self.id2label is not None
+        return self.id2label

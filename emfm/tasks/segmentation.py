@@ -13,7 +13,7 @@ from emfm.data.examples import Examples, LabelledMicrographs
 from emfm.errors import EMError
 from emfm.hub.card import figure, table
 from emfm.processing import IntensityStatistics
-from emfm.reports.class_map_report import ClassMapReport
+from emfm.reports.report import ClassMapReport
 from emfm.tasks.losses import segmentation_loss
 from emfm.tasks.metrics import SEGMENTATION_FIGURES, Metrics, SegmentationMetrics
 from emfm.tasks.segmentation_crops import SegmentationCropper

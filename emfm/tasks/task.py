@@ -18,7 +18,7 @@ from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.hub.card import figure, table
 from emfm.modeling import EMPreTrainedModel
-from emfm.reports.image_report import ImageReport
+from emfm.reports.report import ImageReport
 from emfm.tasks.metrics import Figure, Metrics
 from emfm.tasks.words import CardWords, ExportWords
 

@@ -89,13 +89,8 @@ def simulate_nanoparticles(
     The same shape, seed and parameters give the same bytes under one NumPy version. On a small image the nominal
     diameter is limited to 40 % of its shorter side, and one particle always has its centre inside the image.
 
-    Args:
-        shape: Height and width in px, each at least 16.
-        seed: Zero or a positive integer.
-        parameters: Ranges to draw from.
-
     Raises:
-        EMError: The shape or the seed is not what is described above.
+        EMError: The height or width is below 16 px, or the seed is not zero or a positive integer.
     """
     check_shape_and_seed(shape, seed, MIN_SIDE)
     p, rng = parameters, np.random.default_rng(seed)

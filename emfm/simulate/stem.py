@@ -23,21 +23,24 @@ CUT_OFF = 0.9  # over the probe's standard deviation: the frequency of which the
 Z_EXPONENT = 1.7  # of the atomic number in the high-angle signal
 
 
+# Two vectors of a projected cell in nm, (x, y) each.
+Cell = tuple[tuple[float, float], tuple[float, float]]
+
+
 @dataclass(frozen=True)
 class Projection:
     """The atomic columns of a crystal along a zone axis."""
 
-    # two vectors of the projected cell in nm, (x, y) each
-    vectors: tuple[tuple[float, float], tuple[float, float]]
+    vectors: Cell
     # fractional position along the vectors, and the atomic numbers that repeat along the column
     columns: tuple[tuple[float, float, tuple[int, ...]], ...]
 
 
-def _rectangle(width: float, height: float) -> tuple[tuple[float, float], tuple[float, float]]:
+def _rectangle(width: float, height: float) -> Cell:
     return ((width, 0.0), (0.0, height))
 
 
-def _hexagon(side: float) -> tuple[tuple[float, float], tuple[float, float]]:
+def _hexagon(side: float) -> Cell:
     return ((side, 0.0), (side / 2, side * 3**0.5 / 2))
 
 
@@ -55,8 +58,7 @@ PROJECTIONS = {
     "Si [110]": _zincblende(0.5431, 14, 14),
     "GaAs [110]": _zincblende(0.5653, 31, 33),
     "SrTiO3 [100]": Projection(
-        _rectangle(0.3905, 0.3905),
-        ((0.0, 0.0, (38,)), (0.5, 0.5, (22, 8)), (0.5, 0.0, (8,)), (0.0, 0.5, (8,))),
+        _rectangle(0.3905, 0.3905), ((0.0, 0.0, (38,)), (0.5, 0.5, (22, 8)), (0.5, 0.0, (8,)), (0.0, 0.5, (8,)))
     ),
     "MoS2": Projection(_hexagon(0.316), ((0.0, 0.0, (42,)), (1 / 3, 1 / 3, (16, 16)))),
     "graphene": Projection(_hexagon(0.246), ((0.0, 0.0, (6,)), (1 / 3, 1 / 3, (6,)))),
@@ -109,21 +111,16 @@ class SimulatedStem:
 def simulate_stem(shape: tuple[int, int], seed: int, parameters: StemParameters | None = None) -> SimulatedStem:
     """Simulate one ADF-STEM image; the same arguments give the same bytes on one installation.
 
-    Args:
-        shape: height and width in px, each at least 32.
-        seed: zero or a positive integer.
-        parameters: ranges to draw from.
-
     Raises:
-        EMError: the shape or the seed is not what is described above.
+        EMError: the height or width is below 32 px, or the seed is not zero or a positive integer.
     """
     check_shape_and_seed(shape, seed, MIN_SIDE)
     p, rng = parameters or StemParameters(), np.random.default_rng(seed)
     name = str(rng.choice(p.projections))
     pixel_size = float(np.exp(rng.uniform(*np.log(p.pixel_size))))
     padded = (int(shape[0]) + 2 * MARGIN, int(shape[1]) + 2 * MARGIN)
-    positions, strengths = _draw_columns(rng, PROJECTIONS[name], padded, pixel_size, p)
-    signal = _render(rng, positions, strengths, padded, pixel_size, p)  # brightest column about 1
+    columns = _draw_columns(rng, PROJECTIONS[name], padded, pixel_size, p)
+    signal = _render(rng, columns, padded, pixel_size, p)  # brightest column about 1
     whole = np.float32(rng.uniform(*p.background)) * _unit_field(rng, signal.shape)
     whole += signal
     electrons = np.float32(np.exp(rng.uniform(*np.log(p.dose))))
@@ -131,15 +128,9 @@ def simulate_stem(shape: tuple[int, int], seed: int, parameters: StemParameters 
     scanned = _displace_lines(rng, electrons * whole[::2, ::2], rng.uniform(*p.jitter))
     whole *= counts
     whole += np.float32(p.offset)
-    return SimulatedStem(
-        record_counts(rng, scanned, p.gain, p.offset, p.read_noise),
-        whole[::2, ::2].copy(),
-        counts * signal[::2, ::2] + np.float32(p.offset),
-        whole,
-        pixel_size,
-        name,
-        positions - MARGIN,
-    )
+    image = record_counts(rng, scanned, p.gain, p.offset, p.read_noise)
+    free = counts * signal[::2, ::2] + np.float32(p.offset)
+    return SimulatedStem(image, whole[::2, ::2].copy(), free, whole, pixel_size, name, columns[0] - MARGIN)
 
 
 def _draw_columns(
@@ -168,14 +159,13 @@ def _draw_columns(
 
 def _render(
     rng: Generator,
-    positions: np.ndarray,
-    strengths: np.ndarray,
+    columns: tuple[np.ndarray, np.ndarray],
     padded: tuple[int, int],
     pixel_size: float,
     p: StemParameters,
 ) -> np.ndarray:
     """Return the columns seen by the probe, float32 on a grid of half the pixel size, without the margin."""
-    height, width = 2 * padded[0], 2 * padded[1]
+    (positions, strengths), (height, width) = columns, (2 * padded[0], 2 * padded[1])
     tilt, smear = rng.uniform(0, np.pi), 2 * rng.uniform(*p.mistilt) / pixel_size  # grid points from top to bottom
     sigma = 2 * rng.uniform(*p.probe) / pixel_size / np.sqrt(8 * np.log(2))  # grid points
     y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)

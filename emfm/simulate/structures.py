@@ -37,21 +37,15 @@ class _Layout:
     """Where the classes lie."""
 
     classes: np.ndarray  # (H, W) class indices
-    # (H, W) boolean, what lies between regions and has a class of its own
-    walls: np.ndarray | None = None
-    # (H, W) indices of pieces whose grey varies within a class, or None
-    pieces: np.ndarray | None = None
+    walls: np.ndarray | None = None  # (H, W) boolean, what lies between regions and has a class of its own
+    pieces: np.ndarray | None = None  # (H, W) indices of pieces whose grey varies within a class
 
 
 def simulate_structures(shape: tuple[int, int], seed: int | Sequence[int]) -> SimulatedStructures:
     """Simulate one image of structures; the same shape and seed give the same values under one NumPy version.
 
-    Args:
-        shape: height and width in px, each at least 32.
-        seed: zero or positive; or several such numbers.
-
     Raises:
-        EMError: the shape or the seed is not what is described above.
+        EMError: the height or width is below 32 px, or the seed is not zero, positive, or several such numbers.
     """
     for number in [seed] if isinstance(seed, int | np.integer) else seed:
         check_shape_and_seed(shape, int(number), MIN_SIDE)

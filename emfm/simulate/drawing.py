@@ -8,11 +8,12 @@ from numpy.random import Generator
 from emfm.errors import EMError
 
 Range = tuple[float, float]
+Shape = tuple[int, int]  # height and width in px
 MARGIN = 16  # px simulated around an image and cut off, so that the FFT's periodic wrap stays outside
 EXACT_BELOW = np.float32(6)  # expected electrons
 
 
-def check_shape_and_seed(shape: tuple[int, int], seed: int, least: int) -> None:
+def check_shape_and_seed(shape: Shape, seed: int, least: int) -> None:
     """Raise an EMError unless both sides are whole numbers of `least` px or more and the seed one of 0 or more."""
     if np.shape(shape) != (2,) or not all(isinstance(n, int | np.integer) and n >= least for n in shape):
         raise EMError(f"shape is {shape}, expected (height, width) of at least {least} px each; enlarge the image")

@@ -98,12 +98,7 @@ def _write_all(names: list[str], seed: int, write: Callable[[str, int], None]) -
 
 
 def _write_one(
-    kind: str,
-    folder: Path,
-    shape: tuple[int, int],
-    parameters: NanoparticleParameters | None,
-    name: str,
-    seed: int,
+    kind: str, folder: Path, shape: tuple[int, int], parameters: NanoparticleParameters | None, name: str, seed: int
 ) -> None:
     """Simulate one micrograph and write its files."""
     if kind == "atomic-stem":

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.random import Generator
 
 from emfm.errors import EMError
-from emfm.simulate.drawing import MARGIN, Range, check_numbers, check_shape_and_seed, record_counts, slow_field
+from emfm.simulate.drawing import MARGIN, Range, Shape, check_numbers, check_shape_and_seed, record_counts, slow_field
 
 MIN_SIDE = 32  # px
 ROWS_AT_ONCE = 64  # of a Fourier transform of which few columns stay: less memory to fetch from the system
 CUT_OFF = 0.9  # over the probe's standard deviation: the frequency of which the probe passes less than a millionth
 Z_EXPONENT = 1.7  # of the atomic number in the high-angle signal
-
-
+# Positions (N, 2) in px of the padded image, and signals (N,) of which the strongest is about 1.
+Columns = tuple[np.ndarray, np.ndarray]
 # Two vectors of a projected cell in nm, (x, y) each.
 Cell = tuple[tuple[float, float], tuple[float, float]]
 
@@ -108,7 +108,7 @@ class SimulatedStem:
     positions: np.ndarray  # (N, 2) float64, row and column in px of the image; pixel centres are whole numbers
 
 
-def simulate_stem(shape: tuple[int, int], seed: int, parameters: StemParameters | None = None) -> SimulatedStem:
+def simulate_stem(shape: Shape, seed: int, parameters: StemParameters | None = None) -> SimulatedStem:
     """Simulate one ADF-STEM image; the same arguments give the same bytes on one installation.
 
     Raises:
@@ -134,9 +134,9 @@ def simulate_stem(shape: tuple[int, int], seed: int, parameters: StemParameters 
 
 
 def _draw_columns(
-    rng: Generator, projection: Projection, padded: tuple[int, int], pixel_size: float, p: StemParameters
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions (N, 2) in px of the padded image, and signals (N,) of which the strongest is about 1."""
+    rng: Generator, projection: Projection, padded: Shape, pixel_size: float, p: StemParameters
+) -> Columns:
+    """Return the columns inside the padded image."""
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     cell = np.array(projection.vectors) @ turn @ (np.eye(2) + p.strain * rng.uniform(-1, 1, (2, 2)))  # (2, 2), nm
@@ -158,11 +158,7 @@ def _draw_columns(
 
 
 def _render(
-    rng: Generator,
-    columns: tuple[np.ndarray, np.ndarray],
-    padded: tuple[int, int],
-    pixel_size: float,
-    p: StemParameters,
+    rng: Generator, columns: tuple[np.ndarray, np.ndarray], padded: Shape, pixel_size: float, p: StemParameters
 ) -> np.ndarray:
     """Return the columns seen by the probe, float32 on a grid of half the pixel size, without the margin."""
     (positions, strengths), (height, width) = columns, (2 * padded[0], 2 * padded[1])
@@ -190,7 +186,7 @@ def _render(
     return signal
 
 
-def _points(places: np.ndarray, weights: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _points(places: np.ndarray, weights: np.ndarray, shape: Shape) -> np.ndarray:
     """Return a grid, float32, with weights (N,) at places (N, 2), each shared by the four grid points around it."""
     places = np.clip(places, 0, np.array(shape) - 2)
     corner = places.astype(np.intp)

@@ -18,8 +18,7 @@ from emfm.modeling import EMRestoringModel, ImageOutput
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.tasks.losses import restoration_loss
 from emfm.tasks.metrics import RESTORATION_FIGURES, RestorationMetrics
-from emfm.tasks.task import EMTaskModel, ModelChoices
-from emfm.tasks.words import CardWords
+from emfm.tasks.task import CardWords, EMTaskModel, ModelChoices
 
 # Network values that pass uncut: heavy particles are far brighter than the 99th percentile of what surrounds them.
 CLIP = 30.0
@@ -153,16 +152,12 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         change = IntensityJitter(jitter)
         if isinstance(data, CleanMicrographs):
             return DegradingCropper(self.processor, side, change, data.degradation)
-        return PairCropper(self.processor, side, change, data.scale, self._units())
-
-    def _units(self) -> tuple[float, float]:
-        """Return gain and offset from the units of the targets in training to those of their images."""
         gain, offset = self.config.target_units or (1.0, 0.0)
-        return gain, offset
+        return PairCropper(self.processor, side, change, data.scale, (gain, offset))
 
     def truth_of(self, data: Examples, index: int) -> np.ndarray:
         """Return the target of micrograph `index`, in the image's units."""
         if self.config.target_units is None:
             return data.truth(index)
-        gain, offset = self._units()
+        gain, offset = self.config.target_units
         return gain * data.truth(index).astype(np.float64) + offset

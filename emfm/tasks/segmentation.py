@@ -17,8 +17,7 @@ from emfm.reports.report import ClassMapReport
 from emfm.tasks.losses import segmentation_loss
 from emfm.tasks.metrics import SEGMENTATION_FIGURES, Metrics, SegmentationMetrics
 from emfm.tasks.segmentation_crops import SegmentationCropper
-from emfm.tasks.task import EMTaskModel, ModelChoices
-from emfm.tasks.words import CardWords, ExportWords
+from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, ModelChoices
 
 # A class's weight is the inverse of its share of the pixels to this power. The root keeps a rare class from being given
 # up in the first steps, and does not invent it as full balance does: see docs/findings.md.
@@ -27,15 +26,10 @@ CLASS_WEIGHTS = {"root": 0.5, "balanced": 1.0}
 
 @dataclass
 class SegmentationOutput(ModelOutput):
-    """Output of EMForSemanticSegmentation.
+    """Output of EMForSemanticSegmentation."""
 
-    Attributes:
-        loss: scalar, where labels were given.
-        logits: (B, K, H, W), at the input's size.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
+    loss: Tensor | None = None  # scalar, where labels were given
+    logits: Tensor | None = None  # (B, K, H, W), at the input's size
 
 
 class EMForSemanticSegmentation(EMTaskModel):

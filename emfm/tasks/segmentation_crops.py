@@ -24,15 +24,10 @@ class SegmentationCropper:
 
     Half of the crops lie anywhere; the others are centred on a pixel of a class drawn at random among those in the
     micrograph, so that a rare class is seen as often as a common one. A micrograph without foreground is no problem.
-
-    Args:
-        processor: measures and scales.
-        side: of a crop in pixels.
-        jitter: of its intensities.
     """
 
     processor: EMImageProcessor
-    side: int
+    side: int  # of a crop in pixels
     jitter: IntensityJitter
 
     def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedMask:

@@ -303,7 +303,7 @@ class HubServer:
         return {**os.environ, "HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1", **places, **more}
 
     def stand_in(self, monkeypatch, folder: Path):
-        """Let the clients in this process take this for the Hub; what they keep goes to `cache` in a folder of the test's.
+        """Let the clients in this process take this for the Hub; what they keep goes to `cache` in a folder.
 
         Python lets them read the environment no more than once, when they are imported.
         """

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -29,6 +30,14 @@ LIBRARIES = [
 ]
 
 
+def quick_context() -> BaseContext:
+    """Return the context whose processes start at once."""
+    context = multiprocessing.get_context("forkserver" if HAS_FORK else "spawn")
+    if HAS_FORK:
+        context.set_forkserver_preload(LIBRARIES)
+    return context
+
+
 def share(function: Callable, *arguments: object, processes: int = 2, seconds: float = 120) -> list[CompletedProcess]:
     """Call a function of a test's module in several processes that find what torchrun would tell them.
 
@@ -40,9 +49,7 @@ def share(function: Callable, *arguments: object, processes: int = 2, seconds: f
     Returns:
         What became of each process.
     """
-    context = multiprocessing.get_context("forkserver" if HAS_FORK else "spawn")
-    if HAS_FORK:
-        context.set_forkserver_preload(LIBRARIES)
+    context = quick_context()
     port = str(free_port())
     with tempfile.TemporaryDirectory() as folder:
         started = []

@@ -12,9 +12,9 @@ from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, 
 from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_records, folder_truth
 from emfm.data.labelled_hub import hub_labels, open_rows, row_record
 from emfm.data.restoration_pairs import SCALES, Degradation
+from emfm.data.sources import is_dataset
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.data.truths import class_map, target, target_scale
-from emfm.data.unlabelled import is_dataset
 from emfm.errors import EMError
 from emfm.io.reading import Micrograph
 

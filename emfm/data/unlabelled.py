@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from emfm.data.sources import is_dataset
 from emfm.errors import EMError
 from emfm.io.image_header import check_decodable
 from emfm.io.reading import Micrograph, decode_micrograph, list_micrographs, read_micrograph
@@ -133,14 +134,6 @@ def open_micrographs(source: str, processor: EMImageProcessor) -> Micrographs:
         logger.warning("%s does not fit into the cache of datasets: every crop decodes its file anew", source)
         return Undecoded([path for path, _, _ in files], processor)
     return Decoded(_from_files(files, processor))
-
-
-def is_dataset(source: str) -> bool:
-    """Tell whether a source is a dataset (on the Hub, or a folder with parquet files), not a folder of images."""
-    folder = Path(source)
-    if folder.is_dir():
-        return any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))  # the Hub's own layouts
-    return source.count("/") == 1 and not source.startswith((".", "/", "~"))
 
 
 def load_images(source: str, streaming: bool) -> tuple[Any, str]:

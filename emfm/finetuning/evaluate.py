@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from emfm.data.datasets import load_em_dataset
 from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
 from emfm.errors import EMError
+from emfm.inference.arguments import PredictArguments
 from emfm.inference.predict import predict, ready_model
 from emfm.modeling import EMPreTrainedModel
 from emfm.tasks.metrics import RestorationMetrics, SegmentationMetrics
@@ -45,6 +46,7 @@ def evaluate(
     Raises:
         EMError: the model has no task, or the data do not fit it.
     """
+    PredictArguments(tile=tile)  # which checks it before the model is loaded
     model = ready_model(model)
     if not isinstance(model, EMTaskModel):
         raise EMError(f"{type(model).__name__} has no task to evaluate; fine-tune it first: emfm finetune TASK")

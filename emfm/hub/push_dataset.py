@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
-from emfm.data.unlabelled import is_dataset
+from emfm.data.sources import is_dataset
 from emfm.errors import EMError
 from emfm.hub.commit import PushArguments, check_login, commit_files
 from emfm.hub.dataset_card import PLACE, DatasetCard

@@ -6,6 +6,7 @@ Checks in Python, the command line, the scripts of `hub_scripts` and the documen
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, field, fields
+from inspect import formatannotation
 from numbers import Integral, Real
 from os import PathLike
 from types import NoneType, UnionType
@@ -13,12 +14,10 @@ from typing import Any, get_args, get_origin
 
 from emfm.errors import EMError
 
-KINDS: dict[type, tuple[str, tuple[type, ...]]] = {
-    bool: ("True or False", (bool,)),
-    int: ("a whole number", (Integral,)),
-    float: ("a number", (Real,)),
-    str: ("a text", (str, PathLike)),
-}
+# Without a default a setting has to be given.
+REQUIRED = MISSING
+# What Python takes for these types, beside the types themselves.
+KINDS: dict[type, type | tuple[type, ...]] = {int: Integral, float: Real, str: (str, PathLike)}
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,10 @@ SEEDS = Range(least=0, most=2**32 - 1)
 
 
 def setting(
-    default: Any = MISSING,
-    *,
+    default: Any,
     help: str,
     allowed: Range | OneOf | None = None,
+    *,
     flag: str | None = None,
     shown: str | None = None,
     on_command_line: bool = True,
@@ -87,7 +86,7 @@ def setting(
     """Return a dataclass's field for a setting.
 
     Args:
-        default: its value where none is given; without one it has to be given.
+        default: its value where none is given, or REQUIRED.
         help: what it means, in a sentence.
         allowed: the values it takes; of a tuple, each of its parts.
         flag: its option on the command line, where that is not its name.
@@ -151,7 +150,7 @@ def check_setting(known: Field[Any], value: Any, name: str) -> None:
         EMError: it does not take this value.
     """
     if not _has_type(value, known.type):
-        raise EMError(f"{name} is {value!r}; expected {type_name(known.type)}")
+        raise EMError(f"{name} is {value!r}; expected {formatannotation(known.type)}")
     allowed = known.metadata["allowed"]
     for part in value if isinstance(value, (tuple, list)) else (value,):
         if isinstance(part, Real) and not math.isfinite(part):
@@ -164,19 +163,6 @@ def options_in(annotation: Any) -> list[Any]:
     """Return the types that an annotation allows beside None."""
     found = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     return [kind for kind in found if kind is not NoneType]
-
-
-def type_name(annotation: Any) -> str:
-    """Return what to call the values of an annotation."""
-    names = []
-    for kind in options_in(annotation):
-        if get_origin(kind) is tuple:
-            names.append(f"a tuple, each part {type_name(get_args(kind)[0])}")
-        else:
-            names.append(KINDS[kind][0] if kind in KINDS else f"a {kind.__name__}")
-    if isinstance(annotation, UnionType) and NoneType in get_args(annotation):
-        names.append("None")
-    return " or ".join(names)
 
 
 def _has_type(value: Any, annotation: Any) -> bool:
@@ -192,4 +178,4 @@ def _has_kind(value: Any, kind: Any) -> bool:
         return fits and all(_has_kind(part, part_kind) for part in value)
     if isinstance(value, bool):  # which Python counts as a whole number
         return kind is bool
-    return isinstance(value, KINDS[kind][1] if kind in KINDS else kind)
+    return isinstance(value, KINDS.get(kind, kind))

@@ -59,9 +59,10 @@ def takes(
 
 def _parameter(field: Field[Any], by_place: bool, unset: bool) -> inspect.Parameter:
     """Return what typer makes an argument or an option of."""
+    kind: Any
     (kind,) = options_in(field.type)
     if get_origin(kind) is tuple:
-        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+        kind = list[get_args(kind)[0]]
     default = inspect.Parameter.empty if field.default is MISSING else field.default
     if unset:
         default = None

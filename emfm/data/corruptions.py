@@ -23,36 +23,28 @@ class CorruptionStrength:
     Deviations are standard deviations, intensities are in network values.
     """
 
-    noise: tuple[float, float] = setting(
-        (0.0, 0.5), help="paper: deviation of the Gaussian noise.", allowed=NOT_NEGATIVE
-    )
-    blur: tuple[float, float] = setting(
-        (0.0, 2.0), help="paper: deviation of the Gaussian blur, in pixels.", allowed=NOT_NEGATIVE
-    )
+    noise: tuple[float, float] = setting((0.0, 0.5), "paper: deviation of the Gaussian noise.", NOT_NEGATIVE)
+    blur: tuple[float, float] = setting((0.0, 2.0), "paper: deviation of the Gaussian blur, in pixels.", NOT_NEGATIVE)
     dose: tuple[float, float] = setting(
         (5.0, 500.0),
-        help="dose: counts per pixel where the network value is +1, drawn uniformly in their logarithm.",
-        allowed=Range(above=0),
+        "dose: counts per pixel where the network value is +1, drawn uniformly in their logarithm.",
+        Range(above=0),
     )
     read_out: tuple[float, float] = setting(
-        (0.0, 0.1), help="dose: deviation of the detector's Gaussian noise.", allowed=NOT_NEGATIVE
+        (0.0, 0.1), "dose: deviation of the detector's Gaussian noise.", NOT_NEGATIVE
     )
     defocus: tuple[float, float] = setting(
-        (0.0, 2.0), help="dose: deviation of the blur before counting, in pixels.", allowed=NOT_NEGATIVE
+        (0.0, 2.0), "dose: deviation of the blur before counting, in pixels.", NOT_NEGATIVE
     )
     jitter: tuple[float, float] = setting(
-        (0.0, 1.0), help="dose: deviation of the scan lines' displacement, in pixels.", allowed=NOT_NEGATIVE
+        (0.0, 1.0), "dose: deviation of the scan lines' displacement, in pixels.", NOT_NEGATIVE
     )
-    background: tuple[float, float] = setting(
-        (0.0, 0.5), help="dose: amplitude of the slow background.", allowed=NOT_NEGATIVE
-    )
+    background: tuple[float, float] = setting((0.0, 0.5), "dose: amplitude of the slow background.", NOT_NEGATIVE)
     inverted: float = setting(
-        0.5, help="dose: share of the images whose contrast is inverted, input and target alike.", allowed=SHARE
+        0.5, "dose: share of the images whose contrast is inverted, input and target alike.", SHARE
     )
-    masked_share: tuple[float, float] = setting(
-        (0.2, 0.5), help="Share of the area that is hidden in blocks.", allowed=SHARE
-    )
-    block: int = setting(16, help="Side of a hidden block in pixels.", allowed=Range(least=1))
+    masked_share: tuple[float, float] = setting((0.2, 0.5), "Share of the area that is hidden in blocks.", SHARE)
+    block: int = setting(16, "Side of a hidden block in pixels.", Range(least=1))
 
     def __post_init__(self):
         check_settings(self)

@@ -13,10 +13,10 @@ class DemoArguments:
         EMError: a setting has a value that it cannot have.
     """
 
-    output: str = setting("demo_output", help="Folder for the report.")
-    data: str | None = setting(None, help="Labelled folder to use instead of simulated micrographs.")
-    steps: int = setting(120, help="Training steps of each model.", allowed=Range(least=1))
-    seed: int = setting(0, help="Decides everything.", allowed=SEEDS)
+    output: str = setting("demo_output", "Folder for the report.")
+    data: str | None = setting(None, "Labelled folder to use instead of simulated micrographs.")
+    steps: int = setting(120, "Training steps of each model.", Range(least=1))
+    seed: int = setting(0, "Decides everything.", SEEDS)
 
     def __post_init__(self):
         check_settings(self)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from emfm.errors import EMError
-from emfm.settings import SEEDS, OneOf, Range, check_settings, setting
+from emfm.settings import REQUIRED, SEEDS, OneOf, Range, check_settings, setting
 
 
 def task_names() -> Iterable[str]:
@@ -27,62 +27,52 @@ class FinetuneArguments:
         EMError: a setting has a value that it cannot have.
     """
 
-    task: str = setting(help="What the network shall do.", allowed=OneOf(task_names))
-    data: str = setting(help="Folder with images/ and masks/ or targets/, or a dataset: parquet folder or Hub id.")
-    output: str = setting(help="Folder of the finished model.")
-    model: str | None = setting(None, help="Pretrained model: zoo name, folder or Hub id.")
-    scratch: str | None = setting(None, help="Generator name: start from random weights.")
-    norm: str = setting("instance", help="With --scratch, of a U-Net: instance or batch.")
+    task: str = setting(
+        REQUIRED, "What the network shall do: a name of `emfm.tasks.TASKS`.", OneOf(task_names), flag="TASK"
+    )
+    data: str = setting(REQUIRED, "Folder with images/ and masks/ or targets/, or a dataset: parquet folder or Hub id.")
+    output: str = setting(REQUIRED, "Folder of the finished model.")
+    model: str | None = setting(None, "Pretrained model: zoo name, folder or Hub id.")
+    scratch: str | None = setting(None, "Generator name: start from random weights.")
+    norm: str = setting("instance", "With --scratch, of a U-Net: instance or batch.")
     degrade: str | None = setting(
-        None, help="Restoration: make pairs from clean images: dose, paper, downsample or background."
+        None, "Restoration: make pairs from clean images: dose, paper, downsample or background."
     )
     scale: int | None = setting(
-        None,
-        help="Super-resolution: 2 or 4; by default what the pairs have, 2 to make pairs.",
-        allowed=OneOf((2, 4)),
+        None, "Super-resolution: 2 or 4; by default what the pairs have, 2 to make pairs.", OneOf((2, 4))
     )
     residual: bool | None = setting(
-        None, help="Restoration: predict what is to be added to the input; by default what measured best."
+        None, "Restoration: predict what is to be added to the input; by default what measured best."
     )
     class_weights: str = setting(
         "root",
-        help="Segmentation: balanced (the inverse of a class's share of the pixels), root (its square root), none, "
+        "Segmentation: balanced (the inverse of a class's share of the pixels), root (its square root), none, "
         "or a number for each class, as in 0.5,2.",
     )
-    num_images: int | None = setting(None, help="How many training images to use; all by default.", allowed=COUNT)
-    streaming: bool = setting(False, help="Read a dataset as it comes, without downloading it first.")
-    steps: int = setting(300, help="Training steps.", allowed=COUNT)
-    batch_size: int = setting(8, help="Crops at a time on each process.", allowed=COUNT)
-    gradient_accumulation_steps: int = setting(1, help="So many batches make one step.", allowed=COUNT)
-    crop: int = setting(256, help="Side of a crop in pixels, of the target's.", allowed=Range(least=16))
-    learning_rate: float = setting(1e-3, help="Peak of the cosine schedule.", allowed=Range(above=0))
-    backbone_lr_scale: float = setting(
-        1.0, help="The trunk's rate, as a share of the head's.", allowed=Range(above=0, most=1)
-    )
+    num_images: int | None = setting(None, "How many training images to use; all by default.", COUNT)
+    streaming: bool = setting(False, "Read a dataset as it comes, without downloading it first.")
+    steps: int = setting(300, "Training steps.", COUNT)
+    batch_size: int = setting(8, "Crops at a time on each process.", COUNT)
+    gradient_accumulation_steps: int = setting(1, "So many batches make one step.", COUNT)
+    crop: int = setting(256, "Side of a crop in pixels, of the target's.", Range(least=16))
+    learning_rate: float = setting(1e-3, "Peak of the cosine schedule.", Range(above=0))
+    backbone_lr_scale: float = setting(1.0, "The trunk's rate, as a share of the head's.", Range(above=0, most=1))
     freeze: str = setting(
-        "none", help="What does not learn: none, encoder, all-but-head, last:K (all but the last K blocks)."
+        "none", "What does not learn: none, encoder, all-but-head, last:K (all but the last K blocks)."
     )
-    lora: int = setting(0, help="Rank of LoRA's additions to a frozen trunk; 0 is without.", allowed=NOT_NEGATIVE)
-    merge: bool = setting(False, help="Save LoRA's additions merged into the weights.")
-    early_stopping: int = setting(
-        0, help="Stop after so many evaluations without a better one; 0 never.", allowed=NOT_NEGATIVE
-    )
+    lora: int = setting(0, "Rank of LoRA's additions to a frozen trunk; 0 is without.", NOT_NEGATIVE)
+    merge: bool = setting(False, "Save LoRA's additions merged into the weights.")
+    early_stopping: int = setting(0, "Stop after so many evaluations without a better one; 0 never.", NOT_NEGATIVE)
     intensity_jitter: float = setting(
-        0.2,
-        help="Random change of a crop's contrast and brightness; 0 is none.",
-        allowed=Range(least=0, below=1),
+        0.2, "Random change of a crop's contrast and brightness; 0 is none.", Range(least=0, below=1)
     )
-    precision: str = setting(
-        "auto", help="auto: bf16 where the hardware has it.", allowed=OneOf(("auto", "fp32", "bf16"))
-    )
+    precision: str = setting("auto", "auto: bf16 where the hardware has it.", OneOf(("auto", "fp32", "bf16")))
     workers: int | None = setting(
-        None,
-        help="Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.",
-        allowed=NOT_NEGATIVE,
+        None, "Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.", NOT_NEGATIVE
     )
-    seed: int = setting(0, help="Decides new weights, images and crops.", allowed=SEEDS)
-    license: str | None = setting(None, help="Of the finished weights, for the card, as the Hub names it: cc-by-4.0.")
-    resume: bool = setting(False, help="Go on from the newest whole checkpoint.")
+    seed: int = setting(0, "Decides new weights, images and crops.", SEEDS)
+    license: str | None = setting(None, "Of the finished weights, for the card, as the Hub names it: cc-by-4.0.")
+    resume: bool = setting(False, "Go on from the newest whole checkpoint.")
 
     def __post_init__(self):
         check_settings(self)

@@ -29,13 +29,13 @@ class EMTrainingArguments(TrainingArguments):
     learning_rate: float = same_setting(FinetuneArguments, "learning_rate")
     warmup_steps: float = 0.05  # a share of all steps
     lr_scheduler_type: str = "cosine"
-    weight_decay: float = setting(1e-4, help="Of all weights.", allowed=Range(least=0))
+    weight_decay: float = setting(1e-4, "Of all weights.", Range(least=0))
     seed: int = same_setting(FinetuneArguments, "seed", default=42)
     crop: int = same_setting(FinetuneArguments, "crop")
     precision: str = same_setting(FinetuneArguments, "precision")
     backbone_lr_scale: float = same_setting(FinetuneArguments, "backbone_lr_scale")
     freeze: str = same_setting(FinetuneArguments, "freeze")
-    fit_head: bool = setting(True, help="Fit a new head to the trunk's features before the first step.")
+    fit_head: bool = setting(True, "Fit a new head to the trunk's features before the first step.")
     lora: int = same_setting(FinetuneArguments, "lora")
     early_stopping: int = same_setting(FinetuneArguments, "early_stopping")
     intensity_jitter: float = same_setting(FinetuneArguments, "intensity_jitter")

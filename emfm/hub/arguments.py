@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from emfm.errors import EMError
-from emfm.settings import check_settings, setting
+from emfm.settings import REQUIRED, check_settings, setting
 
 
 @dataclass(frozen=True)
@@ -14,17 +14,15 @@ class PushArguments:
         EMError: the Hub has no such names, or two settings contradict each other.
     """
 
-    repo_id: str = setting(help="Repository on the Hub: owner/name.")
-    private: bool | None = setting(None, help="Whether a new repository is private.")
-    branch: str | None = setting(None, help="Branch to push to, made where it is missing.")
-    tag: str | None = setting(None, help="Name for this revision, such as v1.0.")
-    create_pr: bool = setting(False, help="Propose the change instead of making it.")
+    repo_id: str = setting(REQUIRED, "Repository on the Hub: owner/name.", flag="REPO_ID")
+    private: bool | None = setting(None, "Whether a new repository is private.")
+    branch: str | None = setting(None, "Branch to push to, made where it is missing.")
+    tag: str | None = setting(None, "Name for this revision, such as v1.0.")
+    create_pr: bool = setting(False, "Propose the change instead of making it.")
     token: str | None = setting(
-        None,
-        help="By default that of the environment or of `hf auth login`.",
-        on_command_line=False,
+        None, "By default that of the environment or of `hf auth login`.", on_command_line=False
     )
-    message: str | None = setting(None, help="Of the commit.")
+    message: str | None = setting(None, "Of the commit.")
 
     def __post_init__(self):
         from huggingface_hub.errors import HFValidationError

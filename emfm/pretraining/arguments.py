@@ -8,7 +8,7 @@ from typing import Any
 from emfm.data.corruptions import CORRUPTIONS, CorruptionStrength
 from emfm.data.sources import is_dataset
 from emfm.errors import EMError
-from emfm.settings import SEEDS, OneOf, Range, check_settings, setting
+from emfm.settings import REQUIRED, SEEDS, OneOf, Range, check_settings, setting
 
 ADVERSARIAL = ("lsgan", "vanilla", "hinge", "none")
 # What is learnt, by name, where it differs from the defaults. Those, "emfm", measured best for fine-tuning, see
@@ -38,60 +38,52 @@ class PretrainArguments:
     """
 
     data: tuple[str, ...] = setting(
-        help="Folder of micrographs or of parquet files, or id of a Hub dataset; may be given several times."
+        REQUIRED, "Folder of micrographs or of parquet files, or id of a Hub dataset; may be given several times."
     )
-    output: str = setting(help="Folder of the run.")
+    output: str = setting(REQUIRED, "Folder of the run.")
     weights: tuple[float, ...] | None = setting(
         None,
-        help="Share of each --data among the crops, in their order; by default its size.",
-        allowed=Range(above=0),
+        "Share of each --data among the crops, in their order; by default its size.",
+        Range(above=0),
         flag="--weight",
     )
     num_images: int | None = setting(
-        None, help="How many micrographs to train on, drawn by the seed; all by default.", allowed=COUNT
+        None, "How many micrographs to train on, drawn by the seed; all by default.", COUNT
     )
-    streaming: bool = setting(False, help="Read datasets as they come, without downloading them first.")
-    generator: str = setting("unet4-rf200", help="Generator name.")
-    norm: str = setting("instance", help="Normalisation layers of a U-Net: instance or batch.")
+    streaming: bool = setting(False, "Read datasets as they come, without downloading them first.")
+    generator: str = setting("unet4-rf200", "Generator name.")
+    norm: str = setting("instance", "Normalisation layers of a U-Net: instance or batch.")
     residual: bool | None = setting(
-        None, help="Restore by changing the input; by default an HRNet does, a U-Net draws anew."
+        None, "Restore by changing the input; by default an HRNet does, a U-Net draws anew."
     )
-    steps: int = setting(20_000, help="Training steps.", allowed=COUNT)
-    batch_size: int = setting(16, help="Crops at a time on each process.", allowed=COUNT)
-    gradient_accumulation_steps: int = setting(1, help="So many batches make one step.", allowed=COUNT)
-    crop: int = setting(224, help="Side of a crop in pixels.", allowed=Range(least=32))
+    steps: int = setting(20_000, "Training steps.", COUNT)
+    batch_size: int = setting(16, "Crops at a time on each process.", COUNT)
+    gradient_accumulation_steps: int = setting(1, "So many batches make one step.", COUNT)
+    crop: int = setting(224, "Side of a crop in pixels.", Range(least=32))
     corruption: str = setting(
         "masked",
-        help="paper (blur, noise), dose (as a microscope), masked (paper, blocks hidden) or dose+masked.",
-        allowed=OneOf(CORRUPTIONS),
+        "paper (blur, noise), dose (as a microscope), masked (paper, blocks hidden) or dose+masked.",
+        OneOf(CORRUPTIONS),
     )
-    strength: CorruptionStrength = setting(CorruptionStrength(), help="Ranges of the damage.", on_command_line=False)
-    filters: bool = setting(True, help="Learn what hand-made filters see in the clean micrograph, too.")
+    strength: CorruptionStrength = setting(CorruptionStrength(), "Ranges of the damage.", on_command_line=False)
+    filters: bool = setting(True, "Learn what hand-made filters see in the clean micrograph, too.")
     structures: int = setting(
-        8,
-        help="Beside each batch, crops of simulated structures, whose regions are learnt, too.",
-        allowed=Range(least=0),
+        8, "Beside each batch, crops of simulated structures, whose regions are learnt, too.", Range(least=0)
     )
-    adversarial: str = setting("none", help="Loss of a GAN beside L1.", allowed=OneOf(ADVERSARIAL))
-    discriminator_width: int = setting(64, help="Channels of the discriminator's first layer.", allowed=COUNT)
-    l1_weight: float = setting(100.0, help="Weight of L1 beside the GAN's loss.", allowed=Range(least=0))
-    learning_rate: float = setting(
-        2e-3, help="Constant for half of the steps, then linear to 0.", allowed=Range(above=0)
-    )
-    ema_decay: float = setting(
-        0.999, help="Of the averaged generator, which is what is saved.", allowed=Range(least=0, below=1)
-    )
-    precision: str = setting("fp32", help="Number format of training.", allowed=OneOf(("fp32", "bf16")))
-    compile: bool = setting(False, help="Let torch.compile fuse the networks' operations.")
+    adversarial: str = setting("none", "Loss of a GAN beside L1.", OneOf(ADVERSARIAL))
+    discriminator_width: int = setting(64, "Channels of the discriminator's first layer.", COUNT)
+    l1_weight: float = setting(100.0, "Weight of L1 beside the GAN's loss.", Range(least=0))
+    learning_rate: float = setting(2e-3, "Constant for half of the steps, then linear to 0.", Range(above=0))
+    ema_decay: float = setting(0.999, "Of the averaged generator, which is what is saved.", Range(least=0, below=1))
+    precision: str = setting("fp32", "Number format of training.", OneOf(("fp32", "bf16")))
+    compile: bool = setting(False, "Let torch.compile fuse the networks' operations.")
     workers: int | None = setting(
-        None,
-        help="Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.",
-        allowed=Range(least=0),
+        None, "Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.", Range(least=0)
     )
-    seed: int = setting(0, help="Decides weights, crops and damage.", allowed=SEEDS)
-    save_steps: int = setting(1000, help="Steps between validation, picture and checkpoint.", allowed=COUNT)
-    save_total_limit: int = setting(3, help="Checkpoints that are kept.", allowed=COUNT)
-    resume: bool = setting(False, help="Go on from the newest whole checkpoint.")
+    seed: int = setting(0, "Decides weights, crops and damage.", SEEDS)
+    save_steps: int = setting(1000, "Steps between validation, picture and checkpoint.", COUNT)
+    save_total_limit: int = setting(3, "Checkpoints that are kept.", COUNT)
+    resume: bool = setting(False, "Go on from the newest whole checkpoint.")
 
     def __post_init__(self):
         check_settings(self)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from emfm.settings import SEEDS, OneOf, Range, check_settings, setting
+from emfm.settings import REQUIRED, SEEDS, OneOf, Range, check_settings, setting
 
 KINDS = ("nanoparticles", "atomic-stem", "structures")
 
@@ -15,10 +15,10 @@ class SimulateArguments:
         EMError: a setting has a value that it cannot have.
     """
 
-    kind: str = setting(help="What they show.", allowed=OneOf(KINDS))
-    count: int = setting(16, help="How many micrographs, at least one for each split.", allowed=Range(least=3))
-    size: int = setting(512, help="Side in pixels.", allowed=Range(least=16))
-    seed: int = setting(0, help="Decides every image.", allowed=SEEDS)
+    kind: str = setting(REQUIRED, "What they show.", OneOf(KINDS), flag="KIND")
+    count: int = setting(16, "How many micrographs, at least one for each split.", Range(least=3))
+    size: int = setting(512, "Side in pixels.", Range(least=16))
+    seed: int = setting(0, "Decides every image.", SEEDS)
 
     def __post_init__(self):
         check_settings(self)

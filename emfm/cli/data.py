@@ -49,8 +49,8 @@ def push_dataset(
 
     Licence and citation are required, unless the folder has a card that says them.
     """
-    from emfm.hub.push_dataset import describe_dataset
-    from emfm.hub.push_dataset import push_dataset as push
+    from emfm.hub.datasets.push import describe_dataset
+    from emfm.hub.datasets.push import push_dataset as push
 
     repo_id = given.pop("repo_id")
     if dry_run:

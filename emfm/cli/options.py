@@ -4,6 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field
+from types import GenericAlias
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -59,10 +60,9 @@ def takes(
 
 def _parameter(field: Field[Any], by_place: bool, unset: bool) -> inspect.Parameter:
     """Return what typer makes an argument or an option of."""
-    kind: Any
     (kind,) = options_in(field.type)
     if get_origin(kind) is tuple:
-        kind = list[get_args(kind)[0]]
+        kind = GenericAlias(list, get_args(kind)[:1])
     default = inspect.Parameter.empty if field.default is MISSING else field.default
     if unset:
         default = None
@@ -75,5 +75,5 @@ def _parameter(field: Field[Any], by_place: bool, unset: bool) -> inspect.Parame
         # of itself typer gives what is False by default a second form with --no-, which says nothing new
         names = [flag_of(field)] if field.metadata["flag"] or default is False else []
         shown = typer.Option(*names, help=help_of(field), show_default=field.metadata["shown"] or True)
-    annotation = Annotated[kind, shown]
+    annotation = Annotated[kind, shown]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

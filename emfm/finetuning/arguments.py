@@ -34,7 +34,7 @@ class FinetuneArguments:
     output: str = setting(REQUIRED, "Folder of the finished model.")
     model: str | None = setting(None, "Pretrained model: zoo name, folder or Hub id.")
     scratch: str | None = setting(None, "Generator name: start from random weights.")
-    norm: str = setting("instance", "With --scratch, of a U-Net: instance or batch.")
+    norm: str = setting("instance", "With --scratch, if it has the choice: instance or batch.")
     degrade: str | None = setting(
         None, "Restoration: make pairs from clean images: dose, paper, downsample or background."
     )
@@ -42,7 +42,7 @@ class FinetuneArguments:
         None, "Super-resolution: 2 or 4; by default what the pairs have, 2 to make pairs.", OneOf((2, 4))
     )
     residual: bool | None = setting(
-        None, "Restoration: predict what is to be added to the input; by default what measured best."
+        None, "Restoration: predict what is to be added to the input; by default as the task does."
     )
     class_weights: str = setting(
         "root",

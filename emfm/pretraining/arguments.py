@@ -7,6 +7,7 @@ from typing import Any
 
 from emfm.data.corruptions import CORRUPTIONS, CorruptionStrength
 from emfm.data.sources import is_dataset
+from emfm.defaults import DEFAULT_GENERATOR
 from emfm.errors import EMError
 from emfm.settings import REQUIRED, SEEDS, OneOf, Range, check_settings, setting
 
@@ -51,10 +52,10 @@ class PretrainArguments:
         None, "How many micrographs to train on, drawn by the seed; all by default.", COUNT
     )
     streaming: bool = setting(False, "Read datasets as they come, without downloading them first.")
-    generator: str = setting("unet4-rf200", "Generator name.")
-    norm: str = setting("instance", "Normalisation layers of a U-Net: instance or batch.")
+    generator: str = setting(DEFAULT_GENERATOR, "Generator name.")
+    norm: str = setting("instance", "Norm of a generator that has the choice: instance or batch.")
     residual: bool | None = setting(
-        None, "Restore by changing the input; by default an HRNet does, a U-Net draws anew."
+        None, "Restore by changing the input; by default where the trunk has no path at full resolution."
     )
     steps: int = setting(20_000, "Training steps.", COUNT)
     batch_size: int = setting(16, "Crops at a time on each process.", COUNT)

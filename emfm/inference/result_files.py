@@ -1,19 +1,18 @@
 """Results that are written block by block: TIFF, NPY and OME-Zarr files of any size, none ever seen half-written."""
 
-import fcntl
-import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
+from filelock import FileLock
 from numpy.lib.format import open_memmap
 
-from emfm.errors import EMError
+from emfm.inference.processes import Processes
 
-FORMATS = ("tif", "npy", "zarr")
 CLASSIC_TIFF_BYTES = 2**32 - 2**25  # larger ones become BigTIFF
 ZARR_CHUNK = 1024
 
@@ -32,16 +31,18 @@ class ResultFile:
         self.path, self.shape, self.pixel_size = path, shape, pixel_size
         self.format = path.suffix[1:]
         self.partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self._lock = self.partial / ".lock"
         self.dtype = np.dtype(dtype).newbyteorder("=")
         if self.format == "tif" and self.dtype.kind == "b":
             self.dtype = np.dtype(np.uint8)
         self._array: Any = None
-        self._file, self._offset = -1, 0
+        self._file: BinaryIO | None = None
+        self._offset = 0
 
-    def create(self) -> None:
-        """Lay the file out, empty, and open it; a partial one that a stopped run left is replaced."""
+    def _create(self) -> None:
+        """Lay the file out, empty; a partial one that a stopped run left is replaced."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.discard()
+        _remove(self.partial)
         if self.format == "tif":
             big = int(np.prod(self.shape)) * self.dtype.itemsize > CLASSIC_TIFF_BYTES
             kind = dict(shape=self.shape, dtype=self.dtype, photometric="minisblack", metadata=None)
@@ -52,21 +53,21 @@ class ResultFile:
             open_memmap(self.partial, mode="w+", dtype=self.dtype, shape=self.shape)
         else:
             self._create_zarr()
-        self.open()
 
     def _create_zarr(self) -> None:
         import zarr
 
         step = self.pixel_size or 1.0
-        axes = [{"name": name, "type": "space"} | ({"unit": "nanometer"} if self.pixel_size else {}) for name in "yx"]
+        unit = {"unit": "nanometer"} if self.pixel_size else {}
+        axes = [{"name": name, "type": "space", **unit} for name in "yx"]
         level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [step, step]}]}
         ome = {"version": "0.5", "multiscales": [{"name": self.path.stem, "axes": axes, "datasets": [level]}]}
         group = zarr.create_group(self.partial, attributes={"ome": ome})
         chunks = tuple(min(ZARR_CHUNK, side) for side in self.shape)
         group.create_array("0", shape=self.shape, dtype=self.dtype, chunks=chunks, dimension_names=("y", "x"))
 
-    def open(self) -> None:
-        """Open what `create` made, also in another process."""
+    def _open(self) -> None:
+        """Open what the first process laid out."""
         if self.format == "zarr":
             import zarr
 
@@ -77,54 +78,64 @@ class ResultFile:
                 self._offset = tiff.pages.first.dataoffsets[0]
         else:
             self._offset = open_memmap(self.partial, mode="r").offset
-        self._file = os.open(self.partial, os.O_WRONLY)
+        self._file = self.partial.open("r+b")
 
     def write(self, row: int, column: int, block: np.ndarray) -> None:
         """Write a block (h, w) with its first pixel at a row and column."""
+        rows, columns = block.shape
         if self.format == "zarr":
-            with self._alone():
-                self._array[row : row + block.shape[0], column : column + block.shape[1]] = block
+            with FileLock(self._lock):  # chunks, which processes may share, are read, changed and written
+                self._array[row : row + rows, column : column + columns] = block
             return
+        assert self._file is not None
         # rows go to the file directly: a memory map of it would count as the process's memory
         block = np.ascontiguousarray(block, dtype=self.dtype)
         for number, line in enumerate(block):
-            place = self._offset + ((row + number) * self.shape[1] + column) * self.dtype.itemsize
-            _write_all(self._file, memoryview(line).cast("B"), place)
+            place = (row + number) * self.shape[1] + column
+            self._file.seek(self._offset + place * self.dtype.itemsize)
+            self._file.write(line.data)
 
     @contextmanager
-    def _alone(self):
-        """Keep other processes out while chunks, which they may share, are read, changed and written."""
-        handle = os.open(self.partial / ".lock", os.O_WRONLY | os.O_CREAT)
+    def filling(self, processes: Processes) -> Iterator[None]:
+        """Create the file for all processes to fill, and put it in its place, or leave nothing of it on failure."""
+        first = processes.rank == 0
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            processes.together(lambda: self._create() if first else None)
+            processes.together(self._open)
             yield
+            processes.together(self._close)
+            processes.together(lambda: self._put_in_place() if first else None)
+        except BaseException:
+            self._close()
+            if first:
+                _remove(self.partial)
+            raise
+
+    def read(self) -> Any:
+        """Return the array (H, W) of the finished result, read as far as it is used."""
+        return open_result(self.path)
+
+    @contextmanager
+    def between(self, shape: tuple[int, int], dtype: np.dtype, processes: Processes) -> Iterator["ResultFile"]:
+        """Yield a file of another size beside this one, for what this one is made of; it is removed in the end."""
+        file = ResultFile(self.path.with_name(f".{self.path.stem}.between.npy"), shape, dtype, None)
+        try:
+            yield file
+            processes.gather(None)  # all have read it
         finally:
-            os.close(handle)
+            if processes.rank == 0:
+                _remove(file.path)
 
-    def close(self) -> None:
-        """Stop writing in this process."""
-        if self._file >= 0:
-            os.close(self._file)
-        self._file, self._array = -1, None
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file, self._array = None, None
 
-    def finish(self) -> None:
-        """Put the result in its place, where all have closed it."""
-        self.close()
+    def _put_in_place(self) -> None:
         if self.format == "zarr":
-            (self.partial / ".lock").unlink(missing_ok=True)
+            self._lock.unlink(missing_ok=True)
         _remove(self.path)
         self.partial.replace(self.path)
-
-    def discard(self) -> None:
-        """Remove what was written, if anything was."""
-        self.close()
-        _remove(self.partial)
-
-
-def _write_all(file: int, content: memoryview, place: int) -> None:
-    while content:
-        written = os.pwrite(file, content, place)
-        content, place = content[written:], place + written
 
 
 def _remove(path: Path) -> None:
@@ -143,9 +154,3 @@ def open_result(path: Path) -> Any:
     import zarr
 
     return zarr.open_array(path / "0", mode="r")
-
-
-def check_format(name: str) -> None:
-    """Raise an error where a format is not one that results are written in."""
-    if name not in FORMATS:
-        raise EMError(f"format is '{name}'; expected one of {', '.join(FORMATS)}")

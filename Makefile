@@ -39,6 +39,7 @@ rendered: $(VENV)/.test-ready
 
 # the documentation as a site, in build/docs; a warning or a broken link is an error
 docs: $(VENV)/.test-ready
+	$(BIN)/python docs/site/links.py
 	$(BIN)/python -m sphinx -W --keep-going -q -E -c docs/site . build/docs
 
 $(VENV)/pyvenv.cfg:

@@ -1,0 +1,122 @@
+"""How Sphinx makes the site: README, the pages of `docs/`, the cards and the reference. `make docs` calls it."""
+
+import tomllib
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+project = PROJECT["name"]
+author = "The emfm authors"
+project_copyright = f"{author}. Licence: {PROJECT['license']}"
+release = PROJECT["version"]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+root_doc = "README"
+include_patterns = ["*.md", "docs/**.md", "hub_scripts/**.md", "emfm/weights/**.md"]
+exclude_patterns = [".*", "build", "runs", "demo_output"]
+
+# Markdown as GitHub shows it: every heading has an anchor, and a link to a missing one is a warning.
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 4
+suppress_warnings = ["myst.header"]  # cards begin below the first level
+
+# The reference shows what the docstrings say; types stand in the signatures.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_numpy_docstring = False
+maximum_signature_line_length = 90
+python_display_short_literal_types = True
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = f"emfm {release}"
+html_extra_path = ["index.html"]  # leads to the first page
+html_show_sphinx = False
+html_copy_source = False
+
+# What GitHub would show as text is added here: the tables of contents, by the page that leads to them.
+CONTENTS = {
+    "README": """
+```{toctree}
+:hidden:
+:caption: Guides
+
+docs/predicting
+docs/finetuning
+docs/pretraining
+docs/formats
+docs/datasets
+docs/hub
+docs/export
+```
+
+```{toctree}
+:hidden:
+:caption: What it is worth
+
+docs/models
+docs/results
+docs/findings
+```
+
+```{toctree}
+:hidden:
+:caption: Reference
+
+docs/reference/index
+docs/architecture
+CHANGELOG
+```
+
+```{toctree}
+:hidden:
+:caption: Taking part
+
+CONTRIBUTING
+SECURITY
+hub_scripts/README
+```
+""",
+    "docs/models": """
+```{toctree}
+:hidden:
+:glob:
+
+/emfm/weights/*/README
+/emfm/weights/DATA
+```
+""",
+    "docs/reference/index": """
+```{toctree}
+:hidden:
+
+models
+data
+training
+prediction
+sharing
+```
+""",
+    "hub_scripts/README": """
+```{toctree}
+:hidden:
+
+space/README
+```
+""",
+}
+
+
+def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
+    """Add its table of contents to a page."""
+    source[0] += CONTENTS.get(name, "")
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what is above."""
+    app.connect("source-read", add_contents)

@@ -19,7 +19,6 @@ include_patterns = ["*.md", "docs/**.md", "hub_scripts/**.md", "emfm/weights/**.
 exclude_patterns = [".*", "build", "runs", "demo_output"]
 
 # Markdown as GitHub shows it: every heading has an anchor, and a link to a missing one is a warning.
-myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # cards begin below the first level
 

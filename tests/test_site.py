@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 
 import emfm
+from docs.site import links
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "docs" / "site"))
-links = importlib.import_module("links")
-sys.path.pop(0)
-
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 REFERENCE = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "docs" / "reference").glob("*.md")))
 

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_layering import arrows, between_rooms
 
 import emfm
 from docs.site import links
 
 ROOT = Path(__file__).parent.parent
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOLDERS = ("", "emfm", "benchmarks", "docs", "hub_scripts", "model_cards", "tests")
+FILES = [path for folder in FOLDERS for path in (ROOT / folder).glob("**/*" if folder else "*") if path.is_file()]
 REFERENCE = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "docs" / "reference").glob("*.md")))
 
 
@@ -101,3 +104,39 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_site(tmp_path):
     shown = (tmp_path / "docs" / "reference" / "prediction.html").read_text("utf-8")
     assert 'id="emfm.predict"' in shown
     assert 'id="emfm.inference.files.predict_files"' in shown
+
+
+def paths_named(text: str) -> set[str]:
+    """Return the files that a page names within its lines; NAME stands for one that is to be written."""
+    names = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|toml|yml|json|cff))`", text)
+    return {name for name in names if "NAME" not in name}
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md"])
+def test_every_file_that_a_page_names_exists(name):
+    known = [path.relative_to(ROOT).as_posix() for path in FILES] + ["config.json", "preprocessor_config.json"]
+    for path in sorted(paths_named((ROOT / name).read_text("utf-8"))):
+        assert any(f"/{file}".endswith(f"/{path}") for file in known), path
+
+
+def test_every_test_that_contributing_names_exists():
+    tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    assert len(named) > 3
+    for name in named:
+        assert f"def {name}(" in tests, name
+
+
+def test_the_floors_on_the_page_are_those_of_the_imports():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    floors = [name for line in re.findall(r"^\d+\. (`.*)$", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)]
+    rooms = between_rooms(arrows())
+    assert set(rooms) == set(floors)
+    for room, targets in rooms.items():
+        assert targets <= set(floors[: floors.index(room)]), room
+
+
+def test_every_room_stands_in_the_tree_of_the_page():
+    tree = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("```")[1]
+    for room in between_rooms(arrows()):
+        assert re.search(rf"\b{room}(\.py|/)", tree), room

@@ -1,9 +1,14 @@
 """How Sphinx makes the site: README, the pages of `docs/`, the cards and the reference. `make docs` calls it."""
 
 import tomllib
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
+from typer.testing import CliRunner
+
+from emfm.cli import app as command_line
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -99,6 +104,7 @@ data
 training
 prediction
 sharing
+command-line
 ```
 """,
     "hub_scripts/README": """
@@ -111,11 +117,31 @@ space/README
 }
 
 
+def verbs() -> str:
+    """Return what `--help` prints of every verb, in Markdown."""
+    plain = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "TERMINAL_WIDTH": "100"}
+    runner = CliRunner(env=plain)
+    names = [verb.name or verb.callback.__name__ for verb in command_line.registered_commands if verb.callback]
+    pages = {name: runner.invoke(command_line, [name, "--help"], prog_name="emfm").output for name in names}
+    return "".join(f"\n## emfm {name}\n\n```text\n{text.strip()}\n```\n" for name, text in pages.items())
+
+
 def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
-    """Add its table of contents to a page."""
-    source[0] += CONTENTS.get(name, "")
+    """Add to a page its table of contents, or what the command line says of itself."""
+    source[0] += verbs() if name == "docs/reference/command-line" else CONTENTS.get(name, "")
+
+
+def add_settings(app: Sphinx, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
+    """Add to a dataclass of settings what its own fields say: meaning, and the values they take."""
+    if what != "class" or not is_dataclass(documented):
+        return
+    for field in fields(documented):
+        if field.name in vars(documented).get("__annotations__", {}) and "help" in field.metadata:
+            allowed = field.metadata.get("allowed")
+            lines.append(f":param {field.name}: {field.metadata['help']}" + (f" ({allowed})" if allowed else ""))
 
 
 def setup(app: Sphinx) -> None:
     """Connect what is above."""
     app.connect("source-read", add_contents)
+    app.connect("autodoc-process-docstring", add_settings)

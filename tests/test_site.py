@@ -122,14 +122,15 @@ def test_every_file_that_a_page_names_exists(name):
 def test_every_test_that_contributing_names_exists():
     tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
     named = re.findall(r"`(test_\w+)`", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
-    assert len(named) > 3
+    assert len(named) >= 3
     for name in named:
         assert f"def {name}(" in tests, name
 
 
 def test_the_floors_on_the_page_are_those_of_the_imports():
-    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    floors = [name for line in re.findall(r"^\d+\. (`.*)$", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)]
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("## Three journeys")[0]
+    lines = re.findall(r"^\d+\. (`.*)$", text, re.MULTILINE)
+    floors = [name for line in lines for name in re.findall(r"`(\w+)`", line)]
     rooms = between_rooms(arrows())
     assert set(rooms) == set(floors)
     for room, targets in rooms.items():

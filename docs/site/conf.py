@@ -27,6 +27,8 @@ exclude_patterns = [".*", "build", "runs", "demo_output"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # cards begin below the first level
 
+highlight_language = "text"
+
 # The reference shows what the docstrings say; types stand in the signatures.
 default_role = "code"
 autodoc_member_order = "bysource"
@@ -119,7 +121,7 @@ space/README
 
 def verbs() -> str:
     """Return what `--help` prints of every verb, in Markdown."""
-    plain = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "TERMINAL_WIDTH": "100"}
+    plain = {"COLUMNS": "88", "TERMINAL_WIDTH": "88", "TERM": "dumb", "NO_COLOR": "1"}
     runner = CliRunner(env=plain)
     names = [verb.name or verb.callback.__name__ for verb in command_line.registered_commands if verb.callback]
     pages = {name: runner.invoke(command_line, [name, "--help"], prog_name="emfm").output for name in names}

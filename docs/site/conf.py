@@ -28,6 +28,7 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # cards begin below the first level
 
 highlight_language = "text"
+smartquotes = False  # which would make one dash of the two before an option
 
 # The reference shows what the docstrings say; types stand in the signatures.
 default_role = "code"

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.pretexts import AVERAGED, PARTIAL, PRETEXTS
 from benchmarks.transfer_cell import PARTS, SIMULATED, TUNING_SEED, Cell
 from benchmarks.transfer_report import Results, better, merit
-from emfm.config import UNET_DILATIONS
+from emfm.backbones.unet import DILATIONS
 
 SEEDS = (0, 1, 2)
 RATES = (3e-4, 1e-3, 3e-3)
@@ -169,7 +169,7 @@ STUDIES = {
     "generators": Study(
         "Networks and receptive fields",
         _real("alumina_pt"),
-        generators=(*UNET_DILATIONS, "unet4-rf200-w16", "unet4-rf424-w16", "hrnet-w18-small"),
+        generators=(*DILATIONS, "unet4-rf200-w16", "unet4-rf424-w16", "hrnet-w18-small"),
         images=(5,),
     ),
     "paper": Study(

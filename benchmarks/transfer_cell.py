@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainingArguments
 from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs
 from emfm.errors import EMError
 from emfm.files import sha256
-from emfm.finetuning.evaluate import evaluate_on, load_examples
+from emfm.finetuning.evaluate import evaluate_on
 from emfm.finetuning.finetune import FinetuneArguments, build_model
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
@@ -146,7 +146,8 @@ def run_cell(cell: Cell, places: Places) -> dict[str, Any]:
         marks = _Marks(trainer, measured, cell.steps, MARKS[-1:] if cell.seed == TUNING_SEED else MARKS)
         trainer.add_callback(marks)
         trainer.train()
-    facts = {"weights": digest, "images": len(training), "n": len(measured), "seconds": round(trainer.seconds, 1)}
+    seconds = round(trainer.course.seconds, 1)
+    facts = {"weights": digest, "images": len(training), "n": len(measured), "seconds": seconds}
     facts["precision"] = "bf16" if arguments.bf16 else "fp32"
     return {**asdict(cell), **facts, "trivial": marks.trivial, "curve": marks.curve}
 
@@ -176,7 +177,7 @@ def _examples(cell: Cell, places: Places) -> tuple[Any, Any]:
     if cell.data == SIMULATED:
         folder = _simulated(cell.task)
     scale = 2 if cell.task == "super-resolution" and cell.degrade else None
-    training, measured = (load_examples(task, folder, split, cell.degrade, scale) for split in ("train", cell.split))
+    training, measured = (task.load(folder, split, cell.degrade, scale) for split in ("train", cell.split))
     if cell.num_images is not None:
         training = training.take(cell.num_images, cell.seed)
     return training, centred(measured)

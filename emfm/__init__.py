@@ -22,7 +22,7 @@ _MODULE_OF = {
     "EMError": "emfm.errors",
     "list_models": "emfm.hub.zoo",
     "load_em_dataset": "emfm.data.datasets",
-    "push_dataset": "emfm.hub.push_dataset",
+    "push_dataset": "emfm.hub.datasets.push",
     "predict": "emfm.inference.predict",
     "read_micrograph": "emfm.io.reading",
     "read_stack": "emfm.io.reading",
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from emfm.errors import EMError as EMError
     from emfm.finetuning.trainer import EMTrainer as EMTrainer
     from emfm.finetuning.trainer_arguments import EMTrainingArguments as EMTrainingArguments
-    from emfm.hub.push_dataset import push_dataset as push_dataset
+    from emfm.hub.datasets.push import push_dataset as push_dataset
     from emfm.hub.zoo import list_models as list_models
     from emfm.inference.predict import predict as predict
     from emfm.io.reading import read_micrograph as read_micrograph

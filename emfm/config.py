@@ -8,31 +8,11 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from emfm.errors import EMError, nearest
+from emfm.backbones import BACKBONES, generator_fields
+from emfm.defaults import DEFAULT_GENERATOR
+from emfm.errors import EMError
 from emfm.migrations import SCHEMA_VERSION, migrate
 
-# One solution per named receptive field (pixels); the bottleneck's dilation stands last.
-UNET_DILATIONS: dict[str, tuple[int, ...]] = {
-    "unet2-rf44": (1, 1, 1),
-    "unet2-rf84": (2, 2, 2),
-    "unet2-rf116": (2, 2, 4),
-    "unet3-rf96": (1, 1, 1, 1),
-    "unet3-rf176": (1, 2, 2, 2),
-    "unet3-rf240": (1, 2, 2, 4),
-    "unet4-rf200": (1, 1, 1, 1, 1),
-    "unet4-rf360": (1, 1, 2, 2, 2),
-    "unet4-rf424": (1, 1, 2, 2, 3),
-}
-# Generator name: timm's name.
-HRNET_VARIANTS = {
-    "hrnet-w18-small": "hrnet_w18_small",
-    "hrnet-w18": "hrnet_w18",
-    "hrnet-w32": "hrnet_w32",
-    "hrnet-w48": "hrnet_w48",
-}
-GENERATORS = (*UNET_DILATIONS, *HRNET_VARIANTS)
-NORMS = ("batch", "instance")
-MAX_WIDTH = 256
 # What transformers writes or adds besides the fields.
 BESIDES = ("model_type", "torch_dtype", "_commit_hash", "_name_or_path", "name_or_path", "num_labels", "use_cache")
 MAX_CLASSES = 65_536  # a class map is uint16 at most
@@ -48,17 +28,17 @@ class EMFoundationConfig(PreTrainedConfig):
     model_type = "emfm"
 
     # The generator's name, as the zoo and the command line know it.
-    generator: str = "unet4-rf200"
-    # Which trunk of `emfm.backbones.BACKBONES` builds it: "unet" or "hrnet".
-    backbone: str = "unet"
-    # U-Net: channels at full resolution, doubled per level; 4 in the paper.
+    generator: str = DEFAULT_GENERATOR
+    # Which trunk of `emfm.backbones.BACKBONES` builds it; it decides which of the next four it needs.
+    backbone: str = generator_fields(DEFAULT_GENERATOR)["backbone"]
+    # Channels at full resolution, doubled per level; 4 in the paper.
     width: int = 4
-    # U-Net: dilation of each level's convolutions, bottleneck last; they set the receptive field.
+    # Dilation of each level's convolutions, bottleneck last; they set the receptive field.
     dilations: list[int] | tuple[int, ...] = (1, 1, 1, 1, 1)
-    # Normalisation layers of the U-Net: "instance" adapts to each micrograph's contrast, which fine-tuning on mixed
-    # micrographs needs; with "batch" the result in tiles equals that of the whole image. An HRNet has "batch".
+    # Normalisation layers: "instance" adapts to each micrograph's contrast, which fine-tuning on mixed
+    # micrographs needs; with "batch" the result in tiles equals that of the whole image.
     norm: str = "instance"
-    # HRNet: timm's name of the variant.
+    # What the library calls the architecture that is taken from it, such as timm.
     variant: str | None = None
     # Pixel sizes in nm that the weights were trained at, smallest and largest; None if unknown.
     pixel_size_range: list[float] | tuple[float, float] | None = None
@@ -84,19 +64,12 @@ class EMFoundationConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def _check(self):
-        if self.backbone not in ("unet", "hrnet"):
-            raise EMError(f"backbone is '{self.backbone}'; expected 'unet' or 'hrnet'")
-        if self.norm not in NORMS:
-            raise EMError(f"norm is '{self.norm}'; expected one of {', '.join(NORMS)}")
-        if self.backbone == "hrnet" and (self.norm != "batch" or self.variant not in HRNET_VARIANTS.values()):
-            raise EMError(
-                f"an HRNet has norm 'batch' and a variant out of {', '.join(HRNET_VARIANTS.values())}; "
-                f"got norm '{self.norm}', variant '{self.variant}'"
-            )
-        if not 1 <= self.width <= MAX_WIDTH:
-            raise EMError(f"width is {self.width}; expected 1 to {MAX_WIDTH} channels at full resolution")
-        if not 2 <= len(self.dilations) <= 7 or not all(1 <= dilation <= 16 for dilation in self.dilations):
-            raise EMError(f"dilations are {self.dilations}; expected 2 to 7 levels, each 1 to 16")
+        if self.backbone not in BACKBONES:
+            raise EMError(f"backbone is '{self.backbone}'; expected one of {', '.join(BACKBONES)}")
+        trunk = BACKBONES[self.backbone]
+        if self.norm not in trunk.norms:
+            raise EMError(f"norm is '{self.norm}'; the backbone '{self.backbone}' has {' or '.join(trunk.norms)}")
+        trunk.check(self)
         if self.scale not in (1, 2, 4):
             raise EMError(f"scale is {self.scale}; expected 1, or 2 or 4 for super-resolution")
         if self.class_weights is not None and (
@@ -150,18 +123,12 @@ class EMFoundationConfig(PreTrainedConfig):
         """Return the configuration of a generator by its name.
 
         Args:
-            name: `unet2-rf44|84|116`, `unet3-rf96|176|240`, `unet4-rf200|360|424`, with `-wN` appended for a
-                width other than the paper's 4 (`unet4-rf200-w16`); or `hrnet-w18-small`, `hrnet-w18`,
-                `hrnet-w32`, `hrnet-w48`.
+            name: `unet2-rf44|84|116`, `unet3-rf96|176|240`, `unet4-rf200|360|424`, with `-wN` appended
+                for a width other than the paper's 4 (`unet4-rf200-w16`); `hrnet-w18-small`, `hrnet-w18`,
+                `hrnet-w32`, `hrnet-w48`; or any other that a backbone knows.
             **fields: further fields of the configuration, such as `norm` or `id2label`.
 
         Raises:
             EMError: the name is not known; the message holds the nearest names.
         """
-        if name in HRNET_VARIANTS:
-            return cls(generator=name, backbone="hrnet", variant=HRNET_VARIANTS[name], **{"norm": "batch", **fields})
-        match = re.fullmatch(r"(.+?)(?:-w([1-9]\d{0,3}))?", name)
-        if match is None or match[1] not in UNET_DILATIONS:
-            raise EMError(f"'{name}' is not a generator; {nearest(name, GENERATORS)} U-Nets take a width, as in -w16")
-        width = int(match[2] or 4)
-        return cls(generator=name, backbone="unet", width=width, dilations=UNET_DILATIONS[match[1]], **fields)
+        return cls(generator=name, **{**generator_fields(name), **fields})

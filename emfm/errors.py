@@ -11,6 +11,10 @@ class EMError(ValueError):
     """
 
 
+class MissingSplitError(EMError):
+    """A folder or data set has no split of the name that was asked for."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint with the known names closest to `name`, or with all of them if none is close."""
     known = list(known)

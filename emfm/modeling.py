@@ -68,7 +68,7 @@ class EMPreTrainedModel(PreTrainedModel):
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
-        self.trunk: Trunk = BACKBONES[config.backbone].trunk(config)
+        self.trunk: Trunk = BACKBONES[config.backbone](config)
         self.processor = EMImageProcessor()
         self.new_head = True
 
@@ -98,18 +98,18 @@ class EMPreTrainedModel(PreTrainedModel):
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """The layout in which the network trains fastest on a CPU: channels last, which instance norm would copy."""
-        return torch.contiguous_format if self.config.norm == "instance" else torch.channels_last
+        """The layout in which the network trains fastest on a CPU."""
+        return self.trunk.memory_format
 
     @property
     def receptive_field(self) -> int:
         """Side of the convolutions' receptive field in pixels; instance norm adds statistics of the whole input."""
-        return BACKBONES[self.config.backbone].geometry.receptive_field(self.config)
+        return self.trunk.receptive_field
 
     @property
     def reach(self) -> int:
         """How far in input pixels an output pixel can see in any direction; instance norm sees the whole besides."""
-        return BACKBONES[self.config.backbone].geometry.reach(self.config)
+        return self.trunk.reach
 
     def fitting(self, processor: EMImageProcessor) -> EMImageProcessor:
         """Return the processor that this kind of model needs in the place of the one that came with the weights."""
@@ -232,7 +232,7 @@ class EMRestoringModel(EMPreTrainedModel):
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
-        self.head_name, head = restoring_head(config, self.trunk)  # of this model alone
+        self.head_name, head = restoring_head(self.trunk, config.residual)  # of this model alone
         setattr(self, self.head_name, head)
 
     def _init_weights(self, module: nn.Module) -> None:

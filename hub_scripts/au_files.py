@@ -5,12 +5,15 @@ dataset `images`, `NAME_Labels.h5` the dataset `labels`, both (N, H, W), labels 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from download_files import contents
 
 from emfm.errors import EMError
+
+if TYPE_CHECKING:
+    import h5py
 
 IMAGES, LABELS = "_Images.h5", "_Labels.h5"
 
@@ -44,7 +47,7 @@ def find_pair(folder: Path, size: str, name: str | None) -> str:
     )
 
 
-def open_stack(path: Path, key: str) -> Any:
+def open_stack(path: Path, key: str) -> "h5py.Dataset":
     """Return a dataset (N, H, W) of an HDF5 file, unread."""
     try:
         import h5py
@@ -61,7 +64,7 @@ def open_stack(path: Path, key: str) -> Any:
     return stack
 
 
-def read_one(stack: Any, index: int) -> np.ndarray:
+def read_one(stack: "h5py.Dataset", index: int) -> np.ndarray:
     """Return one image of a stack; an EMError if it is damaged."""
     try:
         return stack[index]

@@ -6,7 +6,7 @@ import numpy as np
 from au_files import IMAGES, LABELS, open_stack, read_one
 
 from emfm.errors import EMError
-from emfm.hub.encoded_image import EncodedImage, encode_image
+from emfm.hub.datasets.encoded_image import EncodedImage, encode_image
 
 PATCH = 512
 # (index of the micrograph, first row, first column)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from emfm.errors import EMError
-from emfm.hub.encoded_image import EncodedImage, encode_image, kept_file
+from emfm.hub.datasets.encoded_image import EncodedImage, encode_image, kept_file
 
 
 def shuffled(items: Sequence[str], seed: int) -> list[str]:

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 
 from au_files import find_pair
 from au_patches import PATCH, MicrographStack
-from dataset_sources import AU_NANOPARTICLES
-from prepare_command import Prepared, command_line, preparation_parser, run_preparation
+from prepare_command import SOURCES, Prepared, command_line, preparation_parser, run_preparation
 
 from emfm.errors import EMError
-from emfm.hub.dataset_card import DatasetCard
+from emfm.hub.datasets.card import DatasetCard
 
 # Name in Kazimi et al. 2024: particle size in the file names, patches in train, validation and test.
 SETS = {
@@ -57,7 +56,9 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     if len(patches) != sum(SETS[arguments.set][1]):
         notes += " The number of patches is not that of Kazimi et al. 2024."
     title = f"Gold nanoparticles in TEM, {arguments.set}"
-    card = DatasetCard(title=title, **AU_NANOPARTICLES, made_by=command_line(__file__, arguments), notes=notes)
+    card = DatasetCard(
+        title=title, **SOURCES["au_nanoparticles"], made_by=command_line(__file__, arguments), notes=notes
+    )
     held_out = patches[train:]
     splits = {"train": patches[:train], "validation": held_out[:validation], "test": held_out[validation:]}
     return Prepared(splits, stack.row, card, {"0": "background", "255": "particle"})

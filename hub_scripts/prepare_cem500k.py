@@ -11,13 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset_sources import CEM500K
 from download_files import contents, shuffled
-from prepare_command import Prepared, command_line, preparation_parser, run_preparation
+from prepare_command import SOURCES, Prepared, command_line, preparation_parser, run_preparation
 
 from emfm.errors import EMError
-from emfm.hub.dataset_card import DatasetCard
-from emfm.hub.encoded_image import EncodedImage, kept_file
+from emfm.hub.datasets.card import DatasetCard
+from emfm.hub.datasets.encoded_image import EncodedImage, kept_file
 
 
 def tiff_names(root: Path) -> list[str]:
@@ -52,7 +51,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     notes = """The files are unchanged, in an order drawn by the seed. Subsets of one seed share validation and test,
 and the smaller is the beginning of the larger. Patches of one specimen may be in several splits."""
     title = "CEM500K" if arguments.num_images is None else f"CEM500K, {wanted:,} images for training"
-    card = DatasetCard(title=title, **CEM500K, made_by=command_line(__file__, arguments), notes=notes)
+    card = DatasetCard(title=title, **SOURCES["cem500k"], made_by=command_line(__file__, arguments), notes=notes)
     train = drawn[2 * held_out :][:wanted]
     splits = {"train": train, "validation": drawn[held_out : 2 * held_out], "test": drawn[:held_out]}
     return Prepared(splits, row, card)

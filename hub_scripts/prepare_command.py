@@ -1,6 +1,7 @@
 """What the scripts that prepare a data set share: their options, the dry run, and the command in the card."""
 
 import argparse
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,25 +10,21 @@ from typing import Any
 from script_command import run_script, say, script_parser
 
 from emfm.errors import EMError
-from emfm.hub.dataset_card import DatasetCard, Row
-from emfm.hub.parquet_folder import Splits, check_parquet_folder, describe_parquet_folder, write_parquet_folder
+from emfm.hub.datasets.card import DatasetCard, Row
+from emfm.hub.datasets.parquet_folder import Splits, check_parquet_folder, describe_parquet_folder, write_parquet_folder
+
+# What cards say of the origin of each data set.
+SOURCES = tomllib.loads((Path(__file__).parent / "dataset_sources.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a script found in a download.
+    """What a script found in a download."""
 
-    Attributes:
-        splits: split: what stands for each of its rows.
-        row: makes a row of one of these.
-        card: of the dataset.
-        labels: grey value of the masks: class name.
-    """
-
-    splits: Splits
-    row: Callable[[Any], Row]
-    card: DatasetCard
-    labels: Mapping[str, str] | None = None
+    splits: Splits  # split: what stands for each of its rows
+    row: Callable[[Any], Row]  # makes a row of one of these
+    card: DatasetCard  # of the dataset
+    labels: Mapping[str, str] | None = None  # grey value of the masks: class name
 
 
 def preparation_parser(description: str | None) -> argparse.ArgumentParser:

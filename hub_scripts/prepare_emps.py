@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from dataset_sources import EMPS
 from download_files import contents, grey_file, shuffled
-from prepare_command import Prepared, command_line, preparation_parser, run_preparation
+from prepare_command import SOURCES, Prepared, command_line, preparation_parser, run_preparation
 
 from emfm.errors import EMError
-from emfm.hub.dataset_card import DatasetCard
-from emfm.hub.encoded_image import EncodedImage, encode_image
+from emfm.hub.datasets.card import DatasetCard
+from emfm.hub.datasets.encoded_image import EncodedImage, encode_image
 from emfm.io.reading import read_micrograph
 
 
@@ -51,7 +50,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
 
     notes = """Images are unchanged, but those in colour are turned into luminance. A mask is 255 where the segmentation
 has a particle. The test list is the authors'; validation is drawn by the seed from their training list."""
-    card = DatasetCard(**EMPS, made_by=command_line(__file__, arguments), notes=notes)
+    card = DatasetCard(**SOURCES["emps"], made_by=command_line(__file__, arguments), notes=notes)
     splits = {"train": drawn[count:], "validation": drawn[:count], "test": test}
     return Prepared(splits, row, card, {"0": "background", "255": "particle"})
 

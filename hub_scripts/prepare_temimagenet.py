@@ -11,13 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset_sources import TEMIMAGENET
 from download_files import contents, shuffled
-from prepare_command import Prepared, command_line, preparation_parser, run_preparation
+from prepare_command import SOURCES, Prepared, command_line, preparation_parser, run_preparation
 
 from emfm.errors import EMError
-from emfm.hub.dataset_card import DatasetCard
-from emfm.hub.encoded_image import EncodedImage, kept_file
+from emfm.hub.datasets.card import DatasetCard
+from emfm.hub.datasets.encoded_image import EncodedImage, kept_file
 
 TARGETS = {
     "denoising": "noNoise",
@@ -60,7 +59,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     notes = f"""Inputs are `image/`, targets `{target}/`, the files unchanged. The splits are drawn by the seed, 15 %
 test and 15 % of the rest validation: the proportions of Kazimi et al. 2024, not their choice of images."""
     title = f"TEMImageNet v1.3, {arguments.task}"
-    card = DatasetCard(title=title, **TEMIMAGENET, made_by=command_line(__file__, arguments), notes=notes)
+    card = DatasetCard(title=title, **SOURCES["temimagenet"], made_by=command_line(__file__, arguments), notes=notes)
     return Prepared({"train": drawn[held_out:], "validation": drawn[test:held_out], "test": drawn[:test]}, row, card)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from script_command import add_push_options, push_options, run_script, say, script_parser
 
 from emfm import push_dataset
-from emfm.hub.push_dataset import describe_dataset
+from emfm.hub.datasets.push import describe_dataset
 
 
 def publish(arguments: argparse.Namespace) -> None:

@@ -10,14 +10,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
 from safetensors import safe_open
 
 from benchmarks.transfer_cell import weights_digest
-from emfm.backbones import BACKBONES
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.hub.zoo import DataSource, Metric, ModelInfo, zoo_id
 from emfm.loading.names import BUNDLED, bundled_names
+from emfm.modeling import EMFoundation
 from emfm.pretraining.card import pretrain_command
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def load_facts(path: Path, folder: Path) -> ModelInfo:
     return ModelInfo(
         name=name,
         parameters=_count_parameters(weights) if here else told["parameters"],
-        receptive_field=BACKBONES[config.backbone].geometry.receptive_field(config),
+        receptive_field=_receptive_field(config),
         size=weights.stat().st_size if here else told["size"],
         pixel_size_range=_pixel_size_range(path, told, config),
         data=_sources(path, run["data"]),
@@ -81,6 +82,11 @@ def zoo_facts() -> list[ModelInfo]:
         raise EMError(f"{', '.join(sorted(alone))}: a model needs a folder in emfm/weights and a file in model_cards")
     found = [load_facts(CARDS / f"{name}.toml", BUNDLED / name) for name in card_names()]
     return sorted(found, key=lambda info: info.parameters)
+
+
+def _receptive_field(config: EMFoundationConfig) -> int:
+    with torch.device("meta"):  # no memory is taken for weights
+        return EMFoundation(config).receptive_field
 
 
 def _count_parameters(weights: Path) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from emfm.data.unlabelled import PIXEL_SIZE
+from emfm.data.hub_images import PIXEL_SIZE
 
 
 def reloaded(folder: Path) -> dict[str, list[dict]]:

@@ -1,10 +1,12 @@
 """Damaged files and absurd headers: one clear error each, at once, and no memory for what a header claims."""
 
 import json
+import os
 import struct
 import time
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import h5py
 import mrcfile
@@ -196,12 +198,46 @@ def test_labels_that_are_background_for_the_most_part_are_not_taken_for_damage(t
     assert not image[39_000:, 39_000:].any()
 
 
-def test_dm_pixels_under_another_name_are_not_made_into_python_numbers(tmp_path):
+def test_dm_pixels_under_another_name_are_given_up_when_their_time_is_over(tmp_path, monkeypatch):
+    """rosettasciio would make a Python number of each, which takes the more time the larger the file is."""
     pytest.importorskip("rsciio.digitalmicrograph")
     path = tmp_path / "image.dm4"
     content = dm_bytes(np.zeros((4500, 4500), np.uint8), 0.25)
     path.write_bytes(content.replace(b"\0\4Data\0", b"\0\4Tada\0", 1))
-    assert_refused_at_once(path, r"the file is damaged .*Tada")
+    monkeypatch.setattr("emfm.io.formats.vendor.SECONDS", 1)
+    monkeypatch.setattr("emfm.io.formats.vendor.BYTES_PER_SECOND", path.stat().st_size)
+    started = time.monotonic()
+    assert_refused_at_once(path, r"reading took more than 2 s and was stopped")
+    assert time.monotonic() - started < 10
+    path.write_bytes(dm_bytes(pattern("uint16"), 0.25))
+    monkeypatch.undo()
+    np.testing.assert_array_equal(read_micrograph(path).image, pattern("uint16"))  # another process reads on
+
+
+def test_a_file_that_fills_the_memory_is_given_up_when_its_share_is_used(tmp_path, monkeypatch):
+    pytest.importorskip("resource")
+    pytest.importorskip("rsciio.tia")
+    path = tmp_path / "image.ser"
+    path.write_bytes(ser_bytes(np.zeros((1, 4000, 4000), np.uint8), 0.25))
+    monkeypatch.setattr("emfm.io.formats.vendor.MEMORY", 3 * 2**28)
+    monkeypatch.setattr("emfm.io.formats.vendor.MEMORY_PER_BYTE", -40)
+    assert_refused_at_once(path, r"the file is damaged, or unpacks to more than 0 GiB")
+    monkeypatch.undo()
+    assert read_micrograph(path).image.shape == (4000, 4000)
+
+
+def test_no_temporary_file_is_left_of_images_that_came_through_one(tmp_path, monkeypatch):
+    pytest.importorskip("rsciio.tia")
+    from emfm.io.formats import planes, vendor
+
+    monkeypatch.setattr(planes, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(vendor, "WHOLE_BYTES", 1000)
+    path = tmp_path / "image.ser"
+    path.write_bytes(ser_bytes(pattern("uint16", (2, 20, 30)), 0.25))
+    image = read_micrograph(path, index=1).image
+    assert isinstance(image, np.memmap)
+    np.testing.assert_array_equal(image, pattern("uint16", (2, 20, 30))[1])
+    assert os.name == "nt" or not list(Path(vendor._scratch_folder(os.getpid()).name).iterdir())
 
 
 @pytest.mark.parametrize("length", [2**62, -1, -(2**40)])

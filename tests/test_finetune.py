@@ -17,7 +17,7 @@ from emfm import (
     load_em_dataset,
 )
 from emfm.finetuning.evaluate import evaluate
-from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.finetuning.finetune import FinetuneArguments, finetune, read_splits
 from emfm.hub.verify import verify
 
 EXPECTED_FILES = {
@@ -174,3 +174,15 @@ def test_a_finished_model_is_not_overwritten(labelled_folder, tmp_path):
     finetune(arguments(labelled_folder, tmp_path / "out", steps=1))
     with pytest.raises(EMError, match="holds a model already"):
         finetune(arguments(labelled_folder, tmp_path / "out"))
+
+
+def test_a_missing_validation_split_is_held_out_and_a_damaged_one_is_an_error(labelled_folder, tmp_path):
+    args = FinetuneArguments("segmentation", str(labelled_folder), str(tmp_path / "out"), scratch="unet2-rf44")
+    names = [f"{index}.png" for index in range(6)]
+    (labelled_folder / "splits.json").write_text(json.dumps({"train": names}))
+    training, validation = read_splits(args)
+    assert (len(training), len(validation)) == (5, 1) and sorted(training.names + validation.names) == names
+    for damaged, message in (("3.png", "expected a list of file names"), (["../3.png"], "expected paths inside")):
+        (labelled_folder / "splits.json").write_text(json.dumps({"train": names, "validation": damaged}))
+        with pytest.raises(EMError, match=message):
+            read_splits(args)

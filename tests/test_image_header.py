@@ -13,9 +13,10 @@ import tifffile
 from PIL import Image
 
 from emfm import EMError, load_em_dataset
-from emfm.data.unlabelled import ImageStream, load_images, open_micrographs
+from emfm.data.hub_images import ImageStream, load_images
+from emfm.data.unlabelled import open_micrographs
 from emfm.io.image_header import MOST_BYTES, check_decodable
-from emfm.pretraining.crops import StreamedCrops, held_out_of_stream
+from emfm.pretraining.streamed_crops import StreamedCrops, held_out_of_stream
 
 LITTLE = 30_000_000  # bytes that may be taken while a bomb is refused
 
@@ -180,7 +181,7 @@ def test_a_stream_with_a_missing_column_says_what_it_has(dataset, tmp_path):
         load_em_dataset(tmp_path, streaming=True)
     datasets.Dataset.from_dict({"image": ["a text", "b"]}).to_parquet(str(tmp_path / "train-0.parquet"))
     for streaming in (False, True):
-        with pytest.raises(EMError, match="has the columns image; expected images in 'image'"):
+        with pytest.raises(EMError, match="has no image column; its columns are image"):
             load_em_dataset(tmp_path, streaming=streaming)
         with pytest.raises(EMError, match="has no image column; its columns are image"):
             load_images(str(tmp_path), streaming)

@@ -1,6 +1,7 @@
 """Imports point one way: between the rooms of the package, and between the files of a room."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -97,3 +98,31 @@ def test_files_and_functions_stay_short():
                 if written > 40:
                     too_long.append(f"{path.name}:{node.name}: {written} lines")
     assert too_long == []
+
+
+# Beside the backbones themselves, these may name one: the default generator, and the model that the demo fine-tunes.
+NAMES_A_BACKBONE = {"defaults.py", "demo/run.py"}
+
+
+def named(path: Path) -> set[str]:
+    """Return the identifiers and texts in a file's code; comments and docstrings are not code."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    documented = [node.body[0] for node in ast.walk(tree) if isinstance(node, kinds) and ast.get_docstring(node)]
+    docstrings = {id(expression.value) for expression in documented}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            found.add(node.value)
+        for field in ("id", "attr", "name", "module", "arg"):
+            value = getattr(node, field, None)
+            found |= {value} if isinstance(value, str) else set()
+    return found
+
+
+def test_no_file_but_the_backbones_names_one():
+    paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    outside = {name: path for name, path in paths.items() if not name.startswith("backbones/")}
+    backbone = re.compile("u-?net|hrnet", re.IGNORECASE)
+    naming = {name for name, path in outside.items() if any(map(backbone.search, named(path)))}
+    assert naming == NAMES_A_BACKBONE

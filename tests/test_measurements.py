@@ -6,9 +6,9 @@ import pytest
 from scipy import ndimage
 
 from emfm.reports import measurements
+from emfm.reports.class_map_report import ClassMapReport
 from emfm.reports.measurements import COLUMNS, measure, write_measurements
 from emfm.reports.prediction import Prediction
-from emfm.reports.results import write_results
 
 LABELS = {0: "background", 1: "particle", 2: "pore"}
 
@@ -101,7 +101,7 @@ def test_the_summarys_diameters_leave_out_regions_that_the_border_cuts():
 
 def test_a_segmentations_results_are_two_pictures_a_table_and_a_summary(tmp_path):
     image = np.random.default_rng(0).normal(100, 10, (20, 30)).astype(np.float32)
-    paths = write_results(Prediction(image, known_map(), LABELS, 2.0, "a.tif"), tmp_path / "new", "a")
+    paths = ClassMapReport().write(Prediction(image, known_map(), LABELS, 2.0, "a.tif"), tmp_path / "new", "a")
     assert {name: path.name for name, path in paths.items()} == {
         "picture": "a_overlay.png",
         "overlay": "a_overlay.png",

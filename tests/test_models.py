@@ -5,14 +5,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig
-from emfm.backbones.unet import InstanceNorm
-from emfm.config import GENERATORS, HRNET_VARIANTS, UNET_DILATIONS
+from emfm.backbones import generator_names
+from emfm.backbones.hrnet import HRNetTrunk
+from emfm.backbones.norms import InstanceNorm
+from emfm.backbones.unet import DILATIONS
 from emfm.tasks import load_model
 
 CLASSES = {"foundation": EMFoundation, "segmentation": EMForSemanticSegmentation}
 # The large HRNets share every line of code with the small one and take seconds each.
 LARGE = ("hrnet-w18", "hrnet-w32", "hrnet-w48")
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in GENERATORS]
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in generator_names()]
 PAPER_PARAMETERS = {"unet2": 8_069, "unet3": 32_725, "unet4": 130_677}
 
 
@@ -80,12 +82,12 @@ class TestEveryModel:
         assert [m.shape[1] for m in maps] == model.trunk.channels
 
 
-@pytest.mark.parametrize("name", UNET_DILATIONS)
+@pytest.mark.parametrize("name", DILATIONS)
 def test_the_u_nets_have_the_papers_number_of_parameters(name):
     assert build(name, "foundation").num_parameters() == PAPER_PARAMETERS[name.split("-")[0]]
 
 
-@pytest.mark.parametrize("name", UNET_DILATIONS)
+@pytest.mark.parametrize("name", DILATIONS)
 def test_the_named_receptive_field_is_the_true_extent_of_the_gradient(name):
     """The extent differs with the pixel's place in the pooling grid; its mean is the name, its farthest is `reach`."""
     model = build(name, "foundation", norm="batch").double().eval()
@@ -120,7 +122,7 @@ def test_the_reach_of_an_hrnet_bounds_the_gradients_extent():
     assert 0.75 * model.reach < farthest <= model.reach
 
 
-@pytest.mark.parametrize("name", HRNET_VARIANTS)
+@pytest.mark.parametrize("name", HRNetTrunk.generators)
 def test_hrnets_are_built_from_timm_with_one_input_channel(name):
     with torch.device("meta"):
         model = EMFoundation(EMFoundationConfig.from_name(name))

@@ -7,12 +7,13 @@ import pytest
 from conftest import disc_image, waves
 
 from emfm import EMError, EMImageProcessor, load_em_dataset
-from emfm.data.croppers import new_cropper
+from emfm.data.croppers import DegradingCropper, IntensityJitter, PairCropper
 from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicrographs
 from emfm.data.restoration_pairs import DEGRADATIONS, Degradation, mosaic
 from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.io.writing import write_image
+from emfm.tasks.segmentation_crops import SegmentationCropper
 
 
 def image_of(index: int, side: int = 40) -> np.ndarray:
@@ -144,7 +145,7 @@ def test_two_consumers_of_a_stream_see_every_micrograph_once_an_epoch(labelled_p
 
 def test_crops_of_a_stream_are_those_of_the_micrographs_and_repeat(labelled_parquet):
     stream = load_em_dataset(labelled_parquet, streaming=True)
-    cropper = new_cropper(stream.like, EMImageProcessor(), 64, 0.0, (1.0, 0.0))
+    cropper = SegmentationCropper(EMImageProcessor(), 64, IntensityJitter(0.0))
     first, second = (iter(StreamedTrainingCrops(stream, cropper, seed=5)) for _ in range(2))
     crops = [next(first) for _ in range(8)]
     sums = sorted(int(crop["labels"].sum()) for crop in crops)
@@ -193,7 +194,8 @@ def test_crops_of_clean_micrographs_get_a_new_damage_each_and_depend_on_seed_and
     data = clean()
 
     def crops(seed: int) -> TrainingCrops:
-        return TrainingCrops(data, new_cropper(data, EMImageProcessor(), 32, 0.2, (1.0, 0.0)), 20, seed)
+        cropper = DegradingCropper(EMImageProcessor(), 32, IntensityJitter(0.2), data.degradation)
+        return TrainingCrops(data, cropper, 20, seed)
 
     first, second, other = crops(1), crops(1), crops(2)
     for index in reversed(range(20)):
@@ -221,7 +223,8 @@ def test_a_crop_is_scaled_as_the_whole_damaged_micrograph_would_be(kind):
 
 def test_a_pairs_crop_and_its_target_are_cut_and_turned_alike(paired_folder):
     data = load_em_dataset(paired_folder(2))
-    crops = TrainingCrops(data, new_cropper(data, EMImageProcessor(clip=100), 24, 0.0, (1.0, 0.0)), 30, seed=0)
+    cropper = PairCropper(EMImageProcessor(clip=100), 24, IntensityJitter(0.0), data.scale)
+    crops = TrainingCrops(data, cropper, 30, seed=0)
     for index in range(30):
         crop = crops[index]
         expected = crop["pixel_values"].repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)

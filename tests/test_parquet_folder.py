@@ -8,9 +8,9 @@ import tifffile
 from dataset_rows import left, pixels, reloaded
 
 from emfm.errors import EMError
-from emfm.hub.dataset_card import DatasetCard
-from emfm.hub.encoded_image import encode_image, kept_file
-from emfm.hub.parquet_folder import write_parquet_folder
+from emfm.hub.datasets.card import DatasetCard
+from emfm.hub.datasets.encoded_image import encode_image, kept_file
+from emfm.hub.datasets.parquet_folder import write_parquet_folder
 
 CARD = DatasetCard("T", "Some.", "image-segmentation", "cc0-1.0", "Here.", "Me.", "by hand", "None.")
 PARTICLE = {"0": "background", "255": "particle"}
@@ -50,7 +50,7 @@ def test_a_file_is_kept_byte_for_byte(tmp_path):
 
 
 def test_there_are_eight_files_for_a_split_and_never_more_than_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr("emfm.hub.parquet_folder.ROW_GROUP", 2)
+    monkeypatch.setattr("emfm.hub.datasets.parquet_folder.ROW_GROUP", 2)
     image = np.zeros((4, 4), np.uint8)
     splits = {"train": list(range(21)), "validation": [21, 22, 23], "test": [24]}
 
@@ -66,7 +66,7 @@ def test_there_are_eight_files_for_a_split_and_never_more_than_rows(tmp_path, mo
     ]
     found = reloaded(tmp_path / "out")
     assert {split: [int(pixels(row["image"])[0, 0]) for row in rows] for split, rows in found.items()} == splits
-    monkeypatch.setattr("emfm.hub.parquet_folder.SHARD_BYTES", 100)
+    monkeypatch.setattr("emfm.hub.datasets.parquet_folder.SHARD_BYTES", 100)
     write_parquet_folder(tmp_path / "large", splits, row, CARD)
     assert 8 < len(left(tmp_path / "large" / "data")) - 4 <= 21
 

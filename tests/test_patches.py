@@ -3,13 +3,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from emfm.data import croppers
-from emfm.data.croppers import new_cropper
+from emfm.data.croppers import IntensityJitter
 from emfm.data.examples import LabelledMicrographs
 from emfm.data.patches import cut, dihedral
 from emfm.data.training_crops import TrainingCrops
 from emfm.pretraining.crops import random_crop
 from emfm.processing import EMImageProcessor
+from emfm.tasks import segmentation_crops
+from emfm.tasks.segmentation_crops import SegmentationCropper
 
 BOTH_WAYS = (slice(None), slice(None, None, -1))
 
@@ -25,7 +26,7 @@ def labelled(images: list[np.ndarray], masks: list[np.ndarray]) -> LabelledMicro
 
 
 def labelled_crops(data: LabelledMicrographs, side: int, count: int, seed: int) -> TrainingCrops:
-    return TrainingCrops(data, new_cropper(data, EMImageProcessor(), side, 0.0, (1.0, 0.0)), count, seed)
+    return TrainingCrops(data, SegmentationCropper(EMImageProcessor(), side, IntensityJitter(0.0)), count, seed)
 
 
 def make_labelled(seed: int = 3, side: int = 8, count: int = 24) -> TrainingCrops:
@@ -115,7 +116,7 @@ def test_a_rare_class_is_in_far_more_crops_than_with_uniform_sampling(monkeypatc
         return sum(bool((crops[index]["labels"] == 1).any()) for index in range(300)) / 300
 
     balanced = share()
-    monkeypatch.setattr(croppers, "CLASS_CENTRED", 0.0)
+    monkeypatch.setattr(segmentation_crops, "CLASS_CENTRED", 0.0)
     uniform = share()
     # half of the crops are centred, half of those on the rare class; a uniform crop meets it in 81 of 3840 places
     assert balanced == pytest.approx(0.27, abs=0.08)

@@ -7,11 +7,12 @@ from PIL import Image
 
 from emfm import EMError
 from emfm.reports import pictures, profiles
+from emfm.reports.class_map_report import ClassMapReport
+from emfm.reports.image_report import ImageReport
 from emfm.reports.measurements import measure
-from emfm.reports.pictures import bar_length, before_and_after, overlay, pictures_of, shrink
+from emfm.reports.pictures import bar_length, overlay, shrink
 from emfm.reports.prediction import Prediction
 from emfm.reports.profiles import line_profile
-from emfm.reports.results import write_results
 
 LABELS = {0: "background", 1: "particle"}
 
@@ -56,7 +57,7 @@ def test_input_and_output_have_one_size_at_every_scale_and_reduction(monkeypatch
     monkeypatch.setattr(pictures, "LARGEST_SIDE", limit)
     image = ramp(61, 37)
     output = image.repeat(scale, axis=0).repeat(scale, axis=1)
-    before, after = before_and_after(Prediction(image, output, None, 1.0, "a"))
+    before, after = ImageReport().before_and_after(Prediction(image, output, None, 1.0, "a"))
     assert before.shape == after.shape
     assert max(before.shape) <= max(limit, 37)
     assert np.abs(before.astype(int) - after).max() <= 1  # the same image, so the same grey values
@@ -65,7 +66,7 @@ def test_input_and_output_have_one_size_at_every_scale_and_reduction(monkeypatch
 def test_both_pictures_of_a_restoration_share_one_grey_scale():
     image = np.full((20, 20), 100, dtype=np.uint8)
     image[:10] = 200
-    before, after = before_and_after(Prediction(image, (image // 2).astype(np.uint8), None, None, "a"))
+    before, after = ImageReport().before_and_after(Prediction(image, (image // 2).astype(np.uint8), None, None, "a"))
     assert [before[0, 0, 0], before[19, 0, 0]] == [255, 85]
     assert [after[0, 0, 0], after[19, 0, 0]] == [85, 0]
 
@@ -88,7 +89,7 @@ def test_a_scale_bar_has_a_round_length(room, length, written):
 
 def test_the_scale_bar_is_as_long_as_it_says():
     image = ramp(100, 400)
-    picture = pictures_of(Prediction(image, np.zeros((100, 400), np.uint8), LABELS, 0.5, "a"))["overlay"]
+    picture = ClassMapReport().pictures(Prediction(image, np.zeros((100, 400), np.uint8), LABELS, 0.5, "a"))["overlay"]
     strip = picture[100:]
     dark = (strip[strip.shape[0] // 2] == 0).all(axis=1)
     # a fifth of 200 nm holds a bar of 20 nm, 40 pixels, at the right end; the text lies to the left of it
@@ -102,7 +103,7 @@ def test_pictures_say_nothing_of_a_scale_that_is_not_known_and_fit_their_legend(
     prediction = Prediction(
         ramp(20, 20), np.zeros((20, 20), np.uint8), {0: "background", 1: "a rather long name"}, None, "a"
     )
-    shown = pictures_of(prediction)
+    shown = ClassMapReport().pictures(prediction)
     assert shown["overlay"].shape[1] > 100 and shown["compare"].shape[2] == 3
 
 
@@ -134,9 +135,9 @@ class SlicesOnly:
 def test_pictures_and_tables_of_an_image_that_reads_only_regions_equal_those_of_an_array(monkeypatch, limit):
     monkeypatch.setattr(pictures, "LARGEST_SIDE", limit)
     image, classes = ramp(40, 50), (ramp(40, 50) > 1200).astype(np.uint8)
-    for labels, output in ((LABELS, classes), (None, image + 7)):
-        plain = pictures_of(Prediction(image, output, labels, 1.0, "a"))
-        lazy = pictures_of(Prediction(SlicesOnly(image), SlicesOnly(output), labels, 1.0, "a"))
+    for report, labels, output in ((ClassMapReport(), LABELS, classes), (ImageReport(), None, image + 7)):
+        plain = report.pictures(Prediction(image, output, labels, 1.0, "a"))
+        lazy = report.pictures(Prediction(SlicesOnly(image), SlicesOnly(output), labels, 1.0, "a"))
         assert plain.keys() == lazy.keys() and all(np.array_equal(plain[kind], lazy[kind]) for kind in plain)
     assert measure(SlicesOnly(classes), LABELS).areas.tolist() == [int(classes.sum())]
 
@@ -164,7 +165,7 @@ def test_a_profile_outside_the_micrograph_is_refused():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2)])
 def test_the_smallest_micrographs_have_pictures_and_profiles(tmp_path, shape):
     image = ramp(*shape)
-    paths = write_results(Prediction(image, image, None, None, "a"), tmp_path, "a")
+    paths = ImageReport().write(Prediction(image, image, None, None, "a"), tmp_path, "a")
     with paths["profile"].open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["position_px", "input", "output"]
@@ -178,7 +179,7 @@ def test_results_of_a_large_memory_mapped_micrograph_take_little_memory(tmp_path
     image[::7, ::5] = 500
     classes[1000:2000, 1000:3000] = 1
     tracemalloc.start()
-    paths = write_results(Prediction(image, classes, LABELS, 1.0, "a"), tmp_path, "a")
+    paths = ClassMapReport().write(Prediction(image, classes, LABELS, 1.0, "a"), tmp_path, "a")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 300e6

@@ -11,7 +11,7 @@ from downloads import write_stack
 from PIL import Image
 
 from emfm.data.datasets import load_em_dataset
-from emfm.hub.dataset_card import DatasetCard
+from emfm.hub.datasets.card import DatasetCard
 
 PARTICLE = {"0": "background", "255": "particle"}
 CARD = DatasetCard("T", "Some.", "image-segmentation", "cc0-1.0", "Here.", "Me.", "by hand", "None.")

@@ -20,15 +20,15 @@ from emfm import (
     EMFoundationConfig,
     EMImageProcessor,
 )
-from emfm.data.unlabelled import decode
+from emfm.data.hub_images import decode
 from emfm.hub.verify import verify
 from emfm.pretraining.batches import open_data
-from emfm.pretraining.crops import read_samples
 from emfm.pretraining.discriminator import PatchDiscriminator
 from emfm.pretraining.pix2pix import Pix2Pix
 from emfm.pretraining.pretext import Crops, Pretext
 from emfm.pretraining.pretrain import PretrainArguments, pretrain
 from emfm.pretraining.run_log import PATIENCE, RunLog, Watch
+from emfm.pretraining.streamed_crops import read_samples
 
 LOSSES = {"discriminator", "adversarial", "l1", "score_real", "score_fake", "score_spread"}
 

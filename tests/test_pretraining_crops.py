@@ -9,16 +9,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from emfm import EMError
+from emfm.data.hub_images import ImageStream, load_images
 from emfm.data.patches import dihedral
-from emfm.data.unlabelled import ImageStream, InMemory, load_images
-from emfm.pretraining.crops import (
-    EpochOrder,
-    StreamedCrops,
-    UnlabelledCrops,
-    held_out_of_stream,
-    is_held_out,
-    read_samples,
-)
+from emfm.data.unlabelled import InMemory
+from emfm.pretraining.crops import EpochOrder, UnlabelledCrops
+from emfm.pretraining.streamed_crops import StreamedCrops, held_out_of_stream, is_held_out, read_samples
 
 MICROGRAPHS = 60
 
@@ -29,7 +24,7 @@ def random_images(count: int, shape: tuple[int, int] = (20, 30)) -> list[np.ndar
 
 def crops_of(processor, seed: int = 3, side: int = 8, count: int = 24, images: list | None = None) -> UnlabelledCrops:
     images = images or random_images(4)
-    order = EpochOrder.weighted([np.arange(len(images))], None, seed)
+    order = EpochOrder([np.arange(len(images))], None, seed)
     return UnlabelledCrops(InMemory(images, processor), processor, side, count, order)
 
 
@@ -71,7 +66,7 @@ def test_crops_hold_the_values_of_the_whole_micrographs_statistics_in_all_symmet
 
 
 def test_every_micrograph_comes_once_an_epoch_in_an_order_drawn_anew():
-    order = EpochOrder.weighted([np.arange(5), np.arange(5, 12)], None, seed=0)
+    order = EpochOrder([np.arange(5), np.arange(5, 12)], None, seed=0)
     epochs = [order(epoch).tolist() for epoch in range(4)]
     assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
@@ -79,15 +74,15 @@ def test_every_micrograph_comes_once_an_epoch_in_an_order_drawn_anew():
 
 def test_weights_share_out_the_crops_and_a_source_is_seen_whole_before_it_repeats():
     groups = [np.arange(10), np.arange(10, 40)]
-    order = EpochOrder.weighted(groups, (3.0, 1.0), seed=0)
-    assert order.draws == (30, 10) and len(order) == 40
+    order = EpochOrder(groups, (3.0, 1.0), seed=0)
+    assert order.draws == [30, 10] and len(order) == 40
     seen = Counter(int(index) for epoch in range(3) for index in order(epoch))
     assert {seen[index] for index in groups[0]} == {9}
     assert {seen[index] for index in groups[1]} == {1}
 
 
 def test_a_tiny_weight_still_gives_a_crop_an_epoch():
-    assert EpochOrder.weighted([np.arange(10), np.arange(10, 12)], (1e-6, 1.0), seed=0).draws == (1, 12)
+    assert EpochOrder([np.arange(10), np.arange(10, 12)], (1e-6, 1.0), seed=0).draws == [1, 12]
 
 
 def stream_of(folder) -> ImageStream:

@@ -1,6 +1,7 @@
 """A run that was killed and goes on ends as if nothing had happened, to the bit."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torchrun import environment
 
 from emfm import EMError, EMFoundation
+from emfm.files import whole_folder
 from emfm.pretraining import pretrain as module
 from emfm.pretraining.pix2pix import Pix2Pix
 from emfm.pretraining.pretrain import pretrain
@@ -171,8 +173,19 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(
     assert_same_state(tmp_path / "whole", tmp_path / "killed", 120)
 
 
+@pytest.fixture
+def handlers():
+    """Python's own handlers, whoever started the tests: a job in the background ignores SIGINT."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, None)])
-def test_a_signal_saves_the_run_and_leaves(number, code, pretraining, monkeypatch, tmp_path):
+def test_a_signal_saves_the_run_and_leaves(number, code, handlers, pretraining, monkeypatch, tmp_path):
     step = Pix2Pix.step
     taken = []
 
@@ -192,6 +205,50 @@ def test_a_signal_saves_the_run_and_leaves(number, code, pretraining, monkeypatc
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
     pretrain(pretraining(tmp_path / "stopped", resume=True))
     assert_same_state(tmp_path / "whole", tmp_path / "stopped", 6)
+
+
+def test_a_run_in_the_background_is_not_stopped_by_a_signal_that_it_ignores(
+    handlers, pretraining, monkeypatch, tmp_path
+):
+    step = Pix2Pix.step
+
+    def signalled(self, batches):
+        signal.raise_signal(signal.SIGINT)
+        return step(self, batches)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr(Pix2Pix, "step", signalled)
+    assert (pretrain(pretraining(tmp_path / "run")) / "model.safetensors").is_file()
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    assert [folder.name for folder in sorted((tmp_path / "run").glob("step_*"))] == ["step_3", "step_6"]
+
+
+def test_a_new_checkpoint_is_kept_though_a_torn_one_has_more_steps(pretraining, power_cut, tmp_path):
+    pretrain(pretraining(tmp_path / "run"))
+    damage_generator(tmp_path / "run" / "step_6")
+    power_cut(2)
+    with pytest.raises(PowerCutError):
+        pretrain(pretraining(tmp_path / "run", resume=True, save_steps=2, save_total_limit=1))
+    assert {folder.name for folder in (tmp_path / "run").glob("step_*")} == {"step_4", "step_6"}
+    power_cut(1000)
+    pretrain(pretraining(tmp_path / "run", resume=True))
+    pretrain(pretraining(tmp_path / "whole"))
+    assert_same_state(tmp_path / "whole", tmp_path / "run", 6)
+
+
+def test_folders_that_cannot_be_opened_are_not_synced(monkeypatch, tmp_path):
+    open_any = os.open
+
+    def as_on_windows(path, *rest, **named):
+        if Path(path).is_dir():
+            raise PermissionError(path)
+        return open_any(path, *rest, **named)
+
+    monkeypatch.setattr(os, "open", as_on_windows)
+    with whole_folder(tmp_path / "new") as folder:
+        (folder / "inside").mkdir()
+        (folder / "inside" / "file").write_text("text")
+    assert (tmp_path / "new" / "inside" / "file").read_text() == "text"
 
 
 def test_the_log_of_a_resumed_run_holds_every_step_once(pretraining, power_cut, monkeypatch, tmp_path):

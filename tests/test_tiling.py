@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, predict
-from emfm.config import UNET_DILATIONS
+from emfm.backbones.unet import DILATIONS
 from emfm.inference import frozen
 from emfm.inference.blocks import Blocks
 from emfm.inference.plan import Plan
@@ -114,7 +114,7 @@ def maps_of(model, image, tile, margin):
     return result
 
 
-@pytest.mark.parametrize("name", [*UNET_DILATIONS, "hrnet-w18-small"])
+@pytest.mark.parametrize("name", [*DILATIONS, "hrnet-w18-small"])
 def test_tiled_prediction_equals_untiled_where_the_overlap_covers_the_receptive_field(name):
     torch.manual_seed(0)
     model = EMFoundation(EMFoundationConfig.from_name(name, norm="batch"))

@@ -23,6 +23,7 @@ from emfm import (
 )
 from emfm.data.examples import CleanMicrographs, PairedMicrographs
 from emfm.data.restoration_pairs import Degradation
+from emfm.finetuning.course import Course
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.finetuning.freezing import freeze
 from emfm.hub.verify import verify
@@ -183,6 +184,42 @@ def test_a_checkpoint_holds_no_pickle_and_other_settings_are_refused(labelled_fo
         EMTrainer(model, arguments(output, seed=7), data, data).train(resume_from_checkpoint=True)
     with pytest.raises(EMError, match="no whole checkpoint"):
         EMTrainer(model, arguments(tmp_path / "empty"), data, data).train(resume_from_checkpoint=True)
+
+
+def test_a_damaged_checkpoint_is_refused_and_one_without_checksums_still_goes_on(labelled_folder, tmp_path):
+    data = load_em_dataset(labelled_folder)
+    output = tmp_path / "out"
+
+    def trainer() -> EMTrainer:
+        model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label=data.id2label))
+        return EMTrainer(model, arguments(output), data, data)
+
+    trainer().train()
+    state = next(output.glob("checkpoint-*")) / "training_state"
+    sound = (state / "optimizer.safetensors").read_bytes()
+    (state / "optimizer.safetensors").write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    with pytest.raises(EMError, match=r"no checkpoint of .* is whole: .*optimizer\.safetensors is damaged"):
+        trainer().train(resume_from_checkpoint=True)
+    (state / "optimizer.safetensors").write_bytes(sound)
+    run = json.loads((state / "run.json").read_text())
+    assert set(run.pop("sha256")) == {f"training_state/{name}.safetensors" for name in ("model", "best", "optimizer")}
+    (state / "run.json").write_text(json.dumps(run))  # as earlier versions wrote it
+    resumed = trainer()
+    resumed.train(resume_from_checkpoint=str(state.parent))
+    assert resumed.curve == run["curve"] and resumed.course.seconds > run["seconds"]
+
+
+def test_patience_is_kept_when_a_run_goes_on():
+    model = torch.nn.Linear(1, 1)
+    course = Course("dice", greater_is_better=True)
+    waited = []
+    for step, dice in enumerate((0.9, 0.5, 0.6, 0.6, 0.4)):  # the one before training does not count
+        course.add(step, None, {"dice": dice}, model)
+        waited.append(course.without_better())
+    assert waited == [0, 0, 0, 1, 2]
+    resumed = Course("dice", greater_is_better=True)
+    resumed.go_on(course.curve, course.best_weights, seconds=100)
+    assert resumed.without_better() == 2 and resumed.seconds > 100 and resumed.best(resumed.curve)["dice"] == 0.9
 
 
 def test_early_stopping_ends_a_run_that_gets_no_better(labelled_folder, tmp_path):

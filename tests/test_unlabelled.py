@@ -11,8 +11,10 @@ import tifffile
 from PIL import Image
 
 from emfm import EMError
-from emfm.data import unlabelled
-from emfm.data.unlabelled import Decoded, InMemory, Undecoded, decode, load_images, open_micrographs
+from emfm.data import decoded_cache
+from emfm.data.decoded_cache import Decoded
+from emfm.data.hub_images import decode, load_images
+from emfm.data.unlabelled import InMemory, Undecoded, open_micrographs
 
 
 def image_of(dtype: str, seed: int = 0) -> np.ndarray:
@@ -57,7 +59,7 @@ def test_a_second_opening_decodes_nothing_unless_a_file_has_changed(folder, proc
 
 
 def test_data_too_large_for_the_disk_are_read_file_by_file(folder, processor, monkeypatch, caplog):
-    monkeypatch.setattr(unlabelled, "EXPANSION", 10**15)
+    monkeypatch.setattr(decoded_cache, "EXPANSION", 10**15)
     opened = open_micrographs(str(folder), processor)
     assert isinstance(opened, Undecoded)
     assert "does not fit" in caplog.text
@@ -136,7 +138,9 @@ def test_a_name_that_is_neither_folder_nor_dataset_says_what_was_expected(proces
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     logging.disable(logging.CRITICAL)
     try:
-        with pytest.raises(EMError, match=r"cannot load the dataset 'nobody/nothing'.*expected a folder"):
+        with pytest.raises(
+            EMError, match=r"cannot load the split 'train' of the dataset 'nobody/nothing'.*expected a folder"
+        ):
             open_micrographs("nobody/nothing", processor)
     finally:
         logging.disable(logging.NOTSET)

@@ -2,12 +2,17 @@
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from emfm.app.runs import Runner
 from emfm.errors import EMError
 from emfm.loading.names import locate
+
+if TYPE_CHECKING:
+    from gradio import Blocks
 
 UPLOAD_MB = 500
 INTRODUCTION = """\
@@ -18,7 +23,7 @@ has one. Files stay on the machine that runs this page, and are deleted after an
 """
 
 
-def build_page(models: dict[str, str], title: str = "models for electron microscopy") -> Any:
+def build_page(models: dict[str, str], title: str = "models for electron microscopy") -> "Blocks":
     """Return the Gradio page that offers some models.
 
     Args:
@@ -50,7 +55,7 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
     return page
 
 
-def _answer(gr: Any, runner: Runner) -> Any:
+def _answer(gr: ModuleType, runner: Runner) -> Callable:
     """Return what a click on Run calls: pictures, files and a message, which says what was wrong where it was."""
 
     def run(
@@ -84,7 +89,7 @@ def named(models: list[str]) -> dict[str, str]:
 
 
 def serve(
-    page: Any, host: str = "127.0.0.1", port: int = 7860, share: bool = False, upload_mb: int = UPLOAD_MB
+    page: "Blocks", host: str = "127.0.0.1", port: int = 7860, share: bool = False, upload_mb: int = UPLOAD_MB
 ) -> None:
     """Serve a page until Ctrl-C.
 
@@ -124,7 +129,7 @@ def _check_free(host: str, port: int) -> None:
             raise EMError(f"cannot listen at {host}:{port} ({error.strerror}): choose another --port") from error
 
 
-def _gradio() -> Any:
+def _gradio() -> ModuleType:
     """Import Gradio without its telemetry, or say what to install."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:

@@ -12,13 +12,13 @@ import numpy as np
 
 from emfm.app.reading import read_upload
 from emfm.errors import EMError
+from emfm.hub.card import table
 from emfm.inference.predict import predict, ready_model
 from emfm.io.writing import write_image
 from emfm.modeling import EMPreTrainedModel
-from emfm.reports.pictures import before_and_after
 from emfm.reports.prediction import Prediction
-from emfm.reports.results import write_results
 from emfm.simulate.nanoparticles import simulate_nanoparticles
+from emfm.tasks import task_of
 
 KEPT_SECONDS = 3600
 LOADED_MODELS = 3
@@ -78,10 +78,11 @@ class Runner:
         stem = Path(path).stem
         result = folder / f"{stem}.tif"
         write_image(result, prediction.output, prediction.pixel_size)
-        written = write_results(prediction, folder, stem)
+        report = task_of(network).report()
+        written = report.write(prediction, folder, stem)
         files = [str(file) for file in dict.fromkeys([result, *written.values()])]
         found = json.loads(written["summary"].read_text(encoding="utf-8")) if "summary" in written else None
-        return Run(*before_and_after(prediction), files, _told(prediction, found, model, seconds))
+        return Run(*report.before_and_after(prediction), files, _told(prediction, found, model, seconds))
 
     def new_folder(self) -> Path:
         """Return a new folder, after those older than an hour are gone."""
@@ -114,26 +115,18 @@ def _told(prediction: Prediction, summary: dict[str, Any] | None, model: str, se
     size = "pixel size not known" if prediction.pixel_size is None else f"{prediction.pixel_size:.4g} nm per pixel"
     if prediction.output.shape != prediction.image.shape:
         size = f"{prediction.output.shape[1]} x {prediction.output.shape[0]} pixels after, {size}"
-    lines = [f"**{width} x {height}** pixels, {prediction.image.dtype}, {size}; {seconds:.1f} s with `{model}`."]
+    line = f"**{width} x {height}** pixels, {prediction.image.dtype}, {size}; {seconds:.1f} s with `{model}`."
     if summary is None:
-        return lines[0]
-    unit = summary["unit"]
-    lines += [
-        "",
-        f"| class | regions | cut by the border | area | mean diameter ({unit}) | median diameter ({unit}) |",
-        "|---|---|---|---|---|---|",
-    ]
+        return line
+    headings = ["class", "regions", "cut by the border", "area"]
+    headings += [f"{kind} diameter ({summary['unit']})" for kind in ("mean", "median")]
+    rows = []
     for label, found in summary["classes"].items():
-        mean, median = (
-            "none" if found[key] is None else f"{found[key]:.4g}" for key in ("mean_diameter", "median_diameter")
-        )
-        lines.append(
-            f"| {_plain(label)} | {found['regions']} | {found['touching_border']} | {found['area_share']:.1%} "
-            f"| {mean} | {median} |"
-        )
-    return "\n".join(
-        [*lines, "", "Diameters are those of discs of equal area, of regions that the border does not cut."]
-    )
+        diameters = [found["mean_diameter"], found["median_diameter"]]
+        counts = [str(found["regions"]), str(found["touching_border"]), f"{found['area_share']:.1%}"]
+        rows.append([_plain(label), *counts, *("none" if size is None else f"{size:.4g}" for size in diameters)])
+    note = "Diameters are those of discs of equal area, of regions that the border does not cut."
+    return "\n\n".join([line, table(headings, rows), note])
 
 
 def _plain(text: str) -> str:

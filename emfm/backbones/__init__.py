@@ -1,21 +1,39 @@
-"""The trunks: everything of a generator but its 1x1 output convolution."""
+"""The backbones: kinds of trunk, and the names of the generators that are built on them."""
 
-from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
 
-from emfm.backbones import hrnet, unet
+from emfm.backbones.hrnet import HRNetTrunk
 from emfm.backbones.trunk import Trunk
+from emfm.backbones.unet import UNetTrunk
+from emfm.errors import EMError, nearest
 
-
-@dataclass(frozen=True)
-class Backbone:
-    """A trunk class, and the module whose `receptive_field` and `reach` describe it."""
-
-    trunk: type[Trunk]
-    geometry: ModuleType
-
-
-BACKBONES = {
-    "unet": Backbone(unet.UNetTrunk, unet),
-    "hrnet": Backbone(hrnet.HRNetTrunk, hrnet),
+# A new backbone is a file with a subclass of Trunk, and a line here.
+BACKBONES: dict[str, type[Trunk]] = {
+    "unet": UNetTrunk,
+    "hrnet": HRNetTrunk,
 }
+
+
+def generator_names() -> list[str]:
+    """Return the names of all generators that are listed; other widths are valid besides."""
+    return [name for trunk in BACKBONES.values() for name in trunk.generators]
+
+
+def generator_fields(name: str) -> dict[str, Any]:
+    """Return the fields of a configuration that a generator's name stands for.
+
+    Raises:
+        EMError: the name is not known; the message holds the nearest names.
+    """
+    for backbone, trunk in BACKBONES.items():
+        fields = trunk.fields_of(name)
+        if fields is not None:
+            return {"backbone": backbone, "norm": trunk.norms[0], **fields}
+    hints = "".join(trunk.names_hint for trunk in BACKBONES.values())
+    raise EMError(f"'{name}' is not a generator; {nearest(name, generator_names())}{hints}")
+
+
+def norm_choice(generator: str, norm: str) -> dict[str, str]:
+    """Return the field `norm` for a generator; no field where its backbone has a single norm."""
+    trunk = BACKBONES[generator_fields(generator)["backbone"]]
+    return {"norm": norm} if len(trunk.norms) > 1 else {}

@@ -4,37 +4,36 @@ The four branches (strides 4 to 32) are brought to stride 4, mixed, and upsample
 as Kazimi et al. 2024 (arXiv:2402.18286) use HRNet for image-to-image work.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
+from importlib.metadata import distributions
+from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emfm.backbones.trunk import Trunk
-from emfm.config import EMFoundationConfig
+from emfm.backbones.trunk import Trunk, TrunkConfig
 from emfm.errors import EMError
 
+# By timm's names.
+VARIANTS = ("hrnet_w18_small", "hrnet_w18", "hrnet_w32", "hrnet_w48")
 # Channels after the mix at stride 4, after the first and after the second upsampling.
 HEAD_CHANNELS = (64, 32, 16)
 
 
-def _import_timm():
+def _import_timm() -> ModuleType:
     """Import timm, or say which of torch and torchvision do not fit together."""
     try:
-        import timm
-    except (ImportError, RuntimeError, AttributeError) as error:  # a torchvision of another torch fails in any of these
-        found = []
-        for package in ("torch", "torchvision", "timm"):
-            try:
-                found.append(f"{package} {version(package)}")
-            except PackageNotFoundError:
-                found.append(f"no {package}")
+        return import_module("timm")
+    except (ImportError, RuntimeError, AttributeError) as error:  # a torchvision of another torch
+        installed = {package.name: package.version for package in distributions()}
+        needed = ("torch", "torchvision", "timm")
+        found = ", ".join(f"{name} {installed.get(name, '(missing)')}" for name in needed)
         raise EMError(
-            f"HRNet needs timm, which does not import here ({', '.join(found)}): {error}. "
+            f"HRNet needs timm, which does not import here ({found}): {error}. "
             "Install versions that fit together: pip install --upgrade torch torchvision timm"
         ) from error
-    return timm
 
 
 def _conv_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
@@ -52,11 +51,14 @@ class HRNetTrunk(Trunk):
         config: `variant` is timm's name, such as "hrnet_w18_small".
     """
 
-    stride = 32
+    generators = tuple(variant.replace("_", "-") for variant in VARIANTS)
+    norms = ("batch",)
     full_resolution = False
+    stride = 32
+    bytes_per_pixel = 1000  # largest in the head
 
-    def __init__(self, config: EMFoundationConfig):
-        super().__init__()
+    def __init__(self, config: TrunkConfig):
+        super().__init__(config)
         timm = _import_timm()
         # feature_location "" gives the plain branches; out_indices 1..4 leaves the stride-2 stem out
         self.body = timm.create_model(
@@ -72,6 +74,18 @@ class HRNetTrunk(Trunk):
         self.up2 = _conv_block(HEAD_CHANNELS[0], HEAD_CHANNELS[1], 3)
         self.up1 = _conv_block(HEAD_CHANNELS[1], HEAD_CHANNELS[2], 3)
         self.channels = [HEAD_CHANNELS[2], HEAD_CHANNELS[1], *branches]
+        self.reach = _reach(str(config.variant))
+
+    @classmethod
+    def fields_of(cls, name: str) -> dict[str, Any] | None:
+        """Return timm's name of a generator."""
+        return {"variant": name.replace("-", "_")} if name in cls.generators else None
+
+    @classmethod
+    def check(cls, config: TrunkConfig) -> None:
+        """Raise an EMError where the variant is not one of those known."""
+        if config.variant not in VARIANTS:
+            raise EMError(f"variant is '{config.variant}'; an HRNet has one of {', '.join(VARIANTS)}")
 
     def blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """Return timm's stages and the head back to full resolution, in the order in which an image passes them."""
@@ -93,11 +107,11 @@ class HRNetTrunk(Trunk):
         return [full, half, *branches]
 
 
-def reach(config: EMFoundationConfig) -> int:
-    """Return how far, in pixels, an output pixel can see in any direction: an upper bound along the coarsest branch."""
+def _reach(variant: str) -> int:
+    """Return how far, in pixels, an output pixel can see: an upper bound along the coarsest branch."""
     from timm.models.hrnet import cfg_cls
 
-    cfg: dict[str, Any] = cfg_cls[str(config.variant)]
+    cfg: dict[str, Any] = cfg_cls[variant]
     pixels = 1 + 2  # two stem convolutions 3x3 of stride 2
     pixels += cfg["stage1"]["num_blocks"][0] * 4  # one 3x3 at stride 4 in each bottleneck block
     for stage, stride in (("stage2", 8), ("stage3", 16), ("stage4", 32)):
@@ -105,8 +119,3 @@ def reach(config: EMFoundationConfig) -> int:
         pixels += cfg[stage]["num_modules"] * cfg[stage]["num_blocks"][-1] * 2 * stride  # two 3x3 a basic block
     pixels += 32 + 32  # a coarse cell spread by nearest upsampling, and its neighbour by bilinear upsampling
     return pixels + (4 + 2) + (2 + 1)  # the head: two bilinear steps and two 3x3
-
-
-def receptive_field(config: EMFoundationConfig) -> int:
-    """Return an upper bound of the receptive field's side in pixels."""
-    return 2 * reach(config) + 1

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from emfm.backbones.trunk import Trunk
-from emfm.config import EMFoundationConfig
 
 # Channels of the path for details beside a trunk that has none at full resolution.
 DETAILS = 16
@@ -37,8 +36,8 @@ class ImageHead(nn.Conv2d):
 class ResidualHead(nn.Module):
     """Says for every pixel what is to be added to the input, and how much of the input stays.
 
-    A trunk without a path at full resolution, such as HRNet's, cannot tell one pixel from the next: two small
-    convolutions beside it see the input itself.
+    A trunk without a path at full resolution cannot tell one pixel from the next: two small convolutions beside it
+    see the input itself.
 
     Args:
         trunk: whose features the head reads.
@@ -68,6 +67,8 @@ class ResidualHead(nn.Module):
         return image + image * share + added
 
 
-def restoring_head(config: EMFoundationConfig, trunk: Trunk) -> tuple[str, ImageHead | ResidualHead]:
-    """Return the head that a configuration asks for, and the name that its weights go by."""
-    return ("residual_head", ResidualHead(trunk)) if config.residual else ("image_head", ImageHead(trunk))
+def restoring_head(trunk: Trunk, residual: bool) -> tuple[str, ImageHead | ResidualHead]:
+    """Return the head that changes the input or draws anew, and the name that its weights go by."""
+    if residual:
+        return "residual_head", ResidualHead(trunk)
+    return "image_head", ImageHead(trunk)

@@ -1,20 +1,74 @@
-"""What every trunk offers."""
+"""What every backbone offers: a subclass of `Trunk` in a file of its own."""
 
+from typing import Any, ClassVar, Protocol
+
+import torch
 from torch import Tensor, nn
 
 
+class TrunkConfig(Protocol):
+    """The fields of a configuration that a trunk is built from; the backbone decides what they mean."""
+
+    width: int
+    dilations: list[int] | tuple[int, ...]
+    norm: str
+    variant: str | None
+
+
 class Trunk(nn.Module):
-    """Everything of a generator but its 1x1 output convolution.
+    """Everything of a generator but its head.
+
+    Args:
+        config: fits the backbone, as `check` says.
 
     Attributes:
+        generators: names of the backbone's generators that are listed.
+        names_hint: what a message adds about valid names that are not listed, after a blank.
+        norms: what `norm` of a configuration may be, the usual one first.
+        full_resolution: whether the input's own pixels reach the last map without having been pooled.
         channels: channels of the maps that `features` returns, finest first.
         stride: input sides must be a multiple of this; `EMFoundation` pads and crops.
-        full_resolution: whether the input's own pixels reach the last map without having been pooled.
+        reach: how far, in pixels, an output pixel can see in any direction, or an upper bound of it.
+        bytes_per_pixel: about how much memory a prediction takes for each pixel of its input.
     """
 
+    generators: ClassVar[tuple[str, ...]]
+    names_hint: ClassVar[str] = ""
+    norms: ClassVar[tuple[str, ...]]
+    full_resolution: ClassVar[bool]
     channels: list[int]
     stride: int
-    full_resolution: bool
+    reach: int
+    bytes_per_pixel: int
+
+    def __init__(self, config: TrunkConfig):
+        super().__init__()
+
+    @classmethod
+    def fields_of(cls, name: str) -> dict[str, Any] | None:
+        """Return the fields of a configuration that a generator's name stands for, None if it is not its own."""
+        return {} if name in cls.generators else None
+
+    @classmethod
+    def check(cls, config: TrunkConfig) -> None:
+        """Raise an EMError where a field of a configuration does not fit; `norm` is checked already."""
+
+    @property
+    def receptive_field(self) -> int:
+        """Side of the receptive field in pixels, or an upper bound of it."""
+        return 2 * self.reach + 1
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout in which it trains fastest on a CPU: channels last, which instance norm would copy."""
+        copied = any(isinstance(module, nn.InstanceNorm2d) for module in self.modules())
+        return torch.contiguous_format if copied else torch.channels_last
+
+    def fold(self) -> None:
+        """Make the norms part of the convolutions, where that is faster.
+
+        All norms are batch norms in evaluation mode by then; the trunk will only predict.
+        """
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return multi-scale maps, finest first, at strides 1, 2, 4, ...

@@ -23,7 +23,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 def figures(result: dict[str, Any]) -> str:
     """Return what there is of the figures of merit, with their names."""
-    forms = {"dice": ".4f", "iou": ".4f", "boundary_f1": ".4f", "l1": ".4f", "psnr": ".2f", "ssim": ".4f"}
+    from emfm.tasks import TASKS
+
+    forms = {figure.name: figure.form for task in TASKS.values() for figure in task.figures}
     return "  ".join(f"{name} {result[name]:{form}}" for name, form in forms.items() if name in result)
 
 

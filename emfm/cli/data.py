@@ -49,8 +49,8 @@ def push_dataset(
 
     Licence and citation are required, unless the folder has a card that says them.
     """
-    from emfm.hub.push_dataset import describe_dataset
-    from emfm.hub.push_dataset import push_dataset as push
+    from emfm.hub.datasets.push import describe_dataset
+    from emfm.hub.datasets.push import push_dataset as push
 
     where = {"private": private, "branch": branch, "tag": tag, "create_pr": create_pr, "message": message}
     if dry_run:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from emfm.cli.application import Json, app, figures
+from emfm.defaults import DEFAULT_GENERATOR
 
 
 class Precision(StrEnum):
@@ -37,8 +38,8 @@ def pretrain(
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Read datasets as they come, without downloading them first.")
     ] = False,
-    generator: Annotated[str, typer.Option(help="Generator name.")] = "unet4-rf200",
-    norm: Annotated[str, typer.Option(help="Normalisation layers of a U-Net: instance or batch.")] = "instance",
+    generator: Annotated[str, typer.Option(help="Generator name.")] = DEFAULT_GENERATOR,
+    norm: Annotated[str, typer.Option(help="Norm of a generator that has the choice: instance or batch.")] = "instance",
     steps: Annotated[int, typer.Option(help="Training steps.")] = 20_000,
     batch_size: Annotated[int, typer.Option(help="Crops at a time on each process.")] = 16,
     gradient_accumulation_steps: Annotated[int, typer.Option(help="So many batches make one step.")] = 1,
@@ -58,7 +59,8 @@ def pretrain(
         typer.Option(help="Beside each batch, crops of simulated structures, whose regions are learnt, too."),
     ] = None,
     residual: Annotated[
-        bool | None, typer.Option(help="Restore by changing the input; by default an HRNet does, a U-Net draws anew.")
+        bool | None,
+        typer.Option(help="Restore by changing the input; by default where the trunk has no path at full resolution."),
     ] = None,
     adversarial: Annotated[str | None, typer.Option(help="lsgan, vanilla, hinge or none.")] = None,
     learning_rate: Annotated[
@@ -102,7 +104,7 @@ def finetune(
     output: Annotated[str, typer.Option(help="Folder of the finished model.")],
     model: Annotated[str | None, typer.Option(help="Pretrained model: zoo name, folder or Hub id.")] = None,
     scratch: Annotated[str | None, typer.Option(help="Generator name: start from random weights.")] = None,
-    norm: Annotated[str, typer.Option(help="With --scratch, of a U-Net: instance or batch.")] = "instance",
+    norm: Annotated[str, typer.Option(help="With --scratch, if it has the choice: instance or batch.")] = "instance",
     degrade: Annotated[
         str | None,
         typer.Option(help="Restoration: make pairs from clean images: dose, paper, downsample or background."),

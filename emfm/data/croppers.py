@@ -5,21 +5,21 @@ A cropper measures a micrograph once (`prepare`) and then cuts any number of cro
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emfm.data.examples import IGNORED, CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
 from emfm.data.patches import cut, dihedral
 from emfm.data.restoration_pairs import Degradation, mosaic
-from emfm.errors import EMError
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
-# How often a labelled crop is placed on a class drawn at random instead of anywhere in the micrograph.
-CLASS_CENTRED = 0.5
 Key = tuple[int, int, int]
+# A micrograph, its target, and the micrograph's statistics.
+PreparedPair = tuple[np.ndarray, np.ndarray, IntensityStatistics]
+# A clean micrograph, its statistics, and a mosaic of it in network values.
+PreparedClean = tuple[np.ndarray, IntensityStatistics, np.ndarray]
 
 
 class Cropper(Protocol):
@@ -32,6 +32,17 @@ class Cropper(Protocol):
         """Cut the crop that the key (seed, epoch, index) decides."""
 
 
+class IntensityChange(NamedTuple):
+    """What happens to the intensities of one crop."""
+
+    factor: np.float32
+    summand: np.float32
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Return network values with another contrast and brightness."""
+        return values * self.factor + self.summand
+
+
 @dataclass(frozen=True)
 class IntensityJitter:
     """Makes training see other contrasts than the few labelled micrographs have.
@@ -42,72 +53,10 @@ class IntensityJitter:
 
     strength: float
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.float32, np.float32]:
-        """Return the factor and the summand of a crop."""
+    def draw(self, rng: np.random.Generator) -> IntensityChange:
+        """Return the change of a crop."""
         factor, summand = rng.uniform(-self.strength, self.strength, 2)
-        return np.float32(1 + factor), np.float32(summand)
-
-
-def new_cropper(
-    data: Examples, processor: EMImageProcessor, side: int, jitter: float, units: tuple[float, float]
-) -> Cropper:
-    """Return the cropper for a kind of data.
-
-    Args:
-        data: labelled, paired or clean micrographs; in memory or a stream's empty sample of them.
-        processor: measures and scales.
-        side: of a crop's truth in pixels; a multiple of the scale.
-        jitter: strength of the random change of intensities.
-        units: gain and offset from the targets' units to those of the images.
-
-    Raises:
-        EMError: the side does not fit the scale.
-    """
-    if isinstance(data, LabelledMicrographs):
-        return SegmentationCropper(processor, side, IntensityJitter(jitter))
-    assert isinstance(data, (PairedMicrographs, CleanMicrographs))
-    if side % data.scale:
-        raise EMError(f"a crop of {side} px does not fit the scale {data.scale}: use a multiple of {data.scale}")
-    if isinstance(data, PairedMicrographs):
-        return PairCropper(processor, side, IntensityJitter(jitter), data.scale, units)
-    return DegradingCropper(processor, side, IntensityJitter(jitter), data.degradation)
-
-
-@dataclass(frozen=True)
-class SegmentationCropper:
-    """Crops with class maps.
-
-    Half of the crops lie anywhere; the others are centred on a pixel of a class drawn at random among those in the
-    micrograph, so that a rare class is seen as often as a common one. A micrograph without foreground is no problem.
-    """
-
-    processor: EMImageProcessor
-    side: int
-    jitter: IntensityJitter
-
-    def prepare(self, image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any, list[np.ndarray]]:
-        """Return micrograph, class map, statistics and the places of each class."""
-        return image, truth, self.processor.statistics(image), _places(truth)
-
-    def crop(self, prepared: Any, key: Key) -> dict[str, Tensor]:
-        """Cut the crop that the key (seed, epoch, index) decides."""
-        image, mask, statistics, places = prepared
-        rng = np.random.default_rng(key)
-        height, width = mask.shape
-        if places and rng.random() < CLASS_CENTRED:
-            positions = places[int(rng.integers(len(places)))]
-            row, column = divmod(int(rng.choice(positions)), width)
-        else:
-            row, column = int(rng.integers(height)), int(rng.integers(width))
-        corner = _corner(row, self.side, height), _corner(column, self.side, width)
-        symmetry = int(rng.integers(8))
-        factor, summand = self.jitter.draw(rng)
-        values = self.processor.normalize(cut(image, *corner, self.side), statistics)
-        classes = dihedral(cut(mask, *corner, self.side), symmetry).astype(np.int64)
-        return {
-            "pixel_values": torch.from_numpy(dihedral(values, symmetry) * factor + summand)[None],
-            "labels": torch.from_numpy(classes),
-        }
+        return IntensityChange(np.float32(1 + factor), np.float32(summand))
 
 
 @dataclass(frozen=True)
@@ -115,84 +64,86 @@ class PairCropper:
     """Crops of micrographs with their targets, both scaled by the statistics of the micrograph.
 
     So a network's output means the same as its input, and the micrograph's own statistics turn it into its units.
+
+    Args:
+        processor: measures and scales.
+        side: of a crop's target in pixels; a multiple of the scale.
+        jitter: of the intensities.
+        scale: target pixels per image pixel and axis.
+        units: gain and offset from the targets' units to those of the images.
     """
 
     processor: EMImageProcessor
     side: int
     jitter: IntensityJitter
-    scale: int
-    units: tuple[float, float]
+    scale: int = 1
+    units: tuple[float, float] = (1.0, 0.0)
 
-    def prepare(self, image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, IntensityStatistics]:
-        """Return micrograph, target and the micrograph's statistics."""
+    def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedPair:
+        """Measure a micrograph."""
         return image, truth, self.processor.statistics(image)
 
-    def crop(self, prepared: Any, key: Key) -> dict[str, Tensor]:
+    def crop(self, prepared: PreparedPair, key: Key) -> dict[str, Tensor]:
         """Cut the crop that the key (seed, epoch, index) decides."""
         image, target, statistics = prepared
         rng = np.random.default_rng(key)
         side = self.side // self.scale
         top, left = (int(rng.integers(max(1, length - side + 1))) for length in image.shape)
         symmetry = int(rng.integers(8))
-        factor, summand = self.jitter.draw(rng)
+        change = self.jitter.draw(rng)
         values = self.processor.normalize(cut(image, top, left, side), statistics)
-        gain, offset = self.units
-        wanted = gain * cut(target, top * self.scale, left * self.scale, self.side).astype(np.float64) + offset
-        wanted = ((wanted - statistics.offset) / statistics.scale).astype(np.float32)
+        wanted = cut(target, top * self.scale, left * self.scale, self.side)
+        labels = self.labels(wanted, statistics, change)
         return {
-            "pixel_values": torch.from_numpy(dihedral(values, symmetry) * factor + summand)[None],
-            "labels": torch.from_numpy(dihedral(wanted, symmetry) * factor + summand)[None],
+            "pixel_values": torch.from_numpy(change(dihedral(values, symmetry)))[None],
+            "labels": torch.from_numpy(dihedral(labels, symmetry))[None],
         }
+
+    def labels(self, target: np.ndarray, statistics: IntensityStatistics, change: IntensityChange) -> np.ndarray:
+        """Return what the network shall put out (H, W) float32 for a crop of the target: its network values."""
+        gain, offset = self.units
+        wanted = gain * target.astype(np.float64) + offset
+        return change(((wanted - statistics.offset) / statistics.scale).astype(np.float32))
 
 
 @dataclass(frozen=True)
 class DegradingCropper:
-    """Crops of clean micrographs, each damaged anew; scaled as the whole damaged micrograph would be."""
+    """Crops of clean micrographs, each damaged anew; scaled as the whole damaged micrograph would be.
+
+    Args:
+        processor: measures and scales.
+        side: of a clean crop in pixels; a multiple of the degradation's scale.
+        jitter: of the intensities.
+        degradation: the damage.
+    """
 
     processor: EMImageProcessor
     side: int
     jitter: IntensityJitter
     degradation: Degradation
 
-    def prepare(self, image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, IntensityStatistics, np.ndarray]:
-        """Return the clean micrograph, its statistics, and a mosaic of it in network values."""
+    def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedClean:
+        """Measure a clean micrograph."""
         statistics = self.processor.statistics(image)
         sample = mosaic(image)
         height, width = (length // self.degradation.scale * self.degradation.scale for length in sample.shape)
         return image, statistics, self.processor.normalize(sample[:height, :width], statistics)
 
-    def crop(self, prepared: Any, key: Key) -> dict[str, Tensor]:
+    def crop(self, prepared: PreparedClean, key: Key) -> dict[str, Tensor]:
         """Cut the crop that the key (seed, epoch, index) decides."""
         image, statistics, sample = prepared
         rng = np.random.default_rng(key)
         top, left = (int(rng.integers(max(1, length - self.side + 1))) for length in image.shape)
         clean = self.processor.normalize(cut(image, top, left, self.side), statistics)
         clean = dihedral(clean, int(rng.integers(8)))
-        factor, summand = self.jitter.draw(rng)
+        change = self.jitter.draw(rng)
         damaged = self.degradation(clean, *key[1:])
         # a model meets a damaged micrograph scaled by its own percentiles, which noise moves apart
         measured = self.processor.statistics(self.degradation(sample, *key[1:]))
         limit = np.float32(self.processor.clip)
         values, wanted = ((part - measured.offset) / measured.scale for part in (damaged, clean))
+        values = np.clip(values, -limit, limit).astype(np.float32)
         return {
-            "pixel_values": torch.from_numpy(np.clip(values, -limit, limit).astype(np.float32) * factor + summand)[
-                None
-            ],
-            "labels": torch.from_numpy(wanted.astype(np.float32) * factor + summand)[None],
+            "pixel_values": torch.from_numpy(change(values))[None],
+            "labels": torch.from_numpy(change(wanted.astype(np.float32)))[None],
         }
-
-
-def _corner(centre: int, side: int, length: int) -> int:
-    return int(np.clip(centre - side // 2, 0, max(0, length - side)))
-
-
-def _places(mask: np.ndarray, most: int = 10_000) -> list[np.ndarray]:
-    """Return flat positions of each class; of large classes a sample, which is as good."""
-    rng = np.random.default_rng(0)
-    flat = mask.ravel()
-    places = []
-    for value in np.unique(flat):
-        if value != IGNORED:
-            positions = np.flatnonzero(flat == value)
-            places.append(rng.choice(positions, most, replace=False) if len(positions) > most else positions)
-    return places

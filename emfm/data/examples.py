@@ -34,6 +34,29 @@ class Examples:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def scale(self) -> int:
+        """Pixels of the truth per image pixel and axis."""
+        return 1
+
+    @property
+    def degrade(self) -> str | None:
+        """By which damage the pairs are made; None where the truth was given."""
+        return None
+
+    @property
+    def like(self) -> "Examples":
+        """Examples of the same kind, as a stream has them, too: these themselves."""
+        return self
+
+    def in_memory(self, most: int) -> Self:
+        """Return all micrographs; a stream reads up to `most` of its own."""
+        return self
+
+    def to_measure(self) -> "Examples":
+        """Return whole micrographs with their truth, to predict and to compare."""
+        return self
+
     def take(self, count: int, seed: int = 0) -> Self:
         """Return `count` of the micrographs, drawn by `seed`; the first n of one seed are among its first n + 1.
 
@@ -116,7 +139,9 @@ class PairedMicrographs(Examples):
         Raises:
             EMError: units differ, and images and targets do not correlate enough to say how.
         """
-        target, image = (np.concatenate(parts) for parts in zip(*map(self._sample, range(len(self))), strict=True))
+        samples = [self._sample(index) for index in range(len(self))]
+        target = np.concatenate([values for values, _ in samples])
+        image = np.concatenate([values for _, values in samples])
         spread = float(np.var(target))
         if spread == 0:
             return 1.0, 0.0
@@ -162,9 +187,18 @@ class CleanMicrographs(Examples):
         """Target pixels per image pixel and axis."""
         return self.degradation.scale
 
+    @property
+    def degrade(self) -> str:
+        """By which damage the pairs are made."""
+        return self.degradation.kind
+
     def truth(self, index: int) -> np.ndarray:
         """Return the clean micrograph."""
         return self.images[index]
+
+    def to_measure(self) -> PairedMicrographs:
+        """Return the pairs that `pairs` makes."""
+        return self.pairs()
 
     def pairs(self) -> PairedMicrographs:
         """Return whole micrographs, each damaged once, always in the same way, with the clean ones as targets.

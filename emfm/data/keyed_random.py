@@ -69,8 +69,8 @@ class KeyedRandom:
     def poisson(self, rates: Tensor) -> Tensor:
         """Return Poisson counts.
 
-        From a rate of 4 on by the expansion of the distribution's inverse about the normal one (Giles 2016, ACM
-        Transactions on Mathematical Software 42, equation 6), below by inversion.
+        Rates of 4 and more use the expansion of the distribution's inverse about the normal one
+        (Giles 2016, ACM Transactions on Mathematical Software 42, equation 6), smaller ones inversion.
 
         Args:
             rates: (B, ...) expected counts, not negative.

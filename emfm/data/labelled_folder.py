@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from emfm.data.classes import GreyValues, read_json_object, read_labels, values_as_classes
-from emfm.errors import EMError, nearest
+from emfm.errors import EMError, MissingSplitError, nearest
 from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_micrograph
 
-TRUTHS = ("masks", "targets")
+# The folder that holds the truth: the column that holds the same in a data set.
+TRUTHS = {"masks": "mask", "targets": "target"}
 
 
 def folder_truth(folder: Path) -> str:
@@ -33,8 +35,8 @@ def folder_truth(folder: Path) -> str:
     return found[0]
 
 
-def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tuple[Micrograph, Micrograph | None, str]]:
-    """Return an iterator over micrograph, its truth, and the path of the truth, of one split.
+def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tuple[Micrograph, Micrograph, str]]:
+    """Return an iterator over micrograph, its truth (without one itself), and the path of the truth, of one split.
 
     Args:
         folder: to read.
@@ -55,10 +57,10 @@ def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tupl
     return (_record(folder, images, name, truth) for name in names)
 
 
-def _record(folder: Path, images: Path, name: str, truth: str | None) -> tuple[Micrograph, Micrograph | None, str]:
+def _record(folder: Path, images: Path, name: str, truth: str | None) -> tuple[Micrograph, Micrograph, str]:
     micrograph = read_micrograph(images / name)
     if truth is None:
-        return micrograph, None, ""
+        return micrograph, micrograph, ""
     path = truth_path(folder, images, name, truth)
     return micrograph, read_micrograph(path), str(path)
 
@@ -76,15 +78,24 @@ def _split_names(folder: Path, images: Path, split: str) -> list[str]:
     path = folder / "splits.json"
     if not path.is_file():
         if split != "train":
-            raise EMError(
+            raise MissingSplitError(
                 f"{folder} has no splits.json, so no split '{split}': write {{\"{split}\": [file names]}} into one"
             )
         return [path.relative_to(images).as_posix() for path in list_micrographs(images)]
-    splits = read_json_object(path, '{"train": [file names], "test": [file names]}')
+    splits = _read_splits(path)
     names = splits.get(split)
     if not names:
         filled = [name for name, listed in splits.items() if listed]
-        raise EMError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
+        raise MissingSplitError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
+    return _checked_names(path, images, split, names)
+
+
+def _read_splits(path: Path) -> dict[str, Any]:
+    return read_json_object(path, '{"train": [file names], "test": [file names]}')
+
+
+def _checked_names(path: Path, images: Path, split: str, names: Any) -> list[str]:
+    """Return the names that `splits.json` lists for a split, if they are paths inside the folder of images."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise EMError(f"{path}: split '{split}' is {names!r}; expected a list of file names")
     for name in names:
@@ -104,14 +115,16 @@ def folder_splits(folder: Path, images: Path) -> dict[str, list[str]]:
         EMError: `splits.json` is damaged, names no file, or one that is not there.
     """
     path = folder / "splits.json"
-    content = read_json_object(path, '{"train": [file names], "test": [file names]}')
-    splits = {split: _split_names(folder, images, split) for split, listed in content.items() if listed}
-    if not splits:
-        raise EMError(f"{path} lists no image in any split; remove it to have all images in 'train'")
-    for split, names in splits.items():
-        missing = [name for name in names if not (images / name).is_file()]
+    splits = {}
+    for split, listed in _read_splits(path).items():
+        if not listed:
+            continue
+        splits[split] = _checked_names(path, images, split, listed)
+        missing = [name for name in listed if not (images / name).is_file()]
         if missing:
             raise EMError(f"{path}: '{split}' names {missing[0]}, which is not in {images} ({len(missing)} in all)")
+    if not splits:
+        raise EMError(f"{path} lists no image in any split; remove it to have all images in 'train'")
     return splits
 
 

@@ -2,54 +2,36 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emfm.data.classes import GreyValues, read_labels
-from emfm.data.unlabelled import PIXEL_SIZE, decode, row_pixel_size
+from emfm.data.hub_images import decode, load_split, row_pixel_size
+from emfm.data.labelled_folder import TRUTHS
 from emfm.errors import EMError
 from emfm.io.reading import Micrograph
-from emfm.retries import with_retries
 
-# Column: the folder that holds the same in a labelled folder.
-COLUMNS = {"mask": "masks", "target": "targets"}
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
 
 
-def open_rows(source: str, split: str, streaming: bool) -> tuple[Any, str | None]:
+def open_rows(source: str, split: str, streaming: bool) -> tuple["Dataset | IterableDataset", str | None]:
     """Open a split, undecoded; returns it with "masks" or "targets", None where it holds images alone.
 
     Raises:
         EMError: it cannot be loaded, or its columns are others.
     """
-    import datasets
-
-    where: dict[str, Any] = {"path": source}
-    files = sorted(str(path) for path in Path(source).rglob(f"{split}-*.parquet")) if Path(source).is_dir() else []
-    if files:  # labels.json and other files beside them are no data
-        where = {"path": "parquet", "data_files": {split: files}}
-    try:
-        rows = with_retries(lambda: datasets.load_dataset(**where, split=split, streaming=streaming))
-    except Exception as error:  # the Hub, the network and each file format have errors of their own
-        raise EMError(
-            f"cannot load the split '{split}' of the dataset '{source}' ({type(error).__name__}: {error}); expected a "
-            "labelled folder, a folder of parquet files, or the id of a dataset on the Hub"
-        ) from error
-    features = rows.features or {}
-    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    truths = [name for name in COLUMNS if name in images]
+    rows, images = load_split(source, split, streaming)
+    truths = [truth for truth, column in TRUTHS.items() if column in images]
     if "image" not in images or len(truths) > 1:
         raise EMError(
-            f"the dataset '{source}' has the columns {', '.join(features) or 'unknown'}; expected images in 'image' "
-            "and in one of 'mask' (segmentation) and 'target' (restoration)"
+            f"the dataset '{source}' has the image columns {', '.join(images)}; expected 'image' and one of 'mask' "
+            "(segmentation) and 'target' (restoration)"
         )
-    kept = [name for name in (PIXEL_SIZE,) if name in features]
-    rows = rows.select_columns(["image", *truths, *kept])
-    for name in ("image", *truths):
-        rows = rows.cast_column(name, datasets.Image(decode=False))
-    return rows, COLUMNS[truths[0]] if truths else None
+    return rows, truths[0] if truths else None
 
 
-def row_record(row: dict[str, Any], name: str, truth: str | None) -> tuple[Micrograph, Micrograph | None, str]:
-    """Decode a row into micrograph, its truth, and the name of the truth.
+def row_record(row: dict[str, Any], name: str, truth: str | None) -> tuple[Micrograph, Micrograph, str]:
+    """Decode a row into micrograph, its truth (without one itself), and the name of the truth.
 
     Raises:
         EMError: an image is missing, damaged or too large; the message names dataset, row and file.
@@ -57,8 +39,8 @@ def row_record(row: dict[str, Any], name: str, truth: str | None) -> tuple[Micro
     micrograph = decode(row["image"], f"{name}, image")
     micrograph = replace(micrograph, pixel_size=row_pixel_size(row) or micrograph.pixel_size)
     if truth is None:
-        return micrograph, None, ""
-    column = next(column for column, folder in COLUMNS.items() if folder == truth)
+        return micrograph, micrograph, ""
+    column = TRUTHS[truth]
     return micrograph, decode(row[column], f"{name}, {column}"), f"{name}, {column}"
 
 

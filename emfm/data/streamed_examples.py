@@ -45,6 +45,10 @@ class StreamedExamples:
             raise EMError("the stream holds no micrograph")
         return self.examples(rows)
 
+    def in_memory(self, most: int) -> Examples:
+        """Read the first micrographs into memory, up to `most`."""
+        return self.take(most)
+
     def epochs(
         self, seed: int, consumer: int, consumers: int
     ) -> Iterator[tuple[int, int, tuple[np.ndarray, np.ndarray]]]:
@@ -79,6 +83,5 @@ class StreamedExamples:
 def _rows(stream: Any) -> Iterator[Row]:
     """Yield all rows: plain iteration would share them between data workers once more."""
     for batch in stream.iter(batch_size=READ_BATCH):
-        names = list(batch)
-        for values in zip(*batch.values(), strict=True):
-            yield dict(zip(names, values, strict=True))
+        for index in range(len(batch["image"])):
+            yield {name: column[index] for name, column in batch.items()}

@@ -41,12 +41,8 @@ def target_scale(image: np.ndarray, micrograph: Micrograph, name: str) -> int:
     )
 
 
-def target(image: np.ndarray, micrograph: Micrograph, scale: int, name: str) -> np.ndarray:
-    """Return the target image (H * scale, W * scale) of a micrograph.
-
-    Raises:
-        EMError: it does not fit the scale, or holds values that are not finite; `name` stands in it.
-    """
+def check_target(image: np.ndarray, micrograph: Micrograph, scale: int, name: str) -> None:
+    """Raise an error that names a target which is not (H * scale, W * scale), or holds values that are not finite."""
     if image.shape != tuple(scale * length for length in micrograph.image.shape):
         raise EMError(
             f"{name} is {_size(image)} pixels, its image {_size(micrograph.image)}: that does not fit the scale "
@@ -54,4 +50,3 @@ def target(image: np.ndarray, micrograph: Micrograph, scale: int, name: str) -> 
         )
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise EMError(f"{name} holds NaN or infinite values: replace them, or leave the pair out")
-    return np.asarray(image)

@@ -22,13 +22,13 @@ import emfm
 from emfm.errors import EMError
 from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need
 from emfm.files import write_atomically, write_text
+from emfm.hub.rendering import TEMPLATES, fill
 from emfm.io.writing import write_image
 from emfm.loading.download import model_folder
 from emfm.modeling import EMPreTrainedModel
-from emfm.reports.pictures import before_and_after
 from emfm.reports.prediction import Prediction
 from emfm.simulate.nanoparticles import simulate_nanoparticles
-from emfm.tasks import load_model
+from emfm.tasks import load_model, task_of
 
 # The oldest version of the specification with every step that is used here; readers bring it up to date.
 FORMAT_VERSION = "0.5.5"
@@ -41,35 +41,6 @@ PAPER = {
 }
 # Smallest positive number that the specification's division by the range takes without a trace in float32.
 NO_EPS = 1e-30
-
-DOCUMENTATION = """\
-# {name}
-
-{description}
-
-## Input and output
-
-`{input}`: a one-channel micrograph of any height and width, in its own units. Its percentiles {low:g} and {high:g}
-become -1 and +1 and values beyond {clip:g} are cut, over the whole micrograph. `{output}`: {what}.
-
-Two cases differ from emfm itself: emfm scales a micrograph whose two percentiles coincide by its standard deviation
-(and a constant one to zero), which these steps cannot say, and it takes the percentiles of micrographs above
-4 million pixels from a regular sample.
-
-{norm}
-
-## Validation
-
-Label some micrographs of your own instrument, predict them, and compare: {metric}. `emfm evaluate` does so for
-a folder of images and masks or targets. The figures of the model's own validation, where there are any, stand below.
-
-{card}
-"""
-INSTANCE = (
-    "The network has instance norm: its statistics come from what it is shown at once, so predict a micrograph whole, "
-    "or in tiles as large as the memory allows."
-)
-BATCH = "The network has batch norm: tiles that overlap by twice {reach} px give the same result as the whole."
 
 
 @dataclass(frozen=True)
@@ -162,7 +133,8 @@ def _cover(model: EMPreTrainedModel, image: np.ndarray, output: np.ndarray) -> n
     """Return input and result side by side, twice as wide as high, at most 512 pixels high."""
     statistics = model.processor.statistics(image)
     result = model.result(output[0], statistics, image.dtype)
-    pair = np.concatenate(before_and_after(Prediction(image, result, model.classes, None, "")), axis=1)
+    shown = task_of(model).report().before_and_after(Prediction(image, result, model.classes, None, ""))
+    pair = np.concatenate(shown, axis=1)
     height = min(512, pair.shape[0])
     return np.asarray(Image.fromarray(pair).resize((2 * height, height), Image.Resampling.BOX))
 
@@ -184,12 +156,12 @@ def describe(
         "cite": [PAPER],
         "documentation": file("README.md"),
         "covers": ["cover.png"],
-        "tags": ["electron-microscopy", "emfm", "2d", _task(model)],
+        "tags": ["electron-microscopy", "emfm", "2d", task_of(model).exported.tag],
         "version": "0.1.0",
         "inputs": [_input(model, file("test_input.npy"))],
         "outputs": [_output(model, file("test_output.npy"))],
         "weights": {"onnx": {**file("weights.onnx"), "opset_version": OPSET}},
-        "config": {"emfm": _facts(model)},
+        "config": {"emfm": _config(model)},
     }
     license_name = arguments.license or _spdx(card_license)
     return {**description, "license": license_name} if license_name else description
@@ -200,21 +172,13 @@ def _spdx(card_license: str | None) -> str | None:
     return {"apache-2.0": "Apache-2.0", "mit": "MIT", "cc-by-4.0": "CC-BY-4.0"}.get(card_license or "")
 
 
-def _task(model: EMPreTrainedModel) -> str:
-    return "semantic-segmentation" if model.classes is not None else "image-restoration"
-
-
 def _description(model: EMPreTrainedModel) -> str:
-    what = {
-        "EMForSemanticSegmentation": f"segmentation into {', '.join((model.classes or {}).values())}",
-        "EMForDenoising": "denoising",
-        "EMForSuperResolution": f"super-resolution, {model.scale} times as many pixels a side",
-        "EMForBackgroundRemoval": "noise and background removal",
-    }.get(type(model).__name__, "restoration of damaged micrographs (a pretrained generator)")
+    classes = ", ".join((model.classes or {}).values())
+    what = task_of(model).purpose.format(classes=classes, scale=model.scale)
     return f"Electron micrographs: {what}; {model.config.generator} of emfm {emfm.__version__}"
 
 
-def _facts(model: EMPreTrainedModel) -> dict[str, Any]:
+def _config(model: EMPreTrainedModel) -> dict[str, Any]:
     return {
         "class": type(model).__name__,
         "generator": model.config.generator,
@@ -251,7 +215,8 @@ def _input(model: EMPreTrainedModel, test_tensor: dict[str, str]) -> dict[str, A
 
 
 def _output(model: EMPreTrainedModel, test_tensor: dict[str, str]) -> dict[str, Any]:
-    names = list(model.classes.values()) if model.classes is not None else ["intensity"]
+    words = task_of(model).exported
+    names = list((model.classes or {0: words.channel}).values())
     axes = [
         {
             "type": "space",
@@ -263,36 +228,29 @@ def _output(model: EMPreTrainedModel, test_tensor: dict[str, str]) -> dict[str, 
         for axis in ("y", "x")
     ]
     output: dict[str, Any] = {
-        "id": _output_id(model),
-        "description": "class probabilities" if model.classes is not None else "restored image, in network values",
+        "id": words.finished,
+        "description": words.description,
         "axes": [{"type": "batch"}, {"type": "channel", "channel_names": names}, *axes],
         "data": {"type": "float32"},
         "test_tensor": test_tensor,
     }
-    if model.classes is not None:
-        output["postprocessing"] = [{"id": "softmax", "kwargs": {"axis": "channel"}}]
+    if words.steps:
+        output["postprocessing"] = [{"id": step, "kwargs": {"axis": "channel"}} for step in words.steps]
     return output
 
 
-def _output_id(model: EMPreTrainedModel) -> str:
-    return "probabilities" if model.classes is not None else "reconstruction"
-
-
 def _documentation(model: EMPreTrainedModel, arguments: PackageArguments, card: ModelCard | None) -> str:
-    segments = model.classes is not None
-    return DOCUMENTATION.format(
+    text = fill(
+        TEMPLATES / "bioimageio_documentation.md",
         name=arguments.name,
         description=_description(model),
         input=INPUT,
-        low=model.processor.low,
-        high=model.processor.high,
-        clip=model.processor.clip,
-        output=_output_id(model),
-        what="a probability for each class" if segments else "the restored image, -1 and +1 being those percentiles",
-        norm=INSTANCE if model.config.norm == "instance" else BATCH.format(reach=model.reach),
-        metric="Dice and boundary F1 of each class" if segments else "L1, PSNR and SSIM",
+        words=task_of(model).exported,
+        model=model,
+        processor=model.processor,
         card=card.text.strip().replace("\n# ", "\n## ") if card else "",
     )
+    return f"{text}\n"
 
 
 def _validate(package: Path) -> None:

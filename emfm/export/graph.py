@@ -6,8 +6,9 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 
-from emfm.backbones.unet import InstanceNorm
+from emfm.backbones.norms import InstanceNorm, SpelledInstanceNorm, exchange
 from emfm.modeling import EMPreTrainedModel
+from emfm.tasks import task_of
 
 
 class ExportNetwork(nn.Module):
@@ -18,24 +19,20 @@ class ExportNetwork(nn.Module):
 
     Args:
         model: any of emfm's models; it is not changed.
-        probabilities: return a segmentation's class probabilities instead of its logits.
+        finished: return what the outputs are for a user, such as class probabilities instead of logits.
     """
 
-    def __init__(self, model: EMPreTrainedModel, probabilities: bool = False):
+    def __init__(self, model: EMPreTrainedModel, finished: bool = False):
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().eval()
-        self.softmax = probabilities and model.classes is not None
+        self.finished = task_of(model).finished if finished else None
         self.model._pad = MethodType(_mirrored, self.model)
-        for module in list(self.model.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, InstanceNorm):
-                    setattr(module, name, _SpelledInstanceNorm(child))
+        exchange(self.model, InstanceNorm, SpelledInstanceNorm)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map network values (B, 1, H, W) to logits or probabilities (B, K, H, W) or an image (B, 1, H * s, W * s)."""
-        outputs = self.model(image)
-        output = next(value for name, value in outputs.items() if name != "loss")
-        return output.softmax(dim=1) if self.softmax else output
+        output = self.model(image)[0]
+        return output if self.finished is None else self.finished(output)
 
 
 def _mirrored(model: EMPreTrainedModel, pixel_values: Tensor) -> Tensor:
@@ -51,17 +48,3 @@ def _mirror(length: int, stride: int) -> Tensor:
     period = torch.full((1,), torch.sym_max(2 * (length - 1), 1), dtype=torch.int64)
     along = torch.remainder(torch.arange(padded), period)
     return torch.minimum(along, 2 * (length - 1) - along)
-
-
-class _SpelledInstanceNorm(nn.Module):
-    """Instance norm in elementary operations; the mean of row means keeps float32's error small on large images."""
-
-    def __init__(self, norm: InstanceNorm):
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(3, keepdim=True).mean(2, keepdim=True)
-        variance = (centred * centred).mean(3, keepdim=True).mean(2, keepdim=True)
-        scaled = centred * torch.rsqrt(variance + self.eps)
-        return scaled * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)

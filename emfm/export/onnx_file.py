@@ -17,6 +17,7 @@ from emfm.errors import EMError
 from emfm.export.graph import ExportNetwork
 from emfm.files import write_atomically
 from emfm.modeling import EMPreTrainedModel
+from emfm.tasks import task_of
 
 OPSET = 18
 INPUT = "image"
@@ -56,9 +57,10 @@ def export_onnx(model: EMPreTrainedModel, path: str | Path, probabilities: bool 
     """
     need("onnx", "onnxscript", "onnxruntime")
     network = ExportNetwork(model, probabilities)
-    program = _trace(network, _output_name(model, probabilities))
+    words = task_of(model).exported
+    program = _trace(network, words.finished if probabilities else words.output)
     content = _with_metadata(program.model_proto, model)
-    difference = compare(network.softmax, model, content)
+    difference = compare(probabilities, model, content)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return difference
 
@@ -79,12 +81,6 @@ def metadata(model: EMPreTrainedModel) -> dict[str, str]:
         "id2label": model.classes,
     }
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
-
-
-def _output_name(model: EMPreTrainedModel, probabilities: bool) -> str:
-    if model.classes is None:
-        return "reconstruction"
-    return "probabilities" if probabilities else "logits"
 
 
 def _trace(network: ExportNetwork, output: str) -> Any:
@@ -153,7 +149,7 @@ def session(content: bytes) -> Any:
 
 @torch.no_grad()
 def compare(
-    softmax: bool,
+    finished: bool,
     model: EMPreTrainedModel,
     content: bytes,
     sizes: tuple[tuple[int, int, int], ...] = CHECKED_SIZES,
@@ -161,7 +157,7 @@ def compare(
     """Return the largest difference between an ONNX file and torch, as a share of the output's largest magnitude.
 
     Args:
-        softmax: whether the file's output are class probabilities.
+        finished: whether the file's output is the finished one, such as class probabilities.
         model: what was exported.
         content: the file.
         sizes: (batch, height, width) of the inputs.
@@ -176,9 +172,8 @@ def compare(
     try:
         for size in sizes:
             values = rng.normal(0, 0.7, (size[0], 1, *size[1:])).astype(np.float32)
-            outputs = model(torch.from_numpy(values).to(device, model.dtype))
-            own = next(value for name, value in outputs.items() if name != "loss").float()
-            expected = (own.softmax(dim=1) if softmax else own).cpu().numpy()
+            own = model(torch.from_numpy(values).to(device, model.dtype))[0].float()
+            expected = (task_of(model).finished(own) if finished else own).cpu().numpy()
             found = runtime.run(None, {INPUT: values})[0]
             if found.shape != expected.shape:
                 raise EMError(f"the exported model gives shape {found.shape} for {size}; torch gives {expected.shape}")

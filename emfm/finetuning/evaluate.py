@@ -4,21 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from emfm.data.datasets import load_em_dataset
-from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
+from emfm.data.examples import Examples
 from emfm.errors import EMError
 from emfm.inference.predict import predict, ready_model
 from emfm.modeling import EMPreTrainedModel
-from emfm.tasks.metrics import RestorationMetrics, SegmentationMetrics
-from emfm.tasks.restoration import EMForImageRestoration
-from emfm.tasks.segmentation import EMForSemanticSegmentation
+from emfm.tasks.metrics import Metrics
 from emfm.tasks.task import EMTaskModel
-
-Metrics = SegmentationMetrics | RestorationMetrics
 
 
 def evaluate(
@@ -48,62 +42,17 @@ def evaluate(
     model = ready_model(model)
     if not isinstance(model, EMTaskModel):
         raise EMError(f"{type(model).__name__} has no task to evaluate; fine-tune it first: emfm finetune TASK")
-    examples = load_examples(type(model), data, split, degrade, model.scale if degrade else None)
-    check_data(model, examples, str(data))
-    return evaluate_on(model, examples.pairs() if isinstance(examples, CleanMicrographs) else examples, tile)
+    examples = model.load(data, split, degrade, model.scale if degrade else None)
+    model.check_data(examples, str(data))
+    return evaluate_on(model, examples.to_measure(), tile)
 
 
-def evaluate_on(
-    model: EMTaskModel, examples: LabelledMicrographs | PairedMicrographs, tile: int | None = None
-) -> dict[str, Any]:
+def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None) -> dict[str, Any]:
     """Predict whole micrographs in memory and compare them with the truth; returns what `evaluate` does."""
-    metrics, trivial = model.new_metrics(), model.new_metrics()
-    for index in tqdm(range(len(examples)), unit="image", leave=False):
-        measure(model, examples, [index], metrics, tile)
-        if isinstance(model, EMForImageRestoration):
-            trivial.add(model.trivial_answer(examples.images[index]), truth_in_image_units(model, examples, index))
-    answer = metrics.majority() if isinstance(metrics, SegmentationMetrics) else trivial.result()
+    metrics = model.new_metrics()
+    measure(model, examples, tqdm(range(len(examples)), unit="image", leave=False), metrics, tile)
+    answer = model.trivial_figures(examples, metrics)
     return {**metrics.result(), "trivial": {name: value for name, value in answer.items() if isinstance(value, float)}}
-
-
-def load_examples(
-    task: type[EMTaskModel],
-    data: str | Path,
-    split: str,
-    degrade: str | None,
-    scale: int | None,
-    streaming: bool = False,
-) -> Any:
-    """Load a split for a task; returns what `load_em_dataset` does.
-
-    Raises:
-        EMError: the split cannot be loaded, or `degrade` makes pairs for another task.
-    """
-    if degrade is None:
-        return load_em_dataset(data, split, scale=scale, truth=task.truth, streaming=streaming)
-    if not issubclass(task, EMForImageRestoration):
-        raise EMError(f"--degrade '{degrade}' makes pairs for restoration; segmentation needs masks")
-    task.check_degradation(degrade)
-    return load_em_dataset(data, split, degrade, scale if degrade == "downsample" else None, streaming=streaming)
-
-
-def check_data(model: EMTaskModel, data: Examples, name: str) -> None:
-    """Raise an error that says what the model needs, where the data are of another kind or have other classes."""
-    if isinstance(model, EMForSemanticSegmentation):
-        if not isinstance(data, LabelledMicrographs):
-            raise EMError(f"segmentation needs micrographs with masks; {name} holds {type(data).__name__}")
-        if data.id2label != model.classes:
-            raise EMError(
-                f"the model's classes are {model.classes}, those of {name} are {data.id2label}: use data with the same "
-                "labels.json as in training"
-            )
-    elif not isinstance(data, (PairedMicrographs, CleanMicrographs)):
-        raise EMError(f"{type(model).__name__} needs micrographs with targets; {name} holds {type(data).__name__}")
-    elif data.scale != model.scale:
-        raise EMError(
-            f"the targets of {name} have {data.scale} times as many pixels a side as the images; this "
-            f"{type(model).__name__} makes {model.scale} times as many"
-        )
 
 
 def check_finite(model: EMTaskModel, step: int) -> None:
@@ -116,21 +65,8 @@ def check_finite(model: EMTaskModel, step: int) -> None:
 
 
 def measure(
-    model: EMTaskModel,
-    data: LabelledMicrographs | PairedMicrographs,
-    indices: Iterable[int],
-    metrics: Metrics,
-    tile: int | None = None,
+    model: EMTaskModel, data: Examples, indices: Iterable[int], metrics: Metrics, tile: int | None = None
 ) -> None:
     """Predict some micrographs, whole, and add them to the metrics."""
     for index in indices:
-        metrics.add(predict(model, data.images[index], tile).output, truth_in_image_units(model, data, index))
-
-
-def truth_in_image_units(model: EMTaskModel, data: LabelledMicrographs | PairedMicrographs, index: int) -> np.ndarray:
-    """Return class map or target; the target in its image's units, as found in training."""
-    truth = data.truth(index)
-    if model.config.target_units is None:
-        return truth
-    gain, offset = model.config.target_units
-    return gain * truth.astype(np.float64) + offset
+        metrics.add(predict(model, data.images[index], tile).output, model.truth_of(data, index))

@@ -10,32 +10,26 @@ from typing import Any
 
 from transformers import set_seed
 
+from emfm.backbones import norm_choice
 from emfm.config import EMFoundationConfig
-from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
+from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
-from emfm.errors import EMError
+from emfm.errors import EMError, MissingSplitError
 from emfm.files import write_text
-from emfm.finetuning.evaluate import load_examples
-from emfm.finetuning.record import run_facts
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
-from emfm.finetuning.trainer_state import checkpoints
+from emfm.finetuning.trainer_state import checkpoints_of
 from emfm.hub.verify import write_test_tensors
-from emfm.loading.download import model_folder
 from emfm.tasks import TASKS
-from emfm.tasks.restoration import EMForImageRestoration
-from emfm.tasks.task import EMTaskModel
+from emfm.tasks.task import EMTaskModel, ModelChoices
 from emfm.training.curves import plot_curves
 from emfm.training.workers import worker_count
 
 logger = logging.getLogger(__name__)
 # Of a stream so many micrographs are read for validation.
 STREAM_VALIDATION = 32
-# A class's weight is the inverse of its share of the pixels to this power. The root keeps a rare class from being given
-# up in the first steps, and does not invent it as full balance does: see docs/findings.md.
-CLASS_WEIGHTS = {"root": 0.5, "balanced": 1.0}
 # Written last: a folder with it is finished.
-FACTS = "finetuning.json"
+RECORD = "finetuning.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class FinetuneArguments:
     norm: str = "instance"  # of a generator from scratch
     degrade: str | None = None  # restoration: make pairs from clean images
     scale: int | None = None  # super-resolution: 2 or 4; by default what the pairs have
-    residual: bool | None = None  # restoration: predict what is to be added to the input; see `build_model`
+    residual: bool | None = None  # restoration: predict what is to be added to the input; None: as the task does
     class_weights: str = "root"  # segmentation: "root", "balanced", "none", or a number per class with commas between
     num_images: int | None = None  # of the training split; all by default
     streaming: bool = False
@@ -99,16 +93,15 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
     they serve for both, and a warning says so. Of a stream the first micrographs of "validation" are read.
     """
     task = TASKS[args.task]
-    training = load_examples(task, args.data, "train", args.degrade, args.scale, args.streaming)
-    if args.streaming:
-        held_out = load_examples(task, args.data, "validation", args.degrade, args.scale, True)
-        return training, held_out.take(STREAM_VALIDATION)
+    training = task.load(args.data, "train", args.degrade, args.scale, args.streaming)
     try:
-        validation = load_examples(task, args.data, "validation", args.degrade, args.scale)
-    except EMError as error:
-        if "split" not in str(error):
+        validation = task.load(args.data, "validation", args.degrade, args.scale, args.streaming)
+    except MissingSplitError:
+        if args.streaming:
             raise
         training, validation = _held_out(training, args)
+    if args.streaming:
+        return training, validation.take(STREAM_VALIDATION)
     if args.num_images is not None:
         training = training.take(args.num_images, args.seed)
     return training, validation
@@ -128,54 +121,16 @@ def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Ex
 def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """Return the task model with pretrained or random trunk; the seed decides the new weights.
 
-    Where the arguments do not say, restoration predicts the difference to its input, which super-resolution enlarges
-    first. A pretrained U-Net alone goes on drawing the image itself for denoising and background removal, as it learnt
-    to. These choices measured best on held-out micrographs, see docs/finetuning.md. Without a path at full resolution
-    an HRNet takes far longer to draw the image itself.
-
     Args:
         args: of the run.
         data: training micrographs, or an empty sample of a stream: classes and scale are theirs.
     """
     set_seed(args.seed)
     task = TASKS[args.task]
-    fields: dict[str, Any] = {"residual": False}
-    if isinstance(data, LabelledMicrographs):
-        fields["id2label"] = data.id2label
-        fields["class_weights"] = _class_weights(args.class_weights, data)
-    if issubclass(task, EMForImageRestoration):
-        fields["residual"] = _adds_to_input(args) if args.residual is None else args.residual
-    if args.task == "super-resolution" and isinstance(data, (PairedMicrographs, CleanMicrographs)):
-        if data.scale == 1:
-            raise EMError(f"the targets of {args.data} have the size of their images: nothing to enlarge")
-        fields["scale"] = data.scale
+    fields = task.fields_for(data, ModelChoices(args.data, args.model, args.residual, args.class_weights))
     if args.scratch is None:
         return task.from_pretrained(args.model, **fields)
-    norm = {} if args.scratch.startswith("hrnet") else {"norm": args.norm}
-    return task(EMFoundationConfig.from_name(args.scratch, **fields, **norm))
-
-
-def _adds_to_input(args: FinetuneArguments) -> bool:
-    if args.scratch is not None or args.task == "super-resolution":
-        return True
-    config = EMFoundationConfig.from_pretrained(model_folder(str(args.model)))
-    # a model that was fine-tuned in this way before goes on so
-    return config.residual or config.backbone == "hrnet"
-
-
-def _class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:
-    """Return a weight for each class; None for equal ones, as by default on a stream, whose pixels nobody counts."""
-    if given == "none" or (given == "root" and not len(data)):
-        return None
-    if given in CLASS_WEIGHTS:
-        if not len(data):
-            raise EMError("class weights of a stream cannot be counted: give a number for each class")
-        return data.balanced_weights(CLASS_WEIGHTS[given])
-    try:
-        return [float(weight) for weight in given.split(",")]
-    except ValueError as error:
-        expected = f"{', '.join(CLASS_WEIGHTS)}, none, or numbers like 0.5,2"
-        raise EMError(f"class weights are '{given}'; expected {expected} ({error})") from error
+    return task(EMFoundationConfig.from_name(args.scratch, **fields, **norm_choice(args.scratch, args.norm)))
 
 
 def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrainingArguments:
@@ -192,28 +147,28 @@ def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrain
 
 
 def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, Any]:
-    """Fine-tune and write a model folder; returns the facts that also stand in its `finetuning.json`.
+    """Fine-tune and write a model folder; returns the run's record, which also stands in `finetuning.json`.
 
     Raises:
         EMError: wrong settings, data or model, or an output folder that already holds a model.
     """
     output = Path(args.output)
-    resuming = args.resume and bool(checkpoints(output))
+    resuming = args.resume and bool(checkpoints_of(output).newest_first())
     if not resuming and (output / "config.json").exists():
         raise EMError(f"{output} holds a model already: choose another --output, or --resume a run that was stopped")
-    if (output / FACTS).exists():
+    if (output / RECORD).exists():
         raise EMError(f"{output} holds a finished model: choose another --output")
     training, validation = read_splits(args)
-    model = build_model(args, training.like if isinstance(training, StreamedExamples) else training)
+    model = build_model(args, training.like)
     trainer = EMTrainer(model, _training_arguments(args, show_progress), training, validation)
     trainer.train(resume_from_checkpoint=resuming)
-    facts = run_facts(trainer, args.data, args.license)
+    record = trainer.record(args.data, args.license)
     if trainer.is_world_process_zero():
-        _write_folder(trainer, args, facts)
-    return facts
+        _write_folder(trainer, args, record)
+    return record
 
 
-def _write_folder(trainer: EMTrainer, args: FinetuneArguments, facts: dict[str, Any]) -> None:
+def _write_folder(trainer: EMTrainer, args: FinetuneArguments, record: dict[str, Any]) -> None:
     """Complete the folder that the trainer began; checkpoints have served."""
     output = Path(args.output)
     if args.merge:
@@ -224,7 +179,7 @@ def _write_folder(trainer: EMTrainer, args: FinetuneArguments, facts: dict[str, 
     trainer.create_model_card(args.data, args.license)
     # of the model as users will load it, additions of LoRA merged
     write_test_tensors(TASKS[args.task].from_pretrained(output), output)
-    plot_curves({facts["start"]: trainer.curve}, output / "curve.png", TASKS[args.task].figure_of_merit)
-    write_text(output / FACTS, json.dumps(facts, indent=1))
-    for checkpoint in checkpoints(output):
+    plot_curves({record["start"]: trainer.curve}, output / "curve.png", TASKS[args.task].figure_of_merit)
+    write_text(output / RECORD, json.dumps(record, indent=1))
+    for checkpoint in checkpoints_of(output).newest_first():
         shutil.rmtree(checkpoint)

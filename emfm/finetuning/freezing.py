@@ -1,12 +1,13 @@
-"""Which part of a model learns: all of it, or the part that few images can afford."""
+"""Which part of a model learns, and how fast: all of it, or the part that few images can afford."""
 
 import re
 
-from torch import nn
+from torch import Tensor, nn
 
 from emfm.errors import EMError
 from emfm.modeling import EMPreTrainedModel
 
+ParameterGroup = dict[str, list[Tensor] | float]
 EXPECTED = "none, encoder, all-but-head or last:K"
 
 
@@ -44,3 +45,27 @@ def freeze(model: EMPreTrainedModel, what: str) -> list[nn.Module]:
     for module in frozen:
         module.requires_grad_(False)
     return frozen
+
+
+def parameter_groups(model: nn.Module, rate: float, trunk_rate: float, decay: float) -> list[ParameterGroup]:
+    """Return what learns for an optimiser; norms and biases get no weight decay.
+
+    Args:
+        model: its trunk's parameters are named `trunk.`.
+        rate: learning rate of the head.
+        trunk_rate: that of the trunk.
+        decay: of the weights.
+    """
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            in_trunk, decays = name.startswith("trunk."), parameter.ndim > 1
+            groups.setdefault((in_trunk, decays), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": trunk_rate if in_trunk else rate,
+            "weight_decay": decay if decays else 0.0,
+        }
+        for (in_trunk, decays), parameters in groups.items()
+    ]

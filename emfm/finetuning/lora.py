@@ -1,5 +1,6 @@
 """LoRA (Hu et al. 2021, arXiv:2106.09685) through PEFT: a small addition to frozen weights instead of new weights."""
 
+import shutil
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -20,6 +21,8 @@ def add_lora(model: EMPreTrainedModel, rank: int, base: str) -> PeftModel:
     Returns:
         PEFT's view of the model, which saves the additions alone and merges them.
     """
+    if not base:
+        raise EMError("LoRA adds to pretrained weights; this model has random ones: use from_pretrained")
     if rank < 1:
         raise EMError(f"the rank of LoRA is {rank}; expected at least 1")
     names = [f"trunk.{name}" for name, module in model.trunk.named_modules() if isinstance(module, nn.Conv2d)]
@@ -45,6 +48,14 @@ def save_adapter(adapter: PeftModel, model: EMPreTrainedModel, folder: str | Pat
         file.chmod(0o644)
 
 
-def merge(adapter: PeftModel) -> EMPreTrainedModel:
-    """Add the additions to the weights that they stand beside; returns the plain model."""
-    return adapter.merge_and_unload()
+def write_model(model: EMPreTrainedModel, adapter: PeftModel | None, folder: Path) -> None:
+    """Write a model, or what LoRA adds to one, into a folder; each file is whole, none a pickle."""
+    temporary = folder / ".model.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    if adapter is None:
+        model.save_pretrained(temporary)
+    else:
+        save_adapter(adapter, model, temporary)
+    for file in temporary.iterdir():
+        file.replace(folder / file.name)
+    temporary.rmdir()

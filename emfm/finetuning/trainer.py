@@ -6,55 +6,39 @@ user will, and goes into `curve.json`. The best model by validation is kept in t
 
 import atexit
 import json
-import shutil
-import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, SequentialSampler, Subset
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import TrainOutput
 
-from emfm.data.examples import CleanMicrographs, Examples, LabelledMicrographs, PairedMicrographs
+from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.finetuning.card import finetuned_card
-from emfm.finetuning.evaluate import check_data, check_finite, measure
-from emfm.finetuning.freezing import freeze
+from emfm.finetuning.course import Course, CourseBar
+from emfm.finetuning.evaluate import check_finite, measure
+from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
-from emfm.finetuning.lora import add_lora, merge, save_adapter
-from emfm.finetuning.record import run_facts
+from emfm.finetuning.lora import add_lora, write_model
+from emfm.finetuning.record import FinishedRun, run_record
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
-from emfm.finetuning.trainer_state import last_checkpoint, load_optimizer, load_state, load_tensors, save_state
+from emfm.finetuning.trainer_state import find_checkpoint, restore_optimizer, run_settings, save_run
 from emfm.finetuning.training_data import crops_per_step, training_crops
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
+from emfm.training.checkpoint import Run, Tensors, read_tensors
 
 CALIBRATION_CROPS, HEAD_CROPS = 64, 16
-ModelWeights = dict[str, Tensor]
-
-
-class _Progress(ProgressCallback):
-    """One bar with the latest validation figure beside it, instead of a printed dict per log."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        name = f"eval_{args.metric_for_best_model}"
-        if self.training_bar is not None and logs and name in logs:
-            self.training_bar.set_postfix({args.metric_for_best_model: f"{logs[name]:.4f}"})
-
-
-class _EarlyStopping(EarlyStoppingCallback):
-    """Without the advice to set `load_best_model_at_end`: EMTrainer loads the best model itself."""
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        pass
 
 
 class EMTrainer(Trainer):
@@ -68,6 +52,7 @@ class EMTrainer(Trainer):
         **kwargs: further arguments of transformers' Trainer.
 
     Attributes:
+        course: evaluations, seconds of training and best weights so far.
         curve: one entry per evaluation: step, epoch, seconds of training, metrics. Also in `curve.json`.
         adapter: PEFT's view of the model, with `args.lora`, until it is merged.
         micrographs: how many there are to train on, None for a stream.
@@ -92,16 +77,14 @@ class EMTrainer(Trainer):
     ):
         if not isinstance(eval_dataset, Examples):
             raise EMError("validation needs micrographs in memory; of a stream take some: .take(16)")
-        check_data(model, eval_dataset, "the validation data")
-        eval_dataset = eval_dataset.pairs() if isinstance(eval_dataset, CleanMicrographs) else eval_dataset
+        model.check_data(eval_dataset, "the validation data")
+        eval_dataset = eval_dataset.to_measure()
         self.micrographs = len(train_dataset) if isinstance(train_dataset, Examples) else None
         self.training_kind = train_dataset.like if isinstance(train_dataset, StreamedExamples) else train_dataset
         self.start = model.name_or_path
         self._frozen = freeze(model, args.freeze)
         self.adapter = None
         if args.lora:
-            if not model.name_or_path:
-                raise EMError("LoRA adds to pretrained weights; this model has random ones: use from_pretrained")
             self.adapter = add_lora(model, args.lora, model.name_or_path)
             self._frozen = [model.trunk]
         args.metric_for_best_model, args.greater_is_better = model.figure_of_merit, model.greater_is_better
@@ -113,16 +96,13 @@ class EMTrainer(Trainer):
         if self.accelerator.num_processes > 1:
             # a process that ends with its threads of communication still running may abort
             atexit.register(self.accelerator.state.destroy_process_group)
-        self.curve: list[dict[str, Any]] = []
-        self._best: ModelWeights = {}
-        self._seconds_evaluating = 0.0
-        self._started = time.perf_counter()
+        self.course = Course(model.figure_of_merit, model.greater_is_better)
+        self.curve = self.course.curve
+        self._saved: Run = {}
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         if not args.disable_tqdm:
-            self.add_callback(_Progress)
-        if args.early_stopping:
-            self.add_callback(_EarlyStopping(args.early_stopping))
+            self.add_callback(CourseBar)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
@@ -141,35 +121,23 @@ class EMTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return the optimiser: the trunk at `backbone_lr_scale` times the rate, norms and biases without decay."""
+        args = self.args
         if self.optimizer is None:
-            groups: dict[tuple[bool, bool], list[Tensor]] = {}
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    groups.setdefault((name.startswith("trunk."), parameter.ndim > 1), []).append(parameter)
-            cls, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            rate = self.args.learning_rate
-            self.optimizer = cls(
-                [
-                    {
-                        "params": parameters,
-                        "lr": rate * (self.args.backbone_lr_scale if in_trunk else 1.0),
-                        "weight_decay": self.args.weight_decay if decays else 0.0,
-                    }
-                    for (in_trunk, decays), parameters in groups.items()
-                ],
-                **settings,
-            )
+            trunk_rate = args.learning_rate * args.backbone_lr_scale
+            groups = parameter_groups(self.model, args.learning_rate, trunk_rate, args.weight_decay)
+            cls, settings = self.get_optimizer_cls_and_kwargs(args, self.model)
+            self.optimizer = cls(groups, **settings)
         return self.optimizer
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(self, model: nn.Module, inputs: Tensors, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
         """Return the loss of a batch; frozen parts are kept in evaluation mode, so that their statistics stay."""
         for module in self._frozen:
             module.eval()
         return super().compute_loss(model, inputs, *args, **kwargs)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
         """Train, then load the best weights by validation back into the model; returns transformers' TrainOutput.
 
         Args:
@@ -180,56 +148,51 @@ class EMTrainer(Trainer):
         Raises:
             EMError: there is no whole checkpoint, or it belongs to a run with other settings.
         """
-        self._started, self._seconds_evaluating = time.perf_counter(), 0.0
+        self.course.start_clock()
         if resume_from_checkpoint:
-            found = last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
-            self.curve, self._best, seconds = load_state(self, Path(found))
-            self._started -= seconds
+            settings = run_settings(self.args, self.micrographs)
+            checkpoint, self._saved = find_checkpoint(self.args.output_dir, resume_from_checkpoint, settings)
+            self.course.go_on(self._saved["curve"], read_tensors(checkpoint, "best"), self._saved["seconds"])
             self.args.eval_on_start = False  # it was
-            resume_from_checkpoint = str(found)
+            resume_from_checkpoint = str(checkpoint)
         elif self.args.fit_head and self.model.new_head:
-            self._fit_head()
+            self.recalibrate(self.model)
+            fit_head(self.model, islice(iter(self.train_dataset), HEAD_CROPS))
         self.model.new_head = False
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         # Accelerate leaves its bf16 wrapper on forward; from here on the model computes in its own precision again
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        if self._best:
-            self.model.load_state_dict(self._best)
+        if self.course.best_weights:
+            self.model.load_state_dict(self.course.best_weights)
         return output
 
     def evaluate(
         self,
-        eval_dataset: LabelledMicrographs | PairedMicrographs | None = None,
+        eval_dataset: Examples | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Predict whole micrographs and return the metrics as `<prefix>_<name>`; processes share the micrographs."""
-        started = time.perf_counter()
         model = self.accelerator.unwrap_model(self.model)
-        if self.is_in_train:
-            check_finite(model, self.state.global_step)
-            self.recalibrate(model)
-        result = self._measure(model, eval_dataset or self.eval_dataset)
+        with self.course.clock_stopped():
+            if self.is_in_train:
+                check_finite(model, self.state.global_step)
+                self.recalibrate(model)
+            result = self._measure(model, eval_dataset or self.eval_dataset)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in result.items() if isinstance(value, float)}
-        self._seconds_evaluating += time.perf_counter() - started
         if self.is_in_train:
-            self._record(model, result)
+            self._note(model, result)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _measure(self, model: EMTaskModel, data: LabelledMicrographs | PairedMicrographs) -> dict[str, Any]:
+    def _measure(self, model: EMTaskModel, data: Examples) -> dict[str, Any]:
         metrics = model.new_metrics()
         measure(model, data, range(self.args.process_index, len(data), self.args.world_size), metrics)
         if self.args.world_size > 1:
             moved = {name: total.to(self.args.device) for name, total in metrics.totals.items()}
             metrics.totals = {name: total.cpu() for name, total in self.accelerator.reduce(moved).items()}
         return metrics.result()
-
-    def _fit_head(self) -> None:
-        model = self.accelerator.unwrap_model(self.model)
-        self.recalibrate(model)
-        fit_head(model, islice(iter(self.train_dataset), HEAD_CROPS))
 
     def recalibrate(self, model: EMTaskModel) -> None:
         """Measure batch norm's running statistics anew on training crops; evaluations do this first."""
@@ -241,27 +204,33 @@ class EMTrainer(Trainer):
             batches = (batch["pixel_values"].to(self.args.device) for batch in loader)
             recalibrate_batch_norm(model, batches, self._frozen)
 
-    @property
-    def seconds(self) -> float:
-        """Seconds of training so far, without evaluations."""
-        return time.perf_counter() - self._started - self._seconds_evaluating
-
-    def _record(self, model: EMTaskModel, result: dict[str, Any]) -> None:
-        """Extend the curve; where the model is the best so far, write it to the output folder."""
-        step, merit = self.state.global_step, model.figure_of_merit
+    def _note(self, model: EMTaskModel, result: dict[str, Any]) -> None:
+        """Extend the curve, write the model where it is the best so far, stop where none better comes."""
+        step = self.state.global_step
         crops = step * crops_per_step(self.args)
         epoch = None if self.micrographs is None else round(crops / self.micrographs, 3)
-        sign = 1 if model.greater_is_better else -1
-        best = max((sign * entry[merit] for entry in self.curve), default=-float("inf"))
-        self.curve.append({"step": step, "epoch": epoch, "seconds": round(self.seconds, 2), **result})
-        better = sign * result[merit] > best
-        if better:
-            self._best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        better = self.course.add(step, epoch, result, model)
+        if 0 < self.args.early_stopping <= self.course.without_better():
+            self.control.should_training_stop = True
         if self.is_world_process_zero():
-            output = Path(self.args.output_dir)
             if better:
-                self.save_model(str(output))
-            write_text(output / "curve.json", json.dumps(self.curve, indent=1))
+                self.save_model(self.args.output_dir)
+            write_text(Path(self.args.output_dir) / "curve.json", json.dumps(self.curve, indent=1))
+
+    def record(self, data: str, license: str | None = None) -> dict[str, Any]:
+        """Return settings, data, cost and best figures of the run; arguments as of `run_record`."""
+        run = FinishedRun(
+            model=self.model,
+            args=self.args,
+            best=self.course.best(self.curve),
+            seconds=self.curve[-1]["seconds"],
+            start=self.start,
+            adapter=self.adapter is not None,
+            micrographs=self.micrographs,
+            training=self.training_kind,
+            validation=self.eval_dataset,
+        )
+        return run_record(run, data, license)
 
     def create_model_card(self, dataset: str = "micrographs", license: str | None = None, **kwargs: Any) -> None:
         """Write README.md from what the run did and measured.
@@ -272,8 +241,7 @@ class EMTrainer(Trainer):
             **kwargs: accepted for transformers, not used.
         """
         if self.is_world_process_zero():
-            facts = run_facts(self, dataset, license)
-            write_text(Path(self.args.output_dir) / "README.md", finetuned_card(facts))
+            write_text(Path(self.args.output_dir) / "README.md", finetuned_card(self.record(dataset, license)))
 
     def push_to_hub(self, repo_id: str | None = None, **kwargs: Any) -> str | None:
         """Push the best model with card, test tensors and curve in one commit; returns the commit's address.
@@ -286,9 +254,10 @@ class EMTrainer(Trainer):
             EMError: nothing was trained yet, there is no repository, or the Hub refuses.
         """
         repo_id = repo_id or self.args.hub_model_id
-        if repo_id is None or not self.curve:
-            missing = "name a repository: push_to_hub('owner/name')" if self.curve else "nothing was trained: train()"
-            raise EMError(f"cannot push: {missing}")
+        if not self.curve:
+            raise EMError("cannot push: nothing was trained: train()")
+        if repo_id is None:
+            raise EMError("cannot push: name a repository: push_to_hub('owner/name')")
         if not self.is_world_process_zero():
             return None
         output = Path(self.args.output_dir)
@@ -301,45 +270,31 @@ class EMTrainer(Trainer):
     def merge_adapter(self) -> None:
         """Add LoRA's additions to the weights; what is saved from now on is a plain model."""
         if self.adapter is not None:
-            self.model = merge(self.adapter)
+            self.model = self.adapter.merge_and_unload()
             self.adapter = None
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Write the model folder file by file, each whole; transformers would add a pickle of its arguments."""
-        if not self.args.should_save:  # transformers calls this on every process
-            return
-        output = Path(output_dir or self.args.output_dir)
-        temporary = output / ".model.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        model = self.accelerator.unwrap_model(self.model)
-        if self.adapter is None:
-            model.save_pretrained(temporary)
-        else:
-            save_adapter(self.adapter, model, temporary)
-        for file in temporary.iterdir():
-            file.replace(output / file.name)
-        temporary.rmdir()
+    def _save(self, output_dir: str | None = None, state_dict: Tensors | None = None) -> None:
+        if self.args.should_save:  # transformers calls this on every process
+            model = self.accelerator.unwrap_model(self.model)
+            write_model(model, self.adapter, Path(output_dir or self.args.output_dir))
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        # transformers would keep the best checkpoint and drop the newest, from which a run goes on; the best weights
-        # lie in the output folder
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
+        # transformers would keep the best one and drop the newest, from which a run goes on
         self.state.best_global_step = None
         super()._save_checkpoint(model, trial)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:
-            save_state(self, Path(output_dir), self._best)
+            settings = run_settings(self.args, self.micrographs)
+            model = self.accelerator.unwrap_model(self.model)
+            save_run(Path(output_dir), settings, self.course, model, self.optimizer, self.lr_scheduler)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        weights = load_tensors(Path(resume_from_checkpoint), "model")
-        (model or self.model).load_state_dict(weights)
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        (model or self.model).load_state_dict(read_tensors(Path(resume_from_checkpoint), "model"))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            load_optimizer(self, Path(checkpoint))
+            restore_optimizer(Path(checkpoint), self._saved, self.optimizer, self.lr_scheduler)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Do nothing: crops follow from (seed, epoch, index), and no layer draws random numbers."""
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Do nothing, see above."""

@@ -1,132 +1,89 @@
-"""What resuming a fine-tuning needs, in `checkpoint-N/training_state/`: safetensors and JSON, never pickle."""
+"""What a checkpoint of a fine-tuning holds beside what transformers writes.
+
+Crops follow from (seed, epoch, index), and no layer draws random numbers: there is no random
+state to keep.
+"""
 
 import json
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from emfm.errors import EMError
-from emfm.files import write_text
-from emfm.training.optimizer_state import contiguous, load_optimizers, optimizer_tensors
-
-if TYPE_CHECKING:
-    from emfm.finetuning.trainer import EMTrainer
-
-logger = logging.getLogger(__name__)
-FOLDER, RUN = "training_state", "run.json"
-# transformers writes this file last: where it is whole, so is the checkpoint.
-LAST_WRITTEN = "trainer_state.json"
-SETTINGS = (
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "world_size",
-    "learning_rate",
-    "backbone_lr_scale",
-    "crop",
-    "bf16",
-    "freeze",
-    "lora",
-    "intensity_jitter",
-    "seed",
+from emfm.finetuning.course import Course
+from emfm.finetuning.record import RECORDED
+from emfm.finetuning.trainer_arguments import EMTrainingArguments
+from emfm.training.checkpoint import (
+    Checkpoints,
+    Run,
+    Settings,
+    check_settings,
+    load_optimizers,
+    optimizer_tensors,
+    read_tensors,
+    write_state,
 )
 
+# transformers writes this file last, with the number of steps done.
+LAST_WRITTEN = "trainer_state.json"
+SETTINGS = (*RECORDED, "max_steps", "per_device_train_batch_size", "world_size", "bf16")
 
-def save_state(trainer: "EMTrainer", checkpoint: Path, best: dict[str, Tensor]) -> None:
-    """Write weights, optimiser, schedule and curve of a run, and its best weights so far."""
-    assert trainer.optimizer is not None and trainer.lr_scheduler is not None
-    folder = checkpoint / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    save_file(contiguous(model.state_dict()), folder / "model.safetensors")
-    save_file(contiguous(best), folder / "best.safetensors")
-    save_file(optimizer_tensors({"optimizer": trainer.optimizer}), folder / "optimizer.safetensors")
-    schedule = {name: value for name, value in trainer.lr_scheduler.state_dict().items() if name != "lr_lambdas"}
-    run = {
-        "settings": _settings(trainer),
-        "seconds": trainer.seconds,
-        "schedule": schedule,
-        "curve": trainer.curve,
+
+def checkpoints_of(output: str | Path) -> Checkpoints:
+    """Return the checkpoints of a run, from its output folder."""
+    return Checkpoints(Path(output), "checkpoint-", LAST_WRITTEN)
+
+
+def run_settings(args: EMTrainingArguments, micrographs: int | None) -> Settings:
+    """Return the settings that decide the result; a stream does not know its `micrographs`."""
+    settings = {name: getattr(args, name) for name in SETTINGS} | {"micrographs": micrographs}
+    if micrographs is None:  # which worker reads what decides the order of a stream
+        settings["dataloader_num_workers"] = args.dataloader_num_workers
+    return json.loads(json.dumps(settings))
+
+
+def save_run(
+    checkpoint: Path,
+    settings: Settings,
+    course: Course,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+) -> None:
+    """Write weights, best weights, optimiser, schedule and curve of a run."""
+    tensors = {
+        "model": model.state_dict(),
+        "best": course.best_weights,
+        "optimizer": optimizer_tensors({"optimizer": optimizer}),
     }
-    write_text(folder / RUN, json.dumps(run, indent=1))
+    schedule = {name: value for name, value in scheduler.state_dict().items() if name != "lr_lambdas"}
+    run = {"settings": settings, "seconds": course.seconds, "schedule": schedule, "curve": course.curve}
+    write_state(checkpoint, tensors, run)
 
 
-def _settings(trainer: "EMTrainer") -> dict[str, Any]:
-    settings = {name: getattr(trainer.args, name) for name in SETTINGS} | {"micrographs": trainer.micrographs}
-    if trainer.micrographs is None:  # which worker reads what decides the order of a stream
-        settings["dataloader_num_workers"] = trainer.args.dataloader_num_workers
-    return settings
-
-
-def checkpoints(output: str | Path) -> list[Path]:
-    """Return the checkpoint folders of a run, newest first, whole or not."""
-    found = [(folder.name.removeprefix("checkpoint-"), folder) for folder in Path(output).glob("checkpoint-*")]
-    return [folder for _, folder in sorted(((int(n), f) for n, f in found if n.isdigit()), reverse=True)]
-
-
-def last_checkpoint(output: str | Path) -> Path:
-    """Return the newest whole checkpoint of a run; a torn one is passed over with a warning.
+def find_checkpoint(output: str | Path, chosen: str | bool, settings: Settings) -> tuple[Path, Run]:
+    """Return the folder of a checkpoint and its `run.json`: the chosen one, or the newest whole one.
 
     Raises:
-        EMError: there is none.
+        EMError: there is no whole checkpoint, or it belongs to a run with other settings.
     """
-    for folder in checkpoints(output):
-        try:
-            json.loads((folder / LAST_WRITTEN).read_text())
-            return folder
-        except (OSError, ValueError) as error:
-            logger.warning("%s is refused: %s is missing or damaged (%s)", folder, LAST_WRITTEN, error)
-    raise EMError(f"{output} holds no whole checkpoint to go on from: start without resuming")
+    checkpoints = checkpoints_of(output)
+    if chosen is True:
+        found = checkpoints.find(settings)
+        if found is None:
+            raise EMError(f"{output} holds no whole checkpoint to go on from: start without resuming")
+        return found
+    folder = Path(str(chosen))
+    run = checkpoints.read(folder)
+    check_settings(folder, run["settings"], settings)
+    return folder, run
 
 
-def load_state(trainer: "EMTrainer", checkpoint: Path) -> tuple[list[dict[str, Any]], dict[str, Tensor], float]:
-    """Return curve, best weights and seconds of a run, after its settings were found the same.
-
-    Raises:
-        EMError: the checkpoint is damaged, or belongs to a run with other settings.
-    """
-    run = _read_run(checkpoint)
-    given = json.loads(json.dumps(_settings(trainer)))
-    differing = [
-        f"{name} was {run['settings'].get(name)}, now {given[name]}"
-        for name in given
-        if run["settings"].get(name) != given[name]
-    ]
-    if differing:
-        raise EMError(
-            f"{checkpoint} belongs to a run with other settings ({'; '.join(differing)}): use those, or another output"
-        )
-    return run["curve"], load_tensors(checkpoint, "best"), run["seconds"]
-
-
-def load_optimizer(trainer: "EMTrainer", checkpoint: Path) -> None:
-    """Give optimiser and schedule of a trainer the state that was saved."""
-    assert trainer.optimizer is not None and trainer.lr_scheduler is not None
-    load_optimizers({"optimizer": trainer.optimizer}, load_tensors(checkpoint, "optimizer"))
-    trainer.lr_scheduler.load_state_dict({**trainer.lr_scheduler.state_dict(), **_read_run(checkpoint)["schedule"]})
-    for group, rate in zip(trainer.optimizer.param_groups, trainer.lr_scheduler.get_last_lr(), strict=True):
+def restore_optimizer(checkpoint: Path, run: Run, optimizer: Optimizer, scheduler: LRScheduler) -> None:
+    """Give optimiser and schedule the state that was saved."""
+    load_optimizers({"optimizer": optimizer}, read_tensors(checkpoint, "optimizer"))
+    scheduler.load_state_dict({**scheduler.state_dict(), **run["schedule"]})
+    for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr(), strict=True):
         group["lr"] = rate
-
-
-def load_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
-    """Read one of the files of tensors.
-
-    Raises:
-        EMError: it is missing or damaged.
-    """
-    path = checkpoint / FOLDER / f"{name}.safetensors"
-    try:
-        return load_file(path)
-    except Exception as error:  # safetensors has an error of its own
-        raise EMError(f"{path} is missing or damaged ({error}): remove {checkpoint} to go on without it") from error
-
-
-def _read_run(checkpoint: Path) -> dict[str, Any]:
-    path = checkpoint / FOLDER / RUN
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise EMError(f"{path} is missing or damaged ({error}): remove {checkpoint} to go on without it") from error

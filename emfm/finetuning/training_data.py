@@ -2,16 +2,11 @@
 
 from typing import Any
 
-from emfm.data.croppers import new_cropper
-from emfm.data.examples import Examples, PairedMicrographs
+from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
-from emfm.finetuning.evaluate import check_data
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.tasks.task import EMTaskModel
-
-# Of a stream of pairs so many tell the units of the targets.
-UNIT_SAMPLE = 32
 
 
 def crops_per_step(args: EMTrainingArguments) -> int:
@@ -29,14 +24,9 @@ def training_crops(model: EMTaskModel, args: EMTrainingArguments, data: Any) -> 
     """
     if not isinstance(data, (Examples, StreamedExamples)):
         return data
-    kind = data.like if isinstance(data, StreamedExamples) else data
-    check_data(model, kind, "the training data")
-    units = (1.0, 0.0)
-    if isinstance(kind, PairedMicrographs):
-        sample: Any = data.take(UNIT_SAMPLE) if isinstance(data, StreamedExamples) else data
-        units = sample.target_units()
-        model.config.target_units = None if units == (1.0, 0.0) else list(units)
-    cropper = new_cropper(kind, model.processor, args.crop, args.intensity_jitter, units)
+    model.check_data(data.like, "the training data")
+    model.learn_units(data)
+    cropper = model.cropper(data.like, args.crop, args.intensity_jitter)
     if isinstance(data, StreamedExamples):
         return StreamedTrainingCrops(data, cropper, args.seed, (args.process_index, args.world_size))
     return TrainingCrops(data, cropper, args.max_steps * crops_per_step(args), args.seed)

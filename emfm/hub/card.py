@@ -1,61 +1,48 @@
 """What all model cards share. Cards are rendered from what runs stored; nothing in them is typed by hand."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from emfm.hub.rendering import TEMPLATES, fill_card
+
 TAGS = ["electron-microscopy", "emfm"]
 # The Hub's word for a licence that nobody has stated.
 UNKNOWN_LICENSE = "unknown"
-# Figures of a restoration: name, heading, format. Older models have no SSIM.
-RESTORATION = (("l1", "L1", ".4f"), ("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".4f"))
-# How a card calls the model that it belongs to, until it is known where that will lie.
+# How a card calls the model or dataset that it belongs to, until it is known where that will lie.
 HERE = "path/to/this/folder"
-_MODEL_LINE = re.compile(r'^model_id = "[^"\n]*"$', flags=re.MULTILINE)
-
-PLAIN = """\
----
-{header}
----
-
-# {generator}
-
-Weights of `{cls}` of [emfm](https://arxiv.org/abs/2402.18286), pushed from memory. How they were trained is not
-recorded, so no figure and no range of use is claimed.
-
-```python
-from emfm import {cls}
-
-model_id = "{here}"
-model = {cls}.from_pretrained(model_id)
-```
-"""
+# The place in the example of a model's card, and in that of a dataset's.
+_PLACE = re.compile(r'^(model_id = |rows = load_dataset\()"[^"\n]*"', flags=re.MULTILINE)
 
 
 def card_for_repo(text: str, repo_id: str) -> str:
-    """Return a card whose example loads the model from its repository on the Hub.
+    """Return a card whose example loads the model or the dataset from its repository on the Hub.
 
     Args:
-        text: of any card of emfm's; only its line `model_id = "..."` changes.
+        text: of any card of emfm's; only the place in its example changes.
         repo_id: `owner/name`.
     """
-    return _MODEL_LINE.sub(f'model_id = "{repo_id}"', text)
+    return _PLACE.sub(rf'\g<1>"{repo_id}"', text)
 
 
-def front_matter(**fields: Any) -> str:
-    """Return the metadata (YAML) of a card of emfm's, without the lines around it.
+def model_card_data(tags: Sequence[str] = (), license: str = UNKNOWN_LICENSE, **fields: Any) -> ModelCardData:
+    """Return the metadata of a model's card.
 
     Args:
-        **fields: of `huggingface_hub.ModelCardData`; `tags` are added to those that every model has.
+        tags: beside those that every model has.
+        license: of the weights.
+        **fields: others of `huggingface_hub.ModelCardData`.
     """
-    tags = [*TAGS, *fields.pop("tags", [])]
-    return ModelCardData(**{"library_name": "emfm", "license": UNKNOWN_LICENSE, **fields}, tags=tags).to_yaml().strip()
+    return ModelCardData(library_name="emfm", license=license, **fields, tags=[*TAGS, *tags])
 
 
 def plain_card(config: Any, cls: str) -> str:
     """Return the README.md of a model of which nothing but its class is known."""
-    return PLAIN.format(header=front_matter(), generator=config.generator, cls=cls, here=HERE)
+    return fill_card(
+        TEMPLATES / "plain_card.md", model_card_data(), generator=config.generator, class_name=cls, place=HERE
+    )
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:
@@ -67,11 +54,6 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
 def figure(value: float | None, form: str = ".4f") -> str:
     """Return a figure as text; None is that of a class which did not occur."""
     return "absent" if value is None else format(value, form)
-
-
-def bullets(lines: list[str]) -> str:
-    """Return a Markdown list."""
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def dataset_slug(name: str) -> str:

@@ -1,21 +1,20 @@
 """One commit to a repository of the Hub: all of the files that it shall hold, and nothing of what it held before."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from tqdm.auto import tqdm
 
 from emfm.errors import EMError
+from emfm.hub.card import card_for_repo
+from emfm.retries import push_errors
 
 # Files that are uploaded at the same time.
 TOGETHER = 5
-REFUSED = (401, 403)
-LOGIN = " Log in with `hf auth login` or set HF_TOKEN, and check that the token may write there."
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,14 @@ class PushArguments:
             raise EMError(f"cannot push to {self.repo_id}: {error}") from error
 
 
-def commit_files(files: Mapping[str, Path | bytes], args: PushArguments, repo_type: str = "model") -> str:
+def commit_files(files: Mapping[str, Path], args: PushArguments, repo_type: str = "model") -> str:
     """Push files in one commit and return its address, or that of the proposed change.
 
     Files of the repository that are not among these are removed by the same commit, so that nothing of an older
     version stays behind. Large files are uploaded first; nobody sees them before the commit.
 
     Args:
-        files: path in the repository: file, or its content.
+        files: path in the repository: file. The example in README.md is changed to load from the repository.
         args: where and how.
         repo_type: "model" or "dataset".
 
@@ -66,13 +65,15 @@ def commit_files(files: Mapping[str, Path | bytes], args: PushArguments, repo_ty
         EMError: the Hub refuses or does not answer; the repository is then as it was, or new and empty.
     """
     api = HfApi(token=args.token)
-    additions = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in files.items()]
     where = {"repo_type": repo_type, "revision": args.branch}
-    with _explained(args):
+    with push_errors(args.repo_id):
         repo_id = api.create_repo(args.repo_id, repo_type=repo_type, private=args.private, exist_ok=True).repo_id
         if args.branch and args.branch != "main":
             api.create_branch(repo_id, repo_type=repo_type, branch=args.branch, exist_ok=True)
-        _check_card(files.get("README.md"), repo_type)
+        card = card_for_repo(files["README.md"].read_text(encoding="utf-8"), repo_id)
+        RepoCard(card).validate(repo_type=repo_type)  # before anything large is uploaded
+        contents: dict[str, Path | bytes] = {**files, "README.md": card.encode()}
+        additions = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in contents.items()]
         old = set(api.list_repo_files(repo_id, **where)) - files.keys() - {".gitattributes"}
         with tqdm(total=len(additions), desc="uploading", unit="file", leave=False) as bar:
             for start in range(0, len(additions), TOGETHER):
@@ -100,27 +101,5 @@ def check_login(args: PushArguments) -> None:
     Raises:
         EMError: there is no token, or the Hub does not know it.
     """
-    with _explained(args):
+    with push_errors(args.repo_id):
         HfApi(token=args.token).whoami()
-
-
-@contextmanager
-def _explained(args: PushArguments) -> Iterator[None]:
-    """Turn what the client raises into an error that says how to go on."""
-    try:
-        yield
-    except LocalTokenNotFoundError as error:
-        raise EMError(f"cannot push to {args.repo_id} without a token.{LOGIN}") from error
-    # a card that the Hub does not take is a ValueError, a large file that does not arrive a RuntimeError, and the
-    # client's transport has errors of its own, which differ between its releases
-    except Exception as error:
-        refused = isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSED
-        why = f"{error} ({error.__cause__})" if isinstance(error, RuntimeError) and error.__cause__ else str(error)
-        raise EMError(f"cannot push to {args.repo_id}: {why}{LOGIN if refused else ''}") from error
-
-
-def _check_card(card: Path | bytes | None, repo_type: str) -> None:
-    """Ask the Hub whether it takes the card's header, before anything large is uploaded."""
-    if card is not None:
-        text = card.decode() if isinstance(card, bytes) else card.read_text(encoding="utf-8")
-        RepoCard(text).validate(repo_type=repo_type)

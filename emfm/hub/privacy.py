@@ -20,7 +20,7 @@ SHORTEST_NAME = 4
 
 
 def private_content(text: str) -> list[str]:
-    """Return what a text holds that is nobody's business, described for an error; empty if there is nothing."""
+    """Return what a text holds that must stay private, in words for an error; empty if there is nothing."""
     found = [what for what, pattern in PRIVATE.items() if pattern.search(text)]
     token = os.environ.get("HF_TOKEN", "")
     if len(token) >= SHORTEST_NAME and token in text:
@@ -44,7 +44,7 @@ def holds_private_metadata(content: bytes) -> bool:
 
 
 def check_private(folder: str | Path) -> None:
-    """Raise an error where a text file of a model holds what is nobody's business: a token, a path, a user's name."""
+    """Raise an error if a text file of a model holds something private: a token, a path or a user's name."""
     folder = Path(folder)
     for name in PUBLISHED:
         if not name.endswith((".json", ".md")) or not (folder / name).is_file():

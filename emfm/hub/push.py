@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from emfm.errors import EMError
 from emfm.files import sha256
-from emfm.hub.card import card_for_repo, plain_card
+from emfm.hub.card import plain_card
 from emfm.hub.commit import PushArguments, commit_files
 from emfm.hub.privacy import check_private
 from emfm.hub.verify import verify, write_test_tensors
@@ -21,8 +21,8 @@ CARD = "README.md"
 def push_model(model: PreTrainedModel, args: PushArguments) -> str:
     """Push a model as it is in memory, with card and test tensors; returns the commit's address.
 
-    A model that was loaded and not changed keeps its card and figures. Of one that was changed nothing is known but its
-    configuration, and its card says so.
+    A model that was loaded and not changed keeps its card and figures. The card of a changed model
+    says that nothing but its configuration is known.
 
     Raises:
         EMError: the model holds something private, or the Hub refuses.
@@ -73,6 +73,4 @@ def push_folder(model: PreTrainedModel, folder: str | Path, args: PushArguments)
         raise EMError(f"{folder} has no {CARD}: a model is pushed with its card, as finetune and pretrain write it")
     verify(model, folder)
     check_private(folder)
-    files: dict[str, Path | bytes] = {name: folder / name for name in PUBLISHED if (folder / name).is_file()}
-    files[CARD] = card_for_repo((folder / CARD).read_text(encoding="utf-8"), args.repo_id).encode()
-    return commit_files(files, args)
+    return commit_files({name: folder / name for name in PUBLISHED if (folder / name).is_file()}, args)

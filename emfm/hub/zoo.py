@@ -20,21 +20,13 @@ FORMS |= {"ssim": ("SSIM", ".3f")}
 
 @dataclass(frozen=True)
 class DataSource:
-    """One source of the data that a model was pretrained on.
+    """One source of the data that a model was pretrained on."""
 
-    Attributes:
-        name: as in the run's configuration.
-        what: kind of microscopy and specimen.
-        origin: who published it.
-        license: of the images.
-        pixel_size: nm per pixel, None where the source does not say.
-    """
-
-    name: str
-    what: str
-    origin: str
-    license: str
-    pixel_size: float | None
+    name: str  # as in the run's configuration
+    what: str  # kind of microscopy and specimen
+    origin: str  # who published it
+    license: str  # of the images
+    pixel_size: float | None  # nm per pixel, None where the source does not say
 
     def __str__(self) -> str:
         size = f", {self.pixel_size:g} nm per pixel" if self.pixel_size else ""
@@ -43,33 +35,21 @@ class DataSource:
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured figure.
+    """One measured figure."""
 
-    Attributes:
-        name: "dice", "iou", "l1", "psnr" or "ssim".
-        value: mean over the repeats.
-        spread: standard deviation over the repeats, None where there is but one.
-        repeats: how many runs, and of what: "3 seeds".
-        n: of how many images each: "15 test micrographs".
-        task: "restoration", or the task that the model was fine-tuned for.
-        data: what was measured on.
-        setting: what was done before.
-        compared: the same figure of what the model has to beat, by its name, such as "damaged input": value and spread.
-        command: measures it.
-        result: the committed file with its outcome.
-    """
-
-    name: str
-    value: float
-    spread: float | None
-    repeats: str
-    n: str
-    task: str
-    data: str
-    setting: str
+    name: str  # "dice", "iou", "l1", "psnr" or "ssim"
+    value: float  # mean over the repeats
+    spread: float | None  # standard deviation over the repeats, None where there is but one
+    repeats: str  # how many runs, and of what: "3 seeds"
+    n: str  # of how many images each: "15 test micrographs"
+    task: str  # "restoration", or the task that the model was fine-tuned for
+    data: str  # what was measured on
+    setting: str  # what was done before
+    # the same figure of what the model has to beat, by its name, such as "damaged input": value and
+    # spread
     compared: dict[str, tuple[float, float | None]]
-    command: str
-    result: str
+    command: str  # measures it
+    result: str  # the committed file with its outcome
 
     def __str__(self) -> str:
         heading, form = FORMS[self.name]
@@ -85,47 +65,27 @@ def mean_and_spread(mean: float, spread: float | None, form: str) -> str:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Facts of one pretrained generator.
+    """Facts of one pretrained generator."""
 
-    Attributes:
-        name: what `from_pretrained` takes.
-        summary: one line.
-        parameters: number of weights.
-        receptive_field: side in pixels.
-        size: bytes of the weights file.
-        license: of the weights.
-        pixel_size_range: nm per pixel, smallest and largest of the training data; None where that is not known.
-        pixel_sizes: what is known of them.
-        data: sources of the pretraining.
-        command: trains it anew.
-        hours: duration of the pretraining.
-        metrics: what was measured.
-        intended_use: what it is for.
-        limits: what it cannot do.
-        not_tested: what nobody has measured.
-        pretraining: the whole recipe, as stored with the weights.
-        bundled: whether the weights are in this package.
-        hub_id: where they lie, or shall lie, on the Hub.
-    """
-
-    name: str
-    summary: str
-    parameters: int
-    receptive_field: int
-    size: int
-    license: str
+    name: str  # what `from_pretrained` takes
+    summary: str  # one line
+    parameters: int  # number of weights
+    receptive_field: int  # side in pixels
+    size: int  # bytes of the weights file
+    license: str  # of the weights
+    # nm per pixel, smallest and largest of the training data; None where that is not known
     pixel_size_range: tuple[float, float] | None
-    pixel_sizes: str
-    data: list[DataSource]
-    command: str
-    hours: float
-    metrics: list[Metric]
-    intended_use: list[str]
-    limits: list[str]
-    not_tested: list[str]
-    pretraining: dict[str, Any]
-    bundled: bool
-    hub_id: str
+    pixel_sizes: str  # what is known of them
+    data: list[DataSource]  # sources of the pretraining
+    command: str  # trains it anew
+    hours: float  # duration of the pretraining
+    metrics: list[Metric]  # what was measured
+    intended_use: list[str]  # what it is for
+    limits: list[str]  # what it cannot do
+    not_tested: list[str]  # what nobody has measured
+    pretraining: dict[str, Any]  # the whole recipe, as stored with the weights
+    bundled: bool  # whether the weights are in this package
+    hub_id: str  # where they lie, or shall lie, on the Hub
 
     @property
     def place(self) -> str:
@@ -168,16 +128,13 @@ def read_facts(folder: str | Path) -> ModelInfo:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         pretraining = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["pretraining"]
-        pixel_sizes = stored.pop("pixel_size_range")
-        return ModelInfo(
-            **stored
-            | {"data": [DataSource(**source) for source in stored["data"]]}
-            | {"metrics": [_metric(metric) for metric in stored["metrics"]]},
-            pixel_size_range=tuple(pixel_sizes) if pixel_sizes else None,
-            pretraining=pretraining,
-            bundled=stored["name"] in bundled_names(),
-            hub_id=zoo_id(stored["name"]),
-        )
+        stored["data"] = [DataSource(**source) for source in stored["data"]]
+        stored["metrics"] = [_metric(metric) for metric in stored["metrics"]]
+        pixel_sizes = stored["pixel_size_range"]
+        stored["pixel_size_range"] = tuple(pixel_sizes) if pixel_sizes else None
+        name = stored["name"]
+        bundled = name in bundled_names()
+        return ModelInfo(**stored, pretraining=pretraining, bundled=bundled, hub_id=zoo_id(name))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         expected = ", ".join(field.name for field in fields(ModelInfo) if field.name not in NOT_STORED)
         raise EMError(f"{path} is damaged ({error}); expected {expected}") from error

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from emfm.inference import frozen
 from emfm.inference.plan import Plan
@@ -18,11 +17,12 @@ from emfm.io.large_images import release_pages
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
 
+Block = tuple[int, int, np.ndarray]  # row and column in the result, and the maps (C, h, w)
 Place = tuple[int, int, tuple[int, int], tuple[int, int]]  # row and column of the tile; its rows and columns of pixels
 
 
 class Blocks:
-    """Iterates over the finished blocks (row, column, maps (C, h, w)) of a model's result on one micrograph.
+    """Iterates over the finished blocks of a model's result on one micrograph.
 
     Tiles are read by one thread and computed by `plan.workers` others, while the caller works on the block before.
 
@@ -75,7 +75,7 @@ class Blocks:
             release_pages(self._image)
         return torch.from_numpy(np.stack(parts)[:, None])  # (B, 1, h, w)
 
-    def __iter__(self) -> Iterator[tuple[int, int, np.ndarray]]:
+    def __iter__(self) -> Iterator[Block]:
         was_training, threads = self._model.training, torch.get_num_threads()
         self._model.eval()
         workers = self._plan.workers
@@ -97,7 +97,7 @@ class Blocks:
 
     def _in_turn(
         self, reading: ThreadPoolExecutor, computing: ThreadPoolExecutor, compute: Any, ahead: int
-    ) -> Iterator[tuple[int, int, np.ndarray]]:
+    ) -> Iterator[Block]:
         """Keep `ahead` groups of tiles under way and blend them in their order."""
         pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
         groups = self._groups()
@@ -112,8 +112,3 @@ class Blocks:
                 group, result = pending.popleft()
                 for (row, column, *_), maps in zip(group, result.result(), strict=True):
                     yield self.blend.add(row, column, maps)
-
-
-def with_progress(blocks: Blocks, shown: bool) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Iterate with a bar that counts tiles."""
-    return iter(tqdm(blocks, total=len(blocks), unit="tile", disable=not shown, leave=False))

@@ -48,9 +48,9 @@ def predict_files(
 ) -> list[dict[str, Any]]:
     """Predict micrographs of any size to files, in memory bounded by the tile.
 
-    For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what `write_results` makes
-    of it, and the record `NAME.tif.json` are written. A result whose record says that it was made from the same input,
-    model and settings is left as it is. Under torchrun or accelerate the
+    For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what the task's report
+    makes of it, and the record `NAME.tif.json` are written. A result whose record says that it was made from the same
+    input, model and settings is left as it is. Under torchrun or accelerate the
     files are divided among the processes, and what does not divide evenly is done by all of them together.
 
     Args:
@@ -60,7 +60,7 @@ def predict_files(
         arguments: how; the defaults if None.
 
     Returns:
-        One entry per input, in their order and in every process: `input`, `output`, the paths of `write_results` and
+        One entry per input, in their order and in every process: `input`, `output`, the paths of the report and
         `skipped`; or `input` and `error` where a file could not be predicted, which does not stop the others.
 
     Raises:

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
-from emfm.backbones.unet import InstanceNorm, ResidualBlock
+from emfm.backbones.norms import InstanceNorm, JointNorm, exchange
 from emfm.io.large_images import release_pages
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
@@ -23,40 +21,6 @@ from emfm.processing import IntensityStatistics
 # Pixels over which instance norm is measured, and the side of the squares that they are taken in.
 NORM_PIXELS = 1024 * 1024
 NORM_SIDE = 256
-
-
-class JointNorm(nn.BatchNorm2d):
-    """Instance norm over all images of a batch together, as if they were one; keeps the mean and variance it found."""
-
-    def __init__(self, norm: InstanceNorm):
-        super().__init__(norm.num_features, norm.eps)
-        self.weight, self.bias = norm.weight, norm.bias
-        self.to(norm.weight.device)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise each channel of (B, C, H, W)."""
-        self.running_var, self.running_mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-
-
-class FoldedBlock(nn.Module):
-    """A residual block whose norms are part of its convolutions; works in place, for prediction alone."""
-
-    def __init__(self, block: ResidualBlock):
-        super().__init__()
-        self.conv1 = _folded(block.conv1, block.norm1)
-        self.conv2 = _folded(block.conv2, block.norm2)
-        self.shortcut = block.shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
-        residual = self.conv2(F.relu_(self.conv1(x)))
-        return F.relu_(residual.add_(self.shortcut(x)))
-
-
-def _folded(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
-    assert isinstance(norm, nn.BatchNorm2d)
-    return fuse_conv_bn_eval(conv, norm)
 
 
 def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> EMPreTrainedModel:
@@ -67,25 +31,14 @@ def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensitySt
         image: (H, W) micrograph over which instance norm is measured; not used with batch norm.
         statistics: its intensity statistics.
     """
-    network = _copy(model)
-    if model.config.norm == "instance":
-        for module in network.modules():
-            for name, norm in module.named_children():
-                if isinstance(norm, InstanceNorm):
-                    setattr(module, name, JointNorm(norm))
-        with torch.no_grad():
-            network.eval()(sample(model, image, statistics))
-    for module in network.trunk.modules():
-        for name, block in module.named_children():
-            if isinstance(block, ResidualBlock):
-                setattr(module, name, FoldedBlock(block))
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
-
-
-def _copy(model: EMPreTrainedModel) -> EMPreTrainedModel:
     network = copy.deepcopy(model)
     network.__dict__.pop("forward", None)  # a trainer's wrapper would call the model that was copied
-    return network
+    if exchange(network, InstanceNorm, JointNorm):
+        with torch.no_grad():
+            network(sample(model, image, statistics))
+        network.eval()
+    network.trunk.fold()
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
 
 def sample(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> Tensor:

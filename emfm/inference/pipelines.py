@@ -10,11 +10,10 @@ from transformers.pipelines import ImageSegmentationPipeline, Pipeline
 from emfm.errors import EMError
 from emfm.inference.predict import predict
 from emfm.io.reading import Micrograph, read_micrograph
-from emfm.modeling import EMFoundation
+from emfm.modeling import EMFoundation, EMPreTrainedModel
 from emfm.processing import as_array
 from emfm.reports.prediction import Prediction
-from emfm.tasks.restoration import EMForImageRestoration
-from emfm.tasks.segmentation import EMForSemanticSegmentation
+from emfm.tasks import TASKS, task_of
 
 
 def _open(image: Any) -> Micrograph:
@@ -26,6 +25,11 @@ def _open(image: Any) -> Micrograph:
     if isinstance(image, (str, Path)):
         return read_micrograph(image)
     return Micrograph(as_array(image), None, "array")
+
+
+def _serves(model: Any, tag: str) -> bool:
+    """Return whether a model is one of emfm's, of a task that the Hub calls `tag`."""
+    return isinstance(model, EMPreTrainedModel) and task_of(model).card.pipeline_tag == tag
 
 
 def _check_batch(batch_size: int) -> None:
@@ -49,10 +53,11 @@ class EMImageToImagePipeline(Pipeline):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if not isinstance(self.model, (EMFoundation, EMForImageRestoration)):
+        if not _serves(self.model, "image-to-image"):
+            taken = [task.__name__ for task in TASKS.values() if task.card.pipeline_tag == "image-to-image"]
             raise EMError(
-                f"{type(self.model).__name__} is no model for {self.task}; it takes EMFoundation, EMForDenoising, "
-                "EMForSuperResolution or EMForBackgroundRemoval"
+                f"{type(self.model).__name__} is no model for {self.task}; it takes {EMFoundation.__name__}, "
+                f"{', '.join(taken)}"
             )
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
@@ -89,7 +94,7 @@ class EMImageSegmentationPipeline(ImageSegmentationPipeline):
 
     @property
     def _own(self) -> bool:
-        return isinstance(self.model, EMForSemanticSegmentation)
+        return _serves(self.model, "image-segmentation")
 
     def check_model_type(self, supported_models: Any) -> None:
         """Leave emfm's model in peace, which transformers does not list."""

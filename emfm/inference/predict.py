@@ -1,18 +1,14 @@
 """Prediction on one micrograph of any size: statistics once, tiles, a blended result of the input's shape."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from emfm.inference.blocks import Blocks, with_progress
-from emfm.inference.pixel_size import check_pixel_size, matched
-from emfm.inference.plan import plan
-from emfm.inference.resampling import Resampled, as_dtype, blocks_of
+from emfm.inference.flow import ArrayResult, Flow, result_form
+from emfm.inference.processes import Processes
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
-from emfm.processing import IntensityStatistics
 from emfm.reports.prediction import Prediction
 from emfm.tasks import load_model
 
@@ -47,36 +43,10 @@ def predict(
         micrograph = read_micrograph(micrograph)
     elif not isinstance(micrograph, Micrograph):
         micrograph = Micrograph(np.asarray(micrograph), None, "array")
-    given = micrograph
-    if match_pixel_size:
-        micrograph = matched(model, micrograph)
-    else:
-        check_pixel_size(model, micrograph)
-    image = micrograph.image
-    statistics = model.processor.statistics(image)
-    blocks = Blocks(model, image, statistics, plan(model, image.shape, tile))
-    output = np.empty(enlarged(model, image), dtype=result_dtype(model, image.dtype))
-    for row, column, maps in with_progress(blocks, progress):
-        block = model.result(maps, statistics, output.dtype)
-        output[row : row + block.shape[0], column : column + block.shape[1]] = block
-    if micrograph is not given:
-        back = Resampled(output, enlarged(model, given.image), nearest=model.classes is not None)
-        output = np.empty(back.shape, dtype=result_dtype(model, given.image.dtype))
-        for region in blocks_of(back.shape):
-            output[region] = as_dtype(back[region], output.dtype)
-    pixel_size = None if given.pixel_size is None else given.pixel_size / model.scale
-    return Prediction(np.asarray(given.image), output, model.classes, pixel_size, given.name)
-
-
-def enlarged(model: EMPreTrainedModel, image: Any) -> tuple[int, int]:
-    """Return height and width of a model's result on an image."""
-    return image.shape[0] * model.scale, image.shape[1] * model.scale
-
-
-def result_dtype(model: EMPreTrainedModel, dtype: Any) -> np.dtype:
-    """Return the dtype of a model's result on a micrograph of some dtype."""
-    pixel = np.zeros((len(model.classes) if model.classes else 1, 1, 1), dtype=np.float32)
-    return model.result(pixel, IntensityStatistics(0.0, 1.0), np.dtype(dtype).newbyteorder("=")).dtype
+    result = ArrayResult(*result_form(model, micrograph.image))
+    Flow(model, tile, match_pixel_size, progress, Processes(0, 1)).run(micrograph, result)
+    pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
+    return Prediction(micrograph.array, result.read(), model.classes, pixel_size, micrograph.name)
 
 
 def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:

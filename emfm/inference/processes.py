@@ -5,9 +5,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar
 
 from emfm.errors import EMError
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Processes:
         atexit.register(state.destroy_process_group)
         return cls(state.process_index, state.num_processes)
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Value) -> list[Value]:
         """Return the value of every process, in their order, to all; waits for all."""
         if self.count == 1:
             return [value]
@@ -47,23 +49,24 @@ class Processes:
 
         return gather_object([value])
 
-    def together(self, work: Callable[[], Any]) -> None:
+    def together(self, work: Callable[[], Value]) -> Value:
         """Do something in every process, wait for all, and fail in all where it failed in one.
+
+        Returns:
+            What the work returned in this process.
 
         Raises:
             EMError: what went wrong here, or else in the first of the others.
         """
-        problem: EMError | OSError | None = None
         try:
-            work()
+            value = work()
         except (EMError, OSError) as error:
-            problem = error
-        problems = self.gather(None if problem is None else str(problem))
-        if problem is not None:
-            raise problem
-        told = next((text for text in problems if text is not None), None)
-        if told is not None:
-            raise EMError(told)
+            self.gather(str(error) or type(error).__name__)
+            raise
+        problems = [text for text in self.gather("") if text]
+        if problems:
+            raise EMError(problems[0])
+        return value
 
     def share(self, number: int) -> tuple[int, int]:
         """Return first and last (not included) of this process's part of so many things that lie in a row."""

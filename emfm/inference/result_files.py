@@ -1,17 +1,18 @@
 """Results that are written block by block: TIFF, NPY and OME-Zarr files of any size, none ever seen half-written."""
 
-import fcntl
-import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
+from filelock import FileLock
 from numpy.lib.format import open_memmap
 
 from emfm.errors import EMError
+from emfm.inference.processes import Processes
 
 FORMATS = ("tif", "npy", "zarr")
 CLASSIC_TIFF_BYTES = 2**32 - 2**25  # larger ones become BigTIFF
@@ -32,11 +33,13 @@ class ResultFile:
         self.path, self.shape, self.pixel_size = path, shape, pixel_size
         self.format = path.suffix[1:]
         self.partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self._lock = self.partial / ".lock"
         self.dtype = np.dtype(dtype).newbyteorder("=")
         if self.format == "tif" and self.dtype.kind == "b":
             self.dtype = np.dtype(np.uint8)
         self._array: Any = None
-        self._file, self._offset = -1, 0
+        self._file: BinaryIO | None = None
+        self._offset = 0
 
     def create(self) -> None:
         """Lay the file out, empty, and open it; a partial one that a stopped run left is replaced."""
@@ -58,7 +61,8 @@ class ResultFile:
         import zarr
 
         step = self.pixel_size or 1.0
-        axes = [{"name": name, "type": "space"} | ({"unit": "nanometer"} if self.pixel_size else {}) for name in "yx"]
+        unit = {"unit": "nanometer"} if self.pixel_size else {}
+        axes = [{"name": name, "type": "space", **unit} for name in "yx"]
         level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [step, step]}]}
         ome = {"version": "0.5", "multiscales": [{"name": self.path.stem, "axes": axes, "datasets": [level]}]}
         group = zarr.create_group(self.partial, attributes={"ome": ome})
@@ -77,41 +81,62 @@ class ResultFile:
                 self._offset = tiff.pages.first.dataoffsets[0]
         else:
             self._offset = open_memmap(self.partial, mode="r").offset
-        self._file = os.open(self.partial, os.O_WRONLY)
+        self._file = self.partial.open("r+b")
 
     def write(self, row: int, column: int, block: np.ndarray) -> None:
         """Write a block (h, w) with its first pixel at a row and column."""
+        rows, columns = block.shape
         if self.format == "zarr":
-            with self._alone():
-                self._array[row : row + block.shape[0], column : column + block.shape[1]] = block
+            with FileLock(self._lock):  # chunks, which processes may share, are read, changed and written
+                self._array[row : row + rows, column : column + columns] = block
             return
+        assert self._file is not None
         # rows go to the file directly: a memory map of it would count as the process's memory
         block = np.ascontiguousarray(block, dtype=self.dtype)
         for number, line in enumerate(block):
-            place = self._offset + ((row + number) * self.shape[1] + column) * self.dtype.itemsize
-            _write_all(self._file, memoryview(line).cast("B"), place)
+            place = (row + number) * self.shape[1] + column
+            self._file.seek(self._offset + place * self.dtype.itemsize)
+            self._file.write(line.data)
 
     @contextmanager
-    def _alone(self):
-        """Keep other processes out while chunks, which they may share, are read, changed and written."""
-        handle = os.open(self.partial / ".lock", os.O_WRONLY | os.O_CREAT)
+    def filling(self, processes: Processes) -> Iterator[None]:
+        """Create the file for all processes to fill, and put it in its place, or leave nothing of it on failure."""
+        first = processes.rank == 0
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            processes.together(lambda: self.create() if first else None)
+            if not first:
+                self.open()
             yield
-        finally:
-            os.close(handle)
+            processes.together(self.close)
+            processes.together(lambda: self.finish() if first else None)
+        except BaseException:
+            self.close()
+            if first:
+                self.discard()
+            raise
+
+    def read(self) -> Any:
+        """Return the array (H, W) of the finished result, read as far as it is used."""
+        return open_result(self.path)
+
+    def scratch(self, shape: tuple[int, int], dtype: np.dtype) -> "ResultFile":
+        """Return a file of another size, beside this one, for what lies between."""
+        return ResultFile(self.path.with_name(f".{self.path.stem}.between.npy"), shape, dtype, None)
+
+    def remove(self) -> None:
+        """Remove the finished result."""
+        _remove(self.path)
 
     def close(self) -> None:
         """Stop writing in this process."""
-        if self._file >= 0:
-            os.close(self._file)
-        self._file, self._array = -1, None
+        if self._file is not None:
+            self._file.close()
+        self._file, self._array = None, None
 
     def finish(self) -> None:
         """Put the result in its place, where all have closed it."""
-        self.close()
         if self.format == "zarr":
-            (self.partial / ".lock").unlink(missing_ok=True)
+            self._lock.unlink(missing_ok=True)
         _remove(self.path)
         self.partial.replace(self.path)
 
@@ -119,12 +144,6 @@ class ResultFile:
         """Remove what was written, if anything was."""
         self.close()
         _remove(self.partial)
-
-
-def _write_all(file: int, content: memoryview, place: int) -> None:
-    while content:
-        written = os.pwrite(file, content, place)
-        content, place = content[written:], place + written
 
 
 def _remove(path: Path) -> None:

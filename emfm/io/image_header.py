@@ -1,16 +1,13 @@
 """The size of an image in a dataset's row, looked at before memory is taken for its pixels.
 
-Rows come from strangers, by the million and unattended, so their bounds are narrower than those of the readers, which
-open a user's own mosaics, too.
+Rows come from strangers, by the million and unattended, so their bounds are narrower than those of the readers.
 """
 
 import io
 import lzma
 import struct
 import zlib
-from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import tifffile
 from PIL import Image, UnidentifiedImageError
@@ -25,14 +22,8 @@ MOST_PIXELS = 178_956_970
 MOST_BYTES = 8 * MOST_PIXELS
 # What Pillow may take a row's bytes for; other formats of its list start foreign programs.
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-# TIFF compression: how a strip is unpacked piece by piece. Other decoders write into memory of the right size.
-_UNPACKERS: dict[int, Callable[[], Any]] = {
-    8: zlib.decompressobj,
-    32946: zlib.decompressobj,
-    34925: lzma.LZMADecompressor,
-}
-# Bytes that deflate can make of one.
-_DEFLATE_RATIO = 1032
+# TIFF compressions whose decoders make as much of a strip as there is, and the most bytes that one byte can become.
+_UNBOUNDED = {8: 1032, 32946: 1032, 34925: MOST_BYTES}
 
 
 def check_decodable(content: bytes, name: str) -> None:
@@ -47,9 +38,12 @@ def check_decodable(content: bytes, name: str) -> None:
     """
     try:
         if content[:4] in MAGIC:
-            return _check_tiff(content, name)
-        with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as picture:
-            return _check_size(picture.size, 1, name)
+            with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+                _check_page(tiff.pages.first, content, name)
+        else:
+            with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as picture:
+                if prod(picture.size) > MOST_PIXELS:
+                    raise _too_large(picture.size, name)
     except EMError:
         raise
     except Image.DecompressionBombError as error:
@@ -61,11 +55,6 @@ def check_decodable(content: bytes, name: str) -> None:
         raise EMError(f"{name}: the file is damaged or not a PNG, JPEG or TIFF image ({error})") from error
 
 
-def _check_size(size: tuple[int, ...], bytes_per_pixel: int, name: str) -> None:
-    if prod(size) > MOST_PIXELS or prod(size) * bytes_per_pixel > MOST_BYTES:
-        raise _too_large(size, name)
-
-
 def _too_large(size: tuple[int, ...] | None, name: str) -> EMError:
     claimed = f"{size[0]} x {size[1]} pixels" if size else "more pixels"
     return EMError(
@@ -74,34 +63,32 @@ def _too_large(size: tuple[int, ...] | None, name: str) -> EMError:
     )
 
 
-def _check_tiff(content: bytes, name: str) -> None:
-    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
-        page = tiff.pages.first
-        size = (page.imagewidth, page.imagelength)
-        itemsize = page.dtype.itemsize if page.dtype else 8
-        _check_size(size, itemsize * page.samplesperpixel * page.imagedepth, name)
-        part = prod(page.chunks) * itemsize  # a strip or tile, which may be larger than the image
-        if part > MOST_BYTES:
-            raise _too_large((page.tilewidth or page.imagewidth, page.tilelength or page.imagelength), name)
-        unpacker = _UNPACKERS.get(page.compression)
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
-            packed = memoryview(content)[offset : offset + count]
-            if unpacker is None or (unpacker is zlib.decompressobj and len(packed) * _DEFLATE_RATIO <= MOST_BYTES):
-                continue
-            if _unpacks_beyond(packed, unpacker(), max(part, MOST_BYTES // 8)):
-                raise EMError(
-                    f"{name}: a part of the file unpacks to more than the {part:,} bytes that its header tells: it is "
-                    "damaged or made to fill the memory"
-                )
+def _check_page(page: tifffile.TiffPage, content: bytes, name: str) -> None:
+    size, itemsize = (page.imagewidth, page.imagelength), page.dtype.itemsize if page.dtype else 8
+    part = prod(page.chunks) * itemsize  # a strip or tile, which may be larger than the image
+    whole = prod(size) * itemsize * page.samplesperpixel * page.imagedepth
+    if prod(size) > MOST_PIXELS or whole > MOST_BYTES:
+        raise _too_large(size, name)
+    if part > MOST_BYTES:
+        raise _too_large((page.tilewidth or size[0], page.tilelength or size[1]), name)
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        packed = content[offset : offset + count]
+        may_become = len(packed) * _UNBOUNDED.get(page.compression, 0)
+        if may_become > MOST_BYTES and _unpacks_beyond(packed, page.compression, max(part, MOST_BYTES // 8)):
+            raise EMError(
+                f"{name}: a part of the file unpacks to more than the {part:,} bytes that its header tells: it is "
+                "damaged or made to fill the memory"
+            )
 
 
-def _unpacks_beyond(packed: memoryview, unpacker: Any, limit: int) -> bool:
+def _unpacks_beyond(packed: bytes, compression: int, limit: int) -> bool:
     """Tell whether data unpack to more bytes than a limit, holding few of them at a time."""
-    total, waiting = 0, bytes(packed)
+    unpacker = lzma.LZMADecompressor() if compression == 34925 else zlib.decompressobj()
+    total = 0
     while total <= limit and not unpacker.eof:
-        piece = unpacker.decompress(waiting, 1 << 22)
+        piece = unpacker.decompress(packed, 1 << 22)
+        packed = getattr(unpacker, "unconsumed_tail", b"")  # of zlib alone: LZMA keeps the rest itself
         total += len(piece)
-        waiting = unpacker.unconsumed_tail if hasattr(unpacker, "unconsumed_tail") else b""
-        if not piece and not waiting:
+        if not piece and not packed:
             break
     return total > limit

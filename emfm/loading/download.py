@@ -4,17 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 from emfm.errors import EMError
 from emfm.loading.model_files import CHECKSUMS, PICKLES, PUBLISHED, check_checksums
 from emfm.loading.names import absent, locate, missing_files
-from emfm.retries import with_retries
+from emfm.retries import download_errors, with_retries
 
 # What a download understands of the keywords of `from_pretrained`.
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
@@ -36,7 +30,8 @@ def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
     if Path(place).is_dir():
         return Path(place)
     try:
-        folder = _snapshot(place, hub)
+        with download_errors(place, hub.get("revision")):
+            folder = Path(with_retries(lambda: snapshot_download(place, allow_patterns=list(PUBLISHED), **hub)))
     except EMError as error:
         if known := absent(name_or_path):
             raise EMError(f"{known} ({error})") from error
@@ -52,33 +47,10 @@ def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
     return folder
 
 
-def _snapshot(repo_id: str, hub: dict[str, Any]) -> Path:
-    """Download one commit of a repository."""
-    try:
-        return Path(with_retries(lambda: snapshot_download(repo_id, allow_patterns=list(PUBLISHED), **hub)))
-    except Exception as error:  # the client's transport has errors of its own, which differ between its releases
-        raise EMError(_explain(repo_id, hub, error)) from error
-
-
-def _explain(repo_id: str, hub: dict[str, Any], error: Exception) -> str:
-    revision = hub.get("revision")
-    if isinstance(error, GatedRepoError):
-        return f"{repo_id} is gated: ask for access on its page, then log in with `hf auth login` or give a token"
-    if isinstance(error, RepositoryNotFoundError):
-        return f"there is no repository {repo_id} on the Hub, or it is private: check the name, or give a token"
-    if isinstance(error, RevisionNotFoundError):
-        return f"{repo_id} has no revision '{revision}': give a branch, tag or commit that it has"
-    if isinstance(error, LocalEntryNotFoundError):
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
-        return f"{repo_id} is not in the cache, and the Hub did not answer{cause}: try again with a connection"
-    return f"cannot download {repo_id}: {error}"
-
-
 def _why(repo_id: str, hub: dict[str, Any]) -> str:
     """Return what a repository holds in the place of weights that emfm reads."""
     try:
-        api = HfApi(token=hub.get("token"))
-        names = api.list_repo_files(repo_id, revision=hub.get("revision"))
+        names = HfApi(token=hub.get("token")).list_repo_files(repo_id, revision=hub.get("revision"))
     except Exception:  # whatever it is, the answer that follows is the better one
         return ": its upload may have been cut off"
     pickles = [name for name in names if name.endswith(PICKLES)]

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from emfm.config import GENERATORS, EMFoundationConfig
+from emfm.backbones import generator_names
+from emfm.config import EMFoundationConfig
 from emfm.errors import EMError, nearest
 
 BUNDLED = Path(__file__).parents[1] / "weights"
@@ -62,7 +63,7 @@ def locate(name_or_path: str | Path) -> str:
     if "/" in name:
         raise EMError(f"there is no model folder {folder}")
     if not _is_generator(name):
-        hint = nearest(name, dict.fromkeys([*bundled_names(), *GENERATORS]))
+        hint = nearest(name, dict.fromkeys([*bundled_names(), *generator_names()]))
         raise EMError(f"there is no model '{name}': {hint} A local folder or owner/name also works")
     return zoo_id(name)
 

@@ -12,8 +12,8 @@ from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor
 
-# Where the weights of the heads begin: what one class saved, another may lack.
-HEADS = ("image_head.", "residual_head.", "class_head.")
+# How the name of a head ends: what one class saved, another may lack.
+HEAD = "_head"
 # What a task adds to a generator's configuration.
 TASK_FIELDS = ("id2label", "scale", "residual", "target_units", "class_weights")
 # Names that are shown of many.
@@ -77,7 +77,7 @@ def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: 
     with torch.device("meta"):  # shapes without memory
         wanted = {name: tuple(tensor.shape) for name, tensor in cls(config).state_dict().items()}
     if cls.__name__ not in (config.architectures or []):
-        found, wanted = ({k: v for k, v in part.items() if not k.startswith(HEADS)} for part in (found, wanted))
+        found, wanted = _without_heads(found), _without_heads(wanted)
     shared = sorted(found.keys() & wanted.keys())
     shapes = [f"{k} is {found[k]}, expected {wanted[k]}" for k in shared if found[k] != wanted[k]]
     differences = {
@@ -88,6 +88,10 @@ def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: 
     parts = [f"{kind}: {_some(names)}" for kind, names in differences.items() if names]
     if parts:
         raise EMError(f"the weights in {path} do not fit {cls.__name__} ({config.generator}). {'; '.join(parts)}")
+
+
+def _without_heads(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return {name: shape for name, shape in shapes.items() if not name.partition(".")[0].endswith(HEAD)}
 
 
 def _some(names: list[str]) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from emfm.data.degradations import CORRUPTIONS, CorruptionStrength
-from emfm.data.unlabelled import is_dataset
+from emfm.data.sources import is_dataset
+from emfm.defaults import DEFAULT_GENERATOR
 from emfm.errors import EMError
 from emfm.pretraining.losses import ADVERSARIAL
 
@@ -40,8 +41,8 @@ class PretrainArguments:
     weights: tuple[float, ...] | None = None  # of the data, one each; by default every micrograph counts alike
     num_images: int | None = None  # so many micrographs, drawn by the seed; those of n are among those of n + 1
     streaming: bool = False  # read datasets as they come instead of downloading and decoding them first
-    generator: str = "unet4-rf200"
-    norm: str = "instance"  # normalisation layers of a U-Net
+    generator: str = DEFAULT_GENERATOR
+    norm: str = "instance"  # normalisation layers, where the generator leaves a choice
     residual: bool | None = None  # restore by changing the input; by default where the trunk has no full resolution
     steps: int = 20_000
     batch_size: int = 16  # crops at a time on each process

@@ -3,40 +3,27 @@
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import BatchSamplerShard
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset
 
-from emfm.data.unlabelled import ImageStream, Micrographs, load_images, open_micrographs
+from emfm.data.hub_images import ImageStream, load_images
+from emfm.data.unlabelled import Micrographs, open_micrographs
 from emfm.errors import EMError
 from emfm.pretraining.arguments import PretrainArguments
-from emfm.pretraining.crops import HOLD_OUT, EpochOrder, StreamedCrops, UnlabelledCrops, held_out_of_stream
-from emfm.pretraining.structure_crops import StructureCrops
+from emfm.pretraining.crops import EpochOrder, StructureCrops, UnlabelledCrops
+from emfm.pretraining.streamed_crops import HOLD_OUT, StreamedCrops, held_out_of_stream
 from emfm.processing import EMImageProcessor
 from emfm.training.workers import worker_count
 
 VALIDATION_CROPS, CALIBRATION_CROPS = 128, 800
 # (epoch, samples read) of each data worker of each process: [processes * workers][2]; empty for data read by index.
 Position = list[list[int]]
-
-
-class Joined:
-    """The micrographs of several sources one after the other."""
-
-    def __init__(self, parts: list[Micrographs]):
-        self.parts = parts
-        self.starts = np.cumsum([0, *(len(part) for part in parts)])
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def __getitem__(self, index: int):
-        part = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return self.parts[part][index - int(self.starts[part])]
 
 
 @dataclass
@@ -68,16 +55,9 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
         EMError: a source is missing, broken or too small.
     """
     if args.streaming:
-        stream = _interleaved(args)
-        held_out = held_out_of_stream(stream, processor)
-        fixed = EpochOrder.weighted([np.arange(len(held_out))], None, args.seed + 1)
-        validation, calibration = (
-            UnlabelledCrops(held_out, processor, args.crop, count, fixed)
-            for count in (VALIDATION_CROPS, CALIBRATION_CROPS)
-        )
-        return PretrainingData(validation, calibration, stream=stream)
-    parts = [open_micrographs(source, processor) for source in args.data]
-    joined = Joined(parts)
+        return _open_stream(args, processor)
+    sources = [open_micrographs(source, processor) for source in args.data]
+    joined: ConcatDataset = ConcatDataset(cast(list[Dataset], sources))
     if len(joined) < 2:
         raise EMError(
             f"{', '.join(args.data)} hold {len(joined)} image; pretraining needs at least 2, one of them for validation"
@@ -85,17 +65,33 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
     indices = np.arange(len(joined))
     kept_out = indices[HOLD_OUT // 2 :: HOLD_OUT] if len(joined) > HOLD_OUT // 2 else indices[-1:]
     trained = _drawn(np.setdiff1d(indices, kept_out), args)
-    groups = [
-        np.intersect1d(indices[start:stop], trained)
-        for start, stop in zip(joined.starts[:-1], joined.starts[1:], strict=True)
-    ]
-    if not all(map(len, groups)):
-        raise EMError(f"{args.data[[len(group) for group in groups].index(0)]} holds too few micrographs to train on")
-    order = EpochOrder.weighted(groups, args.weights, args.seed)
-    fixed = EpochOrder.weighted([kept_out], None, args.seed + 1)
-    validation = UnlabelledCrops(joined, processor, args.crop, VALIDATION_CROPS, fixed)
+    groups = []
+    for name, source, stop in zip(args.data, sources, joined.cumulative_sizes, strict=True):
+        group = np.intersect1d(indices[stop - len(source) : stop], trained)
+        if not len(group):
+            raise EMError(f"{name} holds too few micrographs to train on")
+        groups.append(group)
+    order = EpochOrder(groups, args.weights, args.seed)
+    validation = _fixed_crops(joined, kept_out, processor, args, VALIDATION_CROPS)
     calibration = UnlabelledCrops(joined, processor, args.crop, CALIBRATION_CROPS, order)
     return PretrainingData(validation, calibration, micrographs=(joined, order))
+
+
+def _open_stream(args: PretrainArguments, processor: EMImageProcessor) -> PretrainingData:
+    stream = _interleaved(args)
+    held_out = held_out_of_stream(stream, processor)
+    indices = np.arange(len(held_out))
+    validation = _fixed_crops(held_out, indices, processor, args, VALIDATION_CROPS)
+    calibration = _fixed_crops(held_out, indices, processor, args, CALIBRATION_CROPS)
+    return PretrainingData(validation, calibration, stream=stream)
+
+
+def _fixed_crops(
+    micrographs: Micrographs, indices: np.ndarray, processor: EMImageProcessor, args: PretrainArguments, count: int
+) -> UnlabelledCrops:
+    """Return crops of held-out micrographs, by a seed of their own."""
+    order = EpochOrder([indices], None, args.seed + 1)
+    return UnlabelledCrops(micrographs, processor, args.crop, count, order)
 
 
 def _drawn(indices: np.ndarray, args: PretrainArguments) -> np.ndarray:

@@ -2,67 +2,19 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
+from emfm.backbones import norm_choice
 from emfm.config import EMFoundationConfig
-from emfm.hub.card import HERE, RESTORATION, front_matter, table
+from emfm.hub.card import HERE, model_card_data, table
+from emfm.hub.rendering import TEMPLATES, fill_card
+from emfm.tasks.metrics import RESTORATION_FIGURES
 
-KIND = {"pipeline_tag": "image-to-image", "tags": ["self-supervised"]}
+KIND: dict[str, Any] = {"pipeline_tag": "image-to-image", "tags": ["self-supervised"]}
 # Options of `emfm pretrain` by the names of the settings that they decide, where those are one value each.
-OPTIONS: tuple[str, ...] = (
-    "generator",
-    "norm",
-    "num_images",
-    "steps",
-    "batch_size",
-    "gradient_accumulation_steps",
-    "crop",
-    "corruption",
-    "structures",
-    "adversarial",
-    "discriminator_width",
-    "learning_rate",
-    "precision",
-    "seed",
-)
-
-PRETRAINED = """\
----
-{header}
----
-
-# {config.generator}, pretrained on electron micrographs
-
-{introduction}
-
-## Use
-
-{use}
-
-## Training
-
-{training}
-
-```bash
-{command}
-```
-
-## Figures
-
-On {figures[crops]} damaged crops of held-out micrographs, in network values (the micrograph's 1st and 99th percentile
-lie at -1 and +1, PSNR and SSIM with a data range of 2). One file in twenty was held out; where files are neighbouring
-slices of one volume, they resemble their neighbours in the training set, so expect somewhat less on another specimen:
-
-{table}
-
-## Limits
-
-- One run with seed {run[seed]}: how much another seed would differ was not measured.
-- What it says about your instrument is unknown until you measure it on your own images.
-- {pixel_sizes}
-- The output is a plausible image, not a measurement: do not quantify intensities on it.
-- The licence of the training images may limit the use of these weights; none is claimed here.
-"""
+OPTIONS = ["generator", "norm", "num_images", "steps", "batch_size", "gradient_accumulation_steps", "crop"]
+OPTIONS += ["corruption", "structures", "adversarial", "discriminator_width", "learning_rate", "precision", "seed"]
 INTRODUCTION = """\
 An image-to-image generator for one-channel electron micrographs, pretrained without labels after
 [Kazimi et al. 2024](https://arxiv.org/abs/2402.18286). It is a starting point for fine-tuning; by itself it removes
@@ -80,8 +32,9 @@ model = EMForSemanticSegmentation.from_pretrained(model_id, id2label={{0: "backg
 def pretraining_card(config: EMFoundationConfig) -> str:
     """Return the README.md of a pretrained generator, from `config.pretraining`."""
     run: dict[str, Any] = config.pretraining or {}
-    return PRETRAINED.format(
-        header=front_matter(**KIND, **dataset_ids(run["data"])),
+    return fill_card(
+        TEMPLATES / "pretraining_card.md",
+        model_card_data(**KIND, datasets=dataset_ids(run["data"])),
         config=config,
         introduction=INTRODUCTION,
         use=USE.format(here=HERE),
@@ -94,13 +47,12 @@ def pretraining_card(config: EMFoundationConfig) -> str:
     )
 
 
-def dataset_ids(names: list[str]) -> dict[str, list[str]]:
-    """Return the metadata `datasets` with those data that are on the Hub, if any are."""
-    ids = [name for name in names if name.count("/") == 1]
-    return {"datasets": ids} if ids else {}
+def dataset_ids(names: list[str]) -> list[str] | None:
+    """Return those data that are on the Hub, None where none are."""
+    return [name for name in names if name.count("/") == 1] or None
 
 
-def pixel_sizes(known: Any) -> str:
+def pixel_sizes(known: Sequence[float] | None) -> str:
     """Return a sentence about the pixel sizes (nm) of the training data."""
     if known is None:
         return "Pixel sizes were not recorded in the training data, so no range is claimed."
@@ -144,11 +96,11 @@ def pretrain_command(run: dict[str, Any]) -> str:
     if run.get("residual") is not None:  # runs of before it could be chosen have no such setting
         parts += ["--residual" if run["residual"] else "--no-residual"]
     for name in OPTIONS:
-        no_choice = name == "norm" and run["generator"].startswith("hrnet")
-        if run.get(name) is not None and not no_choice:
-            value = run[name]
-            shown = format(value, "g") if isinstance(value, float) else value
-            parts.append(f"--{name.replace('_', '-')} {shown}")
+        value = run.get(name)
+        if value is None or (name == "norm" and not norm_choice(run["generator"], value)):
+            continue
+        shown = format(value, "g") if isinstance(value, float) else value
+        parts.append(f"--{name.replace('_', '-')} {shown}")
     return " ".join(["emfm pretrain", *parts, f"--output runs/{run['generator']}"])
 
 
@@ -165,12 +117,12 @@ def command_lines(command: str, width: int = 100) -> str:
 
 
 def _validation_table(figures: dict[str, float]) -> str:
-    shown = [(name, label, form) for name, label, form in RESTORATION if name in figures]
+    shown = [figure for figure in RESTORATION_FIGURES if figure.name in figures]  # older models have no SSIM
     rows = [
-        [row, *(format(figures[name + suffix], form) for name, _, form in shown)]
+        [row, *(format(figures[figure.name + suffix], figure.form) for figure in shown)]
         for row, suffix in (("damaged input", "_input"), ("restored", ""))
     ]
-    return table(["image", *(label for _, label, _ in shown)], rows)
+    return table(["image", *(figure.heading for figure in shown)], rows)
 
 
 def _signals(run: dict[str, Any]) -> str:

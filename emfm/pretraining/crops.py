@@ -1,32 +1,24 @@
-"""Crops of unlabelled micrographs for pretraining: by index, or from a stream; each decided by (seed, epoch, index).
+"""Crops for pretraining by index: of unlabelled micrographs, and of simulated structures.
 
-An item is `clean` (1, side, side), float32 network values, and `key`, its epoch and its index within the epoch, int64.
+An item of a micrograph is `clean` (1, side, side), float32 network values, and `key`, its epoch
+and its index within the epoch, int64. The seed and the key decide it.
 """
 
-import logging
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_dilation
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset
 
 from emfm.data.patches import cut, dihedral
-from emfm.data.unlabelled import ImageStream, InMemory, Micrographs, decode
-from emfm.errors import EMError
+from emfm.data.unlabelled import Micrographs
 from emfm.processing import EMImageProcessor, IntensityStatistics
+from emfm.simulate.structures import simulate_structures
 
-logger = logging.getLogger(__name__)
-# One in so many micrographs is kept out of training, for the validation figures.
-HOLD_OUT = 20
-# A stream is read through for so many held-out micrographs.
-STREAM_VALIDATION = 32
-SHUFFLE_BUFFER = 1000
-READ_BATCH = 16
+# With the seed it decides the structures, so that none is drawn by the seed of anything else.
+STRUCTURES = 0x57
 
 
 def random_crop(
@@ -44,34 +36,23 @@ def random_crop(
     return {"clean": torch.from_numpy(clean)[None], "key": torch.tensor(key[1:])}
 
 
-@dataclass(frozen=True)
 class EpochOrder:
     """Which micrograph each crop of an epoch comes from: a shuffled round through every source.
 
+    An epoch holds as many crops as there are micrographs, shared out by weight. A source goes on
+    where it stopped: all its micrographs are seen before one is seen again.
+
     Args:
         groups: the indices of each source's micrographs.
-        draws: how many crops of each source an epoch holds; a source goes on where it stopped, so that its
-            micrographs are all seen before one is seen again.
+        weights: one positive number per source; None for every micrograph once.
         seed: with the epoch it decides the order.
     """
 
-    groups: tuple[np.ndarray, ...]
-    draws: tuple[int, ...]
-    seed: int
-
-    @classmethod
-    def weighted(cls, groups: Sequence[np.ndarray], weights: Sequence[float] | None, seed: int) -> "EpochOrder":
-        """Return the order in which an epoch holds as many crops as there are micrographs, shared out by weight.
-
-        Args:
-            groups: the indices of each source's micrographs.
-            weights: one positive number per source; None for every micrograph once.
-            seed: with the epoch it decides the order.
-        """
+    def __init__(self, groups: Sequence[np.ndarray], weights: Sequence[float] | None, seed: int):
+        self.groups, self.seed = groups, seed
         total = sum(len(group) for group in groups)
         shares = [len(group) for group in groups] if weights is None else weights
-        draws = tuple(max(1, round(total * share / sum(shares))) for share in shares)
-        return cls(tuple(groups), draws, seed)
+        self.draws = [max(1, round(total * share / sum(shares))) for share in shares]
 
     def __len__(self) -> int:
         return sum(self.draws)
@@ -117,107 +98,46 @@ class UnlabelledCrops(Dataset):
         return random_crop(image, statistics, self.processor, self.side, (self.order.seed, epoch, position))
 
 
-def is_held_out(sample: dict[str, Any] | None) -> bool:
-    """Tell whether a streamed micrograph belongs to validation: its bytes decide, whatever place it comes at."""
-    content = (sample["bytes"] or (sample["path"] or "").encode()) if sample else b""
-    return bool(content) and zlib.crc32(content) % HOLD_OUT == 0
+class StructureCrops(Dataset):
+    """`count` crops of simulated structures (1, side, side), with their `regions` (2, side, side).
 
-
-class StreamedCrops(IterableDataset):
-    """Endless crops from a stream, one of each micrograph an epoch; no two consumers see the same one in an epoch.
-
-    A consumer is a data worker of a process. Its position is (epoch, samples read); it is found again by reading on to
-    it without decoding.
+    The first channel of the regions is every class at its mean in the image, scaled to mean 0 and
+    a standard deviation of about 1. The second is 1 on the boundaries between classes, three to
+    four pixels wide, and 0 elsewhere.
 
     Args:
-        stream: undecoded.
-        processor: scales each micrograph by its own statistics.
-        side: of a crop in pixels.
-        seed: decides order and crops.
-        process: index and number of processes.
-        starts: the position at which each data worker goes on.
-        turn: which worker's batch comes first.
+        processor: scales each crop as if it were a micrograph.
+        side: in pixels.
+        count: how many crops there are.
+        seed: with the index it decides the crop.
     """
 
-    def __init__(
-        self,
-        stream: ImageStream,
-        processor: EMImageProcessor,
-        side: int,
-        seed: int,
-        process: tuple[int, int] = (0, 1),
-        starts: Sequence[tuple[int, int]] = ((0, 0),),
-        turn: int = 0,
-    ):
-        self.name = stream.name
-        self.stream = stream.rows.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER, max_buffer_input_shards=1)
-        self.processor, self.side, self.seed = processor, side, seed
-        self.process, self.starts, self.turn = process, starts, turn
+    def __init__(self, processor: EMImageProcessor, side: int, count: int, seed: int):
+        self.processor, self.side, self.count, self.seed = processor, side, count, seed
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        from datasets.distributed import split_dataset_by_node
+    def __len__(self) -> int:
+        return self.count
 
-        info = get_worker_info()
-        workers, worker = (info.num_workers, info.id) if info else (1, 0)
-        worker = (worker + self.turn) % workers
-        rank, processes = self.process
-        consumer, consumers = rank * workers + worker, processes * workers
-        share = split_dataset_by_node(self.stream, rank=consumer, world_size=consumers)
-        first, skipped = self.starts[worker]
-        for epoch in count(first):
-            share.set_epoch(epoch)
-            found = skipped > 0
-            for number, sample in enumerate(read_samples(share)):
-                if number < skipped:
-                    continue
-                crop = self._crop(sample, epoch, number * consumers + consumer)
-                if crop is not None:
-                    found = True
-                    yield crop
-            if not found:
-                raise EMError(
-                    f"the stream has no micrograph to train on for data worker {consumer + 1} of {consumers}: use "
-                    "fewer processes or workers, or leave --streaming out"
-                )
-            skipped = 0
-
-    def _crop(self, sample: dict[str, Any] | None, epoch: int, index: int) -> dict[str, Tensor] | None:
-        if is_held_out(sample):
-            return None
-        try:
-            image = decode(sample, f"{self.name}, sample {index} of epoch {epoch}").array
-            return random_crop(
-                image, self.processor.statistics(image), self.processor, self.side, (self.seed, epoch, index)
-            )
-        except EMError as error:
-            logger.warning("left out: %s", error)
-            return None
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < self.count:
+            raise IndexError(f"crop {index} of {self.count}")
+        simulated = simulate_structures((self.side, self.side), (self.seed, STRUCTURES, index))
+        image = self.processor.normalize(simulated.image, self.processor.statistics(simulated.image))
+        regions = np.stack([flattened(image, simulated.mask), boundaries(simulated.mask)])
+        return {"structures": torch.from_numpy(image)[None], "regions": torch.from_numpy(regions)}
 
 
-def read_samples(stream: Any) -> Iterator[dict[str, Any] | None]:
-    """Yield the undecoded images of a stream, all of them: `iter` leaves the sharing between data workers to us."""
-    for batch in stream.iter(batch_size=READ_BATCH):
-        yield from batch["image"]
+def flattened(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the image (H, W) with every class at its mean, scaled to mean 0 and deviation 1."""
+    sizes = np.bincount(mask.ravel())
+    means = np.bincount(mask.ravel(), weights=image.ravel()) / np.maximum(sizes, 1)
+    flat = means[mask]
+    return ((flat - flat.mean()) / (flat.std() + 0.05)).astype(np.float32)
 
 
-def held_out_of_stream(stream: ImageStream, processor: EMImageProcessor) -> InMemory:
-    """Read a stream from its start until enough micrographs for validation are found.
-
-    Raises:
-        EMError: it holds none.
-    """
-    images = []
-    for number, sample in enumerate(read_samples(stream.rows)):
-        if is_held_out(sample):
-            try:
-                images.append(decode(sample, f"{stream.name}, row {number}").array)
-            except EMError as error:
-                logger.warning("left out of validation: %s", error)
-        if len(images) == STREAM_VALIDATION:
-            break
-    if not images:
-        raise EMError(
-            f"the stream of {stream.name} is too small to keep one in {HOLD_OUT} micrographs for validation: leave "
-            "--streaming out"
-        )
-    return InMemory(images, processor)
+def boundaries(mask: np.ndarray) -> np.ndarray:
+    """Return 1 within two pixels of where the class changes, else 0; (H, W) float32."""
+    edge = np.zeros(mask.shape, dtype=bool)
+    edge[1:] |= mask[1:] != mask[:-1]
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    return binary_dilation(edge, np.ones((3, 3), dtype=bool)).astype(np.float32)

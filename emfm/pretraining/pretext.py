@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from emfm.modeling import EMFoundation
 from emfm.pretraining.filters import CHANNELS, filter_responses
 
-# Flat regions and boundaries, see `emfm.pretraining.structure_crops`.
+# Flat regions and boundaries, see `emfm.pretraining.crops`.
 REGION_CHANNELS = 2
 
 

@@ -19,14 +19,15 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from emfm.backbones import BACKBONES
+from emfm.backbones import BACKBONES, norm_choice
 from emfm.config import EMFoundationConfig
 from emfm.data.degradations import Corruption
 from emfm.errors import EMError
+from emfm.files import whole_folder
 from emfm.modeling import EMFoundation
 from emfm.pretraining.arguments import PretrainArguments
 from emfm.pretraining.batches import Batches, PretrainingData, open_data
-from emfm.pretraining.checkpoint import Progress, TrainingState, checkpoints, resume, save_checkpoint
+from emfm.pretraining.checkpoint import MODEL, Progress, TrainingState, checkpoints_of, resume, save_checkpoint
 from emfm.pretraining.discriminator import PatchDiscriminator
 from emfm.pretraining.pix2pix import Pix2Pix
 from emfm.pretraining.pretext import Crops, Pretext
@@ -56,7 +57,8 @@ def pretrain(args: PretrainArguments) -> Path:
         data = open_data(args, state.ema.processor)
     output = _prepare_output(args)
     settings = args.recipe() | {"processes": accelerator.num_processes}
-    settings |= {"workers": worker_count(args.workers)} if args.streaming else {}
+    if args.streaming:
+        settings["workers"] = worker_count(args.workers)
     progress = resume(output, state, settings)
     if args.compile:
         state.generator.compile()
@@ -70,9 +72,10 @@ def pretrain(args: PretrainArguments) -> Path:
     finally:
         batches.close()
         run.log.close()
-    finished = output / "pretrained_model"
+    finished = output / MODEL
     if accelerator.is_main_process:
-        _copy_folder(output / f"step_{args.steps}" / "pretrained_model", finished)
+        with whole_folder(finished) as folder:
+            shutil.copytree(output / f"step_{args.steps}" / MODEL, folder, dirs_exist_ok=True)
     accelerator.wait_for_everyone()
     return finished
 
@@ -113,7 +116,8 @@ class _Run:
         data: PretrainingData,
         progress: Progress,
     ):
-        self.args, self.accelerator, self.state, self.data, self.progress = args, accelerator, state, data, progress
+        self.args, self.accelerator, self.data = args, accelerator, data
+        self.state, self.progress = state, progress
         self.output = Path(args.output)
         self.corrupt = Corruption(args.corruption, args.strength, args.seed)
         self.log = RunLog(self.output, args.steps, progress.step, accelerator.is_main_process)
@@ -154,14 +158,14 @@ class _Run:
         self.progress.position = batches.position(self.accelerator)
         self.progress.seconds = time.perf_counter() - self._started
         if self.accelerator.is_main_process:
-            facts = {
+            cost = {
                 "step": self.progress.step,
                 "seconds": round(self.progress.seconds, 1),
                 "processes": self.accelerator.num_processes,
                 "micrographs": self.data.count,
             }
             config = self.state.ema.config
-            config.pretraining = (config.pretraining or {}) | self.args.recipe() | facts
+            config.pretraining = (config.pretraining or {}) | self.args.recipe() | cost
             save_checkpoint(self.output, self.state, self.progress, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
 
@@ -184,9 +188,9 @@ def _accelerator(precision: str) -> Accelerator:
 def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingState:
     """Return networks, averaged generator and optimisers as before the first step; the seed decides them."""
     set_seed(args.seed)
-    fields = {} if args.generator.startswith("hrnet") else {"norm": args.norm}
-    config = EMFoundationConfig.from_name(args.generator, **fields)
-    config.residual = not BACKBONES[config.backbone].trunk.full_resolution if args.residual is None else args.residual
+    config = EMFoundationConfig.from_name(args.generator, **norm_choice(args.generator, args.norm))
+    drawn_anew = BACKBONES[config.backbone].full_resolution
+    config.residual = not drawn_anew if args.residual is None else args.residual
     generator = EMFoundation(config)
     generator = generator.to(accelerator.device).to(memory_format=generator.memory_format)
     pretext = Pretext(generator, args.filters, args.structures > 0).to(accelerator.device)
@@ -211,7 +215,7 @@ def _set_learning_rate(state: TrainingState, args: PretrainArguments, step: int)
 def _prepare_output(args: PretrainArguments) -> Path:
     """Make the run's folder; refuse to write over another run."""
     output = Path(args.output)
-    if not args.resume and (checkpoints(output) or (output / "pretrained_model").exists()):
+    if not args.resume and (checkpoints_of(output).newest_first() or (output / MODEL).exists()):
         raise EMError(f"{output} holds a run already: go on with --resume, or choose another --output")
     output.mkdir(parents=True, exist_ok=True)
     return output
@@ -223,12 +227,3 @@ def _average(ema: EMFoundation, generator: EMFoundation, decay: float) -> None:
     torch._foreach_lerp_(list(ema.parameters()), list(generator.parameters()), 1 - decay)
     for kept, new in zip(ema.buffers(), generator.buffers(), strict=True):
         kept.copy_(new)
-
-
-def _copy_folder(source: Path, target: Path) -> None:
-    """Put a copy of a folder in the place of an older one, whole."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)

@@ -108,11 +108,14 @@ class Watch:
             return
         self._constant = self._constant + 1 if losses["score_spread"] < NOTHING else 0
         self._idle = self._idle + 1 if losses["discriminator"] < NOTHING else 0
-        what = "gives every image the same score" if self._constant >= PATIENCE else ""
-        what = "tells generated from real images without any error" if self._idle >= PATIENCE else what
-        if what:
-            raise EMError(
-                f"the discriminator has collapsed at step {step}: for {PATIENCE} reports it {what}, so the generator "
-                "learns nothing from it. Use a smaller --discriminator-width, another --seed or --adversarial lsgan, "
-                "or train with L1 alone: --adversarial none"
-            )
+        if self._idle >= PATIENCE:
+            what = "tells generated from real images without any error"
+        elif self._constant >= PATIENCE:
+            what = "gives every image the same score"
+        else:
+            return
+        raise EMError(
+            f"the discriminator has collapsed at step {step}: for {PATIENCE} reports it {what}, so the generator "
+            "learns nothing from it. Use a smaller --discriminator-width, another --seed or --adversarial lsgan, "
+            "or train with L1 alone: --adversarial none"
+        )

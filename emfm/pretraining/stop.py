@@ -16,6 +16,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Context manager that turns the first signal into a request; a second one stops at once.
 
+    A signal that is ignored when it starts stays ignored.
+
     Args:
         accelerator: the request of one process counts for all.
     """
@@ -25,11 +27,16 @@ class StopRequest:
         self._received = 0
         self._previous: dict[signal.Signals, object] = {}
         # exchanged on the CPU, so that no step has to wait for a GPU's queue
-        self._group: Any = torch.distributed.new_group(backend="gloo") if accelerator.num_processes > 1 else None
+        self._group: Any = None
+        if accelerator.num_processes > 1:
+            self._group = torch.distributed.new_group(backend="gloo")
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # Python takes handlers nowhere else
-            self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            for number in SIGNALS:
+                # a job in the background ignores Ctrl-C, which is meant for another
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *exception: object) -> None:

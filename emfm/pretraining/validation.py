@@ -1,4 +1,4 @@
-"""A model folder that can be loaded, verified and pushed as it is; and the figures that its card shows."""
+"""What a pretrained generator restores, in figures for its card."""
 
 import torch
 from torch import Tensor
@@ -25,12 +25,14 @@ def validate(
     """
     was_training = model.training
     model.eval()
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    inputs, outputs, targets = [], [], []
     for batch in DataLoader(crops, batch_size=BATCH):
         damaged, clean = corrupt(batch["clean"].to(model.device), batch["key"].to(model.device))
-        parts.append((damaged.cpu(), model(damaged).reconstruction.float().cpu(), clean.cpu()))
+        inputs.append(damaged.cpu())
+        outputs.append(model(damaged).reconstruction.float().cpu())
+        targets.append(clean.cpu())
     model.train(was_training)
-    before, after, target = (torch.cat(images) for images in zip(*parts, strict=True))
+    before, after, target = torch.cat(inputs), torch.cat(outputs), torch.cat(targets)
     figures: dict[str, float] = {}
     for name, images in (("_input", before), ("", after)):
         figures[f"l1{name}"] = l1(images, target)

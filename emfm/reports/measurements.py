@@ -123,8 +123,7 @@ def measure(classes: np.ndarray, id2label: dict[int, str], pixel_size: float | N
         parts.append(part)
         count += len(part.classes)
         release_pages(classes)
-    part = _Parts(*(np.concatenate(arrays) for arrays in zip(*(vars(p).values() for p in parts), strict=True)))
-    whole = part.joined(np.concatenate(joins))
+    whole = _Parts.of(parts).joined(np.concatenate(joins))
     centroids = whole.sums / whole.areas[:, None]
     return Measurements(whole.classes, whole.areas, centroids, whole.cut, pixel_size, dict(id2label), (height, width))
 
@@ -142,6 +141,15 @@ class _Parts:
     def empty(cls) -> "_Parts":
         integers = np.empty(0, dtype=np.int64)
         return cls(integers, integers, np.empty((0, 2)), np.empty(0, dtype=bool))
+
+    @classmethod
+    def of(cls, parts: list["_Parts"]) -> "_Parts":
+        return cls(
+            np.concatenate([part.classes for part in parts]),
+            np.concatenate([part.areas for part in parts]),
+            np.concatenate([part.sums for part in parts]),
+            np.concatenate([part.cut for part in parts]),
+        )
 
     def joined(self, joins: np.ndarray) -> "_Parts":
         """Add up the pieces that belong together, given as pairs (J, 2) of their numbers."""
@@ -183,7 +191,7 @@ def _label_band(band: np.ndarray, shown: list[int], top: int, height: int, count
             )
         )
         count += found
-    return numbers, _Parts(*(np.concatenate(arrays) for arrays in zip(*(vars(p).values() for p in parts), strict=True)))
+    return numbers, _Parts.of(parts)
 
 
 def _joins(above: tuple[np.ndarray, np.ndarray], below: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -18,15 +18,18 @@ COLOURS = np.array(
 LARGEST_SIDE = 2048
 BAND_PIXELS = 2**22
 GAP = 8  # pixels between two pictures side by side
+# Texts, each with the RGB colour (0 to 255) that it explains, or None.
+Legend = list[tuple[str, np.ndarray | None]]
 
 
 def to_display(image: np.ndarray) -> np.ndarray:
     """Return a micrograph as uint8, its 0.5th and 99.5th percentile black and white."""
     values = np.asarray(image, dtype=np.float32)
-    return _grey(values, *np.percentile(values, [0.5, 99.5]))
+    return to_grey(values, *np.percentile(values, [0.5, 99.5]))
 
 
-def _grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def to_grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return values as uint8, `low` black and `high` white."""
     if high <= low:
         return np.full(values.shape, 128, dtype=np.uint8)
     return (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
@@ -51,7 +54,7 @@ def overlay(image: np.ndarray, classes: np.ndarray, id2label: dict[int, str], op
         (H, W, 3) uint8.
     """
     grey = to_display(image)
-    picture = _colour(grey)
+    picture = as_rgb(grey)
     edge = np.zeros(classes.shape, dtype=bool)
     edge[:-1] |= classes[:-1] != classes[1:]
     edge[:, :-1] |= classes[:, :-1] != classes[:, 1:]
@@ -64,7 +67,8 @@ def overlay(image: np.ndarray, classes: np.ndarray, id2label: dict[int, str], op
     return picture
 
 
-def _colour(grey: np.ndarray) -> np.ndarray:
+def as_rgb(grey: np.ndarray) -> np.ndarray:
+    """Return a grey picture (H, W) in three channels."""
     return np.repeat(grey[..., None], 3, axis=2)
 
 
@@ -93,41 +97,22 @@ def shrink(image: np.ndarray, factor: int, means: bool = True) -> np.ndarray:
     return np.concatenate(bands).astype(np.float32)
 
 
-def pictures_of(prediction: Prediction) -> dict[str, np.ndarray]:
-    """Return the pictures (H, W, 3) that show a result, each with a legend and, where it is known, a scale bar.
-
-    `compare`: input and result beside each other, an overlay for a segmentation, else on one grey scale. `overlay`: of
-    a segmentation, alone.
-    """
-    before, after, factor = _before_and_after(prediction)
-    gap = np.full((len(before), GAP, 3), 255, dtype=np.uint8)
-    pictures = {"compare": _captioned(np.concatenate([before, gap, after], axis=1), prediction, factor)}
-    if prediction.id2label is not None:
-        pictures["overlay"] = _captioned(after, prediction, factor)
-    return pictures
-
-
-def before_and_after(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
-    """Return input and result (H, W, 3) uint8 at one size, to lay over each other."""
-    before, after, _ = _before_and_after(prediction)
-    return before, after
-
-
-def _before_and_after(prediction: Prediction) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return both pictures at one size of at most LARGEST_SIDE, and by how much the output was reduced for it."""
+def reduction(prediction: Prediction) -> int:
+    """Return by how much an output is reduced for a picture of at most `LARGEST_SIDE` pixels a side."""
     scale = prediction.output.shape[0] // prediction.image.shape[0]
     factor = -(-max(prediction.output.shape) // LARGEST_SIDE)
-    if factor > 1:
-        factor = -(-factor // scale) * scale  # so that the input's own factor is a whole one
+    # so that the input's own factor is a whole one
+    return 1 if factor == 1 else -(-factor // scale) * scale
+
+
+def shown_input(prediction: Prediction) -> np.ndarray:
+    """Return the micrograph (H, W) at the size of the reduced output."""
+    scale = prediction.output.shape[0] // prediction.image.shape[0]
+    factor = reduction(prediction)
     image = shrink(prediction.image, max(1, factor // scale))
-    output = shrink(prediction.output, factor, means=prediction.id2label is None)
     if factor == 1 and scale > 1:
         image = image.repeat(scale, axis=0).repeat(scale, axis=1)
-    if prediction.id2label is not None:
-        return _colour(to_display(image)), overlay(image, output, prediction.id2label), factor
-    image, output = image.astype(np.float32), output.astype(np.float32)
-    limits = np.percentile(np.concatenate([image.ravel(), output.ravel()]), [0.5, 99.5])
-    return _colour(_grey(image, *limits)), _colour(_grey(output, *limits)), factor
+    return image
 
 
 def bar_length(nanometres: float) -> tuple[float, str]:
@@ -137,27 +122,35 @@ def bar_length(nanometres: float) -> tuple[float, str]:
     return length, f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
 
 
-def _captioned(picture: np.ndarray, prediction: Prediction, factor: int) -> np.ndarray:
-    """Put a strip below a picture: the classes' colours and names, and a scale bar where the pixel size is known."""
+def beside(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return two pictures (H, W, 3) of one size side by side."""
+    gap = np.full((len(before), GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([before, gap, after], axis=1)
+
+
+def captioned(picture: np.ndarray, legend: Legend, prediction: Prediction) -> np.ndarray:
+    """Put a strip below a picture: its legend, and a scale bar where the pixel size is known.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        legend: texts, each with the colour that it explains or None.
+        prediction: what the picture shows, reduced as `reduction` says.
+    """
     size = int(np.clip(picture.shape[1] / 45, 13, 64))
     font = ImageFont.load_default(size)
-    if prediction.id2label is None:
-        entries: list[tuple[str, np.ndarray | None]] = [("left: input, right: output", None)]
-    else:
-        colours = class_colours(prediction.id2label)
-        entries = [(prediction.id2label[index], colour) for index, colour in colours.items()]
-    widths = [font.getlength(text) + (2.5 if colour is not None else 1) * size for text, colour in entries]
-    bar, written = 0, ""
+    widths = [font.getlength(text) + (2.5 if colour is not None else 1) * size for text, colour in legend]
+    bar, written, needed = 0, "", sum(widths) + size
     if prediction.pixel_size is not None:
+        factor = reduction(prediction)
         shown = prediction.pixel_size * factor  # nm per pixel of the picture
         length, written = bar_length(shown * prediction.output.shape[1] / factor / 5)
         bar = max(1, round(length / shown))
-    needed = sum(widths) + size + (bar + 2 * size + font.getlength(written) if bar else 0)
+        needed += bar + 2 * size + font.getlength(written)
     canvas = Image.new("RGB", (max(picture.shape[1], int(needed)), picture.shape[0] + 2 * size), "white")
     canvas.paste(Image.fromarray(picture), (0, 0))
     draw = ImageDraw.Draw(canvas)
     x, middle = size / 2, picture.shape[0] + size
-    for (text, colour), width in zip(entries, widths, strict=True):
+    for (text, colour), width in zip(legend, widths, strict=True):
         indent = 0.0
         if colour is not None:
             draw.rectangle((x, middle - size / 2, x + size, middle + size / 2), fill=tuple(int(c) for c in colour))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.ndimage import map_coordinates
 
 from emfm.errors import EMError
 from emfm.files import write_atomically
@@ -80,16 +81,8 @@ def _bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         mine = bands == band
         left, top = int(x[mine].min()), int(y[mine].min())
         part = np.asarray(image[top : int(y[mine].max()) + 2, left : int(x[mine].max()) + 2], dtype=np.float64)
-        values[mine] = _between(part, x[mine] - left, y[mine] - top)
+        values[mine] = map_coordinates(part, [y[mine] - top, x[mine] - left], order=1, mode="nearest")
     return values
-
-
-def _between(part: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    left, top = x.astype(np.int64), y.astype(np.int64)
-    right, bottom = np.minimum(left + 1, part.shape[1] - 1), np.minimum(top + 1, part.shape[0] - 1)
-    upper = part[top, left] + (x - left) * (part[top, right] - part[top, left])
-    lower = part[bottom, left] + (x - left) * (part[bottom, right] - part[bottom, left])
-    return upper + (y - top) * (lower - upper)
 
 
 def write_profile(path: str | Path, profile: Profile) -> None:

@@ -14,17 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from emfm.errors import EMError
+from emfm.simulate.drawing import MARGIN, Range, check_numbers, check_shape_and_seed, record_counts, slow_field
 
 GOLD_111_SPACING = 0.235  # nm, lattice constant 0.4078 nm / sqrt(3)
 MIN_PIXELS_PER_FRINGE = 2.5  # finer fringes lie too close to Nyquist (2 px) to survive the blur
 MIN_SIDE = 16  # px, below this not even the smallest particle fits
-MARGIN = 16  # px simulated around the image and cut off, so that the FFT's periodic wrap stays outside
-EXACT_BELOW = np.float32(6)  # expected electrons
 BATCH = 2**16  # pixels of particles rendered at once: what a processor's cache holds
 OUTLINE_ORDERS = np.arange(6, 1, -1)  # 2 makes ellipses, 3 to 6 rounded triangles to hexagons
 MUST_BE_POSITIVE = ("nominal_diameters", "pixels_across", "coverage", "attenuation_length", "dose", "gain")
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -58,17 +55,7 @@ class NanoparticleParameters:
     read_noise: float = 4.0  # counts, standard deviation
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            default = getattr(NanoparticleParameters, name)
-            numbers = np.atleast_1d(np.asarray(value, dtype=float))
-            least = 1e-9 if name in MUST_BE_POSITIVE else 0
-            if not numbers.size or not (np.isfinite(numbers) & (numbers >= least)).all():
-                raise EMError(f"{name} is {value}, expected finite and at least {least}; the default is {default}")
-            is_range = isinstance(default, tuple) and name != "nominal_diameters"
-            if is_range and (numbers.size != 2 or numbers[0] > numbers[1]):
-                raise EMError(f"{name} is {value}, expected (low, high) with low <= high; the default is {default}")
-            if name.endswith("_fraction") and value > 1:
-                raise EMError(f"{name} is {value}, expected a fraction from 0 to 1; divide a percentage by 100")
+        check_numbers(self, lists=("nominal_diameters",), positive=MUST_BE_POSITIVE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,46 +113,6 @@ def simulate_nanoparticles(
     return SimulatedMicrograph(image, mask, clean, conditions.pixel_size, conditions.dose, particles)
 
 
-def check_shape_and_seed(shape: tuple[int, int], seed: int, least: int) -> None:
-    """Raise an EMError unless both sides are whole numbers of `least` px or more and the seed one of 0 or more."""
-    if np.shape(shape) != (2,) or not all(isinstance(n, int | np.integer) and n >= least for n in shape):
-        raise EMError(f"shape is {shape}, expected (height, width) of at least {least} px each; enlarge the image")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise EMError(f"seed is {seed!r}, expected an integer of 0 or more; pass for example seed=0")
-
-
-def record_counts(rng: Generator, electrons: np.ndarray, gain: float, offset: float, read_noise: float) -> np.ndarray:
-    """Count electrons, read them out and round to the camera's 16 bits.
-
-    Counts come from the expansion of the Poisson distribution's inverse about the normal one (Giles 2016, ACM
-    Transactions on Mathematical Software 42, equation 6), which takes a third of the time of NumPy's exact ones; from
-    6 expected electrons on its mean and variance are right to 0.03 %. Below, they are exact.
-
-    Args:
-        rng: drawn from.
-        electrons: (H, W) float32, expected in each pixel, zero or more.
-        gain: camera counts per electron.
-        offset: counts at zero dose.
-        read_noise: standard deviation in counts.
-
-    Returns:
-        (H, W) uint16, clipped where the camera saturates.
-    """
-    normal = rng.standard_normal(electrons.shape, dtype=np.float32)
-    squared = normal * normal
-    root = np.sqrt(np.maximum(electrons, EXACT_BELOW))
-    counts = electrons + root * normal
-    counts += squared * np.float32(1 / 6) + np.float32(1 / 3)
-    counts -= normal * (squared + 2) / (72 * root)
-    np.floor(counts, out=counts)
-    few = electrons < EXACT_BELOW
-    counts[few] = rng.poisson(electrons[few])
-    counts *= np.float32(gain)
-    counts += np.float32(offset)
-    counts += np.float32(read_noise) * rng.standard_normal(electrons.shape, dtype=np.float32)
-    return np.clip(np.rint(counts, out=counts), 0, 65535, out=counts).astype(np.uint16)
-
-
 @dataclass(frozen=True)
 class _Conditions:
     """What all particles of one image share."""
@@ -185,7 +132,8 @@ def _draw_conditions(rng: Generator, shape: tuple[int, int], p: NanoparticlePara
     nominal = float(rng.choice(p.nominal_diameters))
     diameter = min(float(np.exp(rng.uniform(*np.log(p.pixels_across)))), 0.4 * min(shape))
     period = max(rng.uniform(*p.granularity_period) * diameter / nominal, 3.0)
-    granularity, dose = rng.uniform(*p.granularity), float(np.exp(rng.uniform(*np.log(p.dose))))
+    granularity = rng.uniform(*p.granularity)
+    dose = float(np.exp(rng.uniform(*np.log(p.dose))))
     # Noise of the mean over a particle's area; grains of the carbon count as one sample per period squared.
     noise = np.sqrt((granularity * period) ** 2 + 1 / dose) / (diameter * np.sqrt(np.pi) / 2)
     least_depth = float(1.5 * p.visibility * noise)  # an ellipsoid's centre is 1.5 times as thick as its mean
@@ -286,11 +234,7 @@ def _thickness(rows: np.ndarray, columns: np.ndarray, radii: np.ndarray, outline
 
 def _background_depth(rng: Generator, c: _Conditions, num_particles: int, p: NanoparticleParameters) -> np.ndarray:
     """Return the optical depth (float32, with the margin) of slow drift and of soft-edged debris."""
-    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in c.padded)
-    a = (p.illumination * rng.standard_normal(5)).astype(np.float32)
-    depth = a[4] * y[:, None] * x
-    depth += (a[0] * y + a[1] * y**2)[:, None]
-    depth += a[2] * x + a[3] * x**2
+    depth = slow_field(c.padded, (p.illumination * rng.standard_normal(5)).astype(np.float32))
     count = rng.poisson(rng.uniform(*p.debris) * num_particles)
     centers = rng.random((count, 2)) * c.padded
     spreads, strengths = c.diameter * rng.uniform(0.1, 0.5, count), c.central_depth * rng.uniform(0.15, 0.7, count)

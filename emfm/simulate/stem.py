@@ -4,7 +4,8 @@ These images are SIMULATED and approximate: an incoherent image of columns, afte
 Transmission Electron Microscopy, not a multislice calculation. They suit training and tests of restoration.
 
 - A column scatters as its atoms' Z^1.7 summed; the probe is a Gaussian, a small mistilt smears columns along a line.
-- Zone axes are projected cells, turned, strained and disordered at random; thickness varies slowly, some atoms lack.
+- Zone axes are projected cells, turned, strained and disordered at random. Thickness varies slowly; some atoms are
+  missing.
 - The background (support, contamination) varies slowly. Scan lines are displaced, electrons counted, read noise added.
 """
 
@@ -14,26 +15,21 @@ import numpy as np
 from numpy.random import Generator
 
 from emfm.errors import EMError
-from emfm.simulate.nanoparticles import check_shape_and_seed, record_counts
+from emfm.simulate.drawing import MARGIN, Range, check_numbers, check_shape_and_seed, record_counts, slow_field
 
 MIN_SIDE = 32  # px
-MARGIN = 16  # px simulated around the image and cut off, so that the FFT's periodic wrap stays outside
 ROWS_AT_ONCE = 64  # of a Fourier transform of which few columns stay: less memory to fetch from the system
 CUT_OFF = 0.9  # over the probe's standard deviation: the frequency of which the probe passes less than a millionth
 Z_EXPONENT = 1.7  # of the atomic number in the high-angle signal
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Projection:
-    """The atomic columns of a crystal along a zone axis.
+    """The atomic columns of a crystal along a zone axis."""
 
-    Attributes:
-        vectors: two vectors of the projected cell in nm, (x, y) each.
-        columns: fractional position along the vectors, and the atomic numbers that repeat along the column.
-    """
-
+    # two vectors of the projected cell in nm, (x, y) each
     vectors: tuple[tuple[float, float], tuple[float, float]]
+    # fractional position along the vectors, and the atomic numbers that repeat along the column
     columns: tuple[tuple[float, float, tuple[int, ...]], ...]
 
 
@@ -94,12 +90,7 @@ class StemParameters:
         unknown = [name for name in self.projections if name not in PROJECTIONS]
         if unknown or not self.projections:
             raise EMError(f"projections {unknown or 'none'} are not known; expected some of {', '.join(PROJECTIONS)}")
-        for name, value in vars(self).items():
-            numbers = np.zeros(1) if name == "projections" else np.atleast_1d(np.asarray(value, dtype=float))
-            if not (np.isfinite(numbers) & (numbers >= 0)).all() or (numbers.size == 2 and numbers[0] > numbers[1]):
-                raise EMError(f"{name} is {value}, expected numbers of 0 or more and (low, high) with low <= high")
-        if min(self.pixel_size[0], self.probe[0], self.dose[0], self.gain) <= 0:
-            raise EMError("pixel_size, probe, dose and gain must be above 0")
+        check_numbers(self, but=("projections",), positive=("pixel_size", "probe", "dose", "gain"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +124,7 @@ def simulate_stem(shape: tuple[int, int], seed: int, parameters: StemParameters 
     padded = (int(shape[0]) + 2 * MARGIN, int(shape[1]) + 2 * MARGIN)
     positions, strengths = _draw_columns(rng, PROJECTIONS[name], padded, pixel_size, p)
     signal = _render(rng, positions, strengths, padded, pixel_size, p)  # brightest column about 1
-    whole = np.float32(rng.uniform(*p.background)) * _slow_field(rng, signal.shape)
+    whole = np.float32(rng.uniform(*p.background)) * _unit_field(rng, signal.shape)
     whole += signal
     electrons = np.float32(np.exp(rng.uniform(*np.log(p.dose))))
     counts = np.float32(p.gain) * electrons  # of the brightest column
@@ -169,10 +160,10 @@ def _draw_columns(
     inside = ((positions > 1) & (positions < np.array(padded) - 2)).all(axis=1)
     positions, strengths = positions[inside], strengths[inside]
     positions = positions + rng.normal(0, p.disorder / pixel_size, positions.shape)
-    lacking = rng.random(len(strengths)) < rng.uniform(*p.vacancies)
+    missing = rng.random(len(strengths)) < rng.uniform(*p.vacancies)
     slope = p.wedge * rng.uniform(-1, 1, 2)
     thickness = np.clip(1 + (positions / half - 1) @ slope, 0.2, None)
-    return positions, strengths * thickness * np.where(lacking, 2 / 3, 1.0)
+    return positions, strengths * thickness * np.where(missing, 2 / 3, 1.0)
 
 
 def _render(
@@ -223,15 +214,10 @@ def _points(places: np.ndarray, weights: np.ndarray, shape: tuple[int, int]) -> 
     return grid
 
 
-def _slow_field(rng: Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _unit_field(rng: Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Return a smooth field, float32, between 0 and 1."""
-    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
-    a = rng.standard_normal(5).astype(np.float32)
-    field = a[4] * y[:, None] * x
-    field += (a[0] * y + a[1] * y**2)[:, None]
-    field += a[2] * x + a[3] * x**2
-    least = field.min()
-    field -= least
+    field = slow_field(shape, rng.standard_normal(5).astype(np.float32))
+    field -= field.min()
     field *= 1 / max(field.max(), np.float32(1e-6))
     return field
 

@@ -1,6 +1,6 @@
 """Simulated structures: regions of many shapes, contrasts and textures, with an exact class map.
 
-These images are SIMULATED and model no specimen. What electron micrographs have in common is drawn at random: phases
+These images are SIMULATED and model no specimen. They draw at random what micrographs have in common: phases
 that interpenetrate, cells with walls and organelles, particles with and without a shell, fibres; regions that differ in
 grey, in texture, or in texture alone; a slow background, blur and noise. A network that learns to tell such regions
 apart has learnt what segmentation needs, whatever the specimen is.
@@ -15,7 +15,7 @@ from scipy.fft import fftfreq, irfft2, rfft2, rfftfreq
 from scipy.ndimage import gaussian_filter, grey_dilation
 from scipy.spatial import cKDTree
 
-from emfm.simulate.nanoparticles import check_shape_and_seed
+from emfm.simulate.drawing import check_shape_and_seed
 
 MIN_SIDE = 32  # px
 MOST_CLASSES = 6
@@ -34,16 +34,12 @@ class SimulatedStructures:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Where the classes lie.
+    """Where the classes lie."""
 
-    Attributes:
-        classes: (H, W) class indices.
-        walls: (H, W) boolean, what lies between regions and has a class of its own.
-        pieces: (H, W) indices of pieces whose grey varies within a class, or None.
-    """
-
-    classes: np.ndarray
+    classes: np.ndarray  # (H, W) class indices
+    # (H, W) boolean, what lies between regions and has a class of its own
     walls: np.ndarray | None = None
+    # (H, W) indices of pieces whose grey varies within a class, or None
     pieces: np.ndarray | None = None
 
 
@@ -129,9 +125,8 @@ def _particles(rng: Generator, shape: tuple[int, int]) -> _Layout:
     for _ in range(int(rng.integers(1, most))):
         centre, size = rng.uniform(-radius, np.add(shape, radius)), radius * np.exp(rng.normal(0, 0.3))
         reach = int(3 * size + 3 * warp) + 1
-        box = tuple(
-            slice(max(0, int(c) - reach), max(0, int(c) + reach)) for c in centre
-        )  # far from the particle nothing changes
+        # far from the particle nothing changes
+        box = tuple(slice(max(0, int(place) - reach), max(0, int(place) + reach)) for place in centre)
         stretch, angle, power = np.exp(rng.normal(0, 0.25)), rng.uniform(0, np.pi), rng.choice([2, 2, 2, 6])
         down, right = rows[box] - centre[0], columns[box] - centre[1]
         along = np.abs(np.cos(angle) * right + np.sin(angle) * down) / stretch
@@ -148,10 +143,10 @@ def _fibres(rng: Generator, shape: tuple[int, int]) -> _Layout:
     """Bands along a common direction: what lies near the zero of a stretched random field."""
     field = _field(rng, shape, rng.uniform(2, 4), rng.uniform(6, 20), rng.uniform(1, 3))
     inside = np.abs(field) < rng.uniform(0.1, 0.5)
-    return _Layout((inside if rng.random() < 0.5 else ~inside).astype(np.int64))
+    return _Layout(np.where(rng.random() < 0.5, inside, ~inside).astype(np.int64))
 
 
-# Cells, the richest, come twice as often.
+# Cells are the richest layout and come twice as often.
 LAYOUTS: tuple[Callable[[Generator, tuple[int, int]], _Layout], ...] = (_phases, _cells, _cells, _particles, _fibres)
 
 

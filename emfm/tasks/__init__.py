@@ -1,4 +1,4 @@
-"""Task adapters: head, loss, metrics and post-processing of one task in one file."""
+"""The tasks, one in a file: head, loss, data, metrics, and what is shown of results."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from emfm.loading.strict import read_config
 from emfm.modeling import EMFoundation, EMPreTrainedModel
 from emfm.tasks.background_removal import EMForBackgroundRemoval
 from emfm.tasks.denoising import EMForDenoising
+from emfm.tasks.restoration import EMForImageRestoration
 from emfm.tasks.segmentation import EMForSemanticSegmentation
 from emfm.tasks.super_resolution import EMForSuperResolution
 from emfm.tasks.task import EMTaskModel
@@ -19,6 +20,11 @@ TASKS: dict[str, type[EMTaskModel]] = {
     "super-resolution": EMForSuperResolution,
     "background-removal": EMForBackgroundRemoval,
 }
+
+
+def task_of(model: EMPreTrainedModel) -> type[EMTaskModel]:
+    """Return a model's task; a pretrained generator restores."""
+    return type(model) if isinstance(model, EMTaskModel) else EMForImageRestoration
 
 
 def load_model(name_or_path: str | Path, **kwargs: Any) -> EMPreTrainedModel:

@@ -9,4 +9,5 @@ class EMForBackgroundRemoval(EMForImageRestoration):
     A background wider than the receptive field cannot be told from the structure: choose a generator with a wide one.
     """
 
+    purpose = "noise and background removal"
     degradations = ("background",)

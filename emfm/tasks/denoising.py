@@ -9,4 +9,5 @@ class EMForDenoising(EMForImageRestoration):
     `EMForDenoising.from_pretrained("unet4-rf200-w16")` takes trunk and head from pretraining.
     """
 
+    purpose = "denoising"
     degradations = ("dose", "paper")

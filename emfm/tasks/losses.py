@@ -1,4 +1,4 @@
-"""Losses of pretraining (adversarial) and of fine-tuning (cross-entropy + Dice; L1 + L2)."""
+"""Losses of the tasks: cross-entropy + Dice, and L1 + L2."""
 
 from collections.abc import Sequence
 

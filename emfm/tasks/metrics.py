@@ -1,7 +1,7 @@
 """Figures of merit: Dice, IoU and boundary F1 from summed counts; L1, PSNR and SSIM with a stated data range."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,14 +13,53 @@ from torchmetrics.functional.regression import mean_absolute_error
 
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor
+from emfm.reports.measurements import is_background
 
-BACKGROUND = "background"
 # Two boundaries this many pixels apart, along rows, columns or diagonals, still count as the same.
 BOUNDARY_TOLERANCE = 2
 DATA_RANGE = "the distance between the target's 1st and 99th percentile is 1"
 SMALLEST_SSIM = 11
 # Of equal images, in dB, so that means stay finite.
 HIGHEST_PSNR = 200.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of merit.
+
+    Args:
+        name: its key in results.
+        heading: its name for people.
+        form: how it is written.
+    """
+
+    name: str
+    heading: str
+    form: str = ".4f"
+
+
+class Metrics(Protocol):
+    """Sums over the micrographs of an evaluation.
+
+    Attributes:
+        totals: tensors; those of several processes may be added up.
+    """
+
+    totals: dict[str, Tensor]
+
+    def add(self, output: np.ndarray, truth: np.ndarray) -> None:
+        """Measure one image (H, W)."""
+
+    def result(self) -> dict[str, Any]:
+        """Return the figures, and the number of images as `n`."""
+
+
+SEGMENTATION_FIGURES = (
+    Figure("dice", "Dice"),
+    Figure("iou", "IoU"),
+    Figure("boundary_f1", "boundary F1 (2 px)"),
+)
+RESTORATION_FIGURES = (Figure("l1", "L1"), Figure("psnr", "PSNR (dB)", ".2f"), Figure("ssim", "SSIM"))
 
 
 @dataclass
@@ -111,7 +150,7 @@ def _widened(edge: Tensor) -> Tensor:
 
 
 def _mean_over_foreground(per_class: dict[str, dict[str, float | None]], figure: str) -> float:
-    foreground = [value[figure] for label, value in per_class.items() if label.lower() != BACKGROUND]
+    foreground = [value[figure] for label, value in per_class.items() if not is_background(label)]
     values = [value for value in foreground if value is not None]
     return float(np.mean(values)) if values else 0.0
 

@@ -1,24 +1,36 @@
 """What the restoration tasks share: a generator whose output is a better image of the same place."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emfm.backbones import BACKBONES
 from emfm.config import EMFoundationConfig
+from emfm.data.croppers import Cropper, DegradingCropper, IntensityJitter, PairCropper
+from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
+from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
+from emfm.loading.download import model_folder
 from emfm.modeling import EMRestoringModel, ImageOutput
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.tasks.losses import restoration_loss
-from emfm.tasks.metrics import RestorationMetrics
-from emfm.tasks.task import EMTaskModel
+from emfm.tasks.metrics import RESTORATION_FIGURES, RestorationMetrics
+from emfm.tasks.task import EMTaskModel, ModelChoices
+from emfm.tasks.words import CardWords
 
 # Network values that pass uncut: heavy particles are far brighter than the 99th percentile of what surrounds them.
 CLIP = 30.0
 # Bicubic interpolation takes the two nearest pixels on each side.
 BICUBIC_REACH = 2
+# Of a stream of pairs so many tell the units of the targets.
+UNIT_SAMPLE = 32
+RESTORED = CardWords(
+    output="the restored micrograph, in the input's units and dtype",
+    limits=("The output is a plausible image: check on known structures before you measure on it.",),
+)
 
 
 class EMForImageRestoration(EMRestoringModel, EMTaskModel):
@@ -30,11 +42,11 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
     itself. Without, it draws the image itself.
     """
 
+    purpose = "restoration of damaged micrographs (a pretrained generator)"
+    figures = RESTORATION_FIGURES
     figure_of_merit = "l1"
     greater_is_better = False
-    truth = "targets"
-    # What `degrade` may make pairs for this task with; the first is the usual one.
-    degradations: ClassVar[tuple[str, ...]]
+    card = RESTORED
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
@@ -87,11 +99,6 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
             return pixel_values
         return F.interpolate(pixel_values, scale_factor=self.config.scale, mode="bicubic", align_corners=False)
 
-    @torch.no_grad()
-    def maps(self, pixel_values: Tensor) -> Tensor:
-        """Return the restored images (B, 1, H * scale, W * scale) in network values; tiles may be blended."""
-        return self(pixel_values).reconstruction.float()
-
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
         """Return the restored micrograph from network values (1, H, W), in the input's units and dtype."""
         return self.processor.denormalize(maps[0], statistics, dtype)
@@ -107,9 +114,55 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         return self.enlarged(torch.from_numpy(np.asarray(image, dtype=np.float64))[None, None])[0, 0].numpy()
 
     @classmethod
-    def check_degradation(cls, degrade: str) -> None:
-        """Raise an error where pairs made in this way would train another task."""
-        if degrade not in cls.degradations:
-            raise EMError(
-                f"'{degrade}' makes no pairs for {cls.__name__}; it takes --degrade {' or '.join(cls.degradations)}"
-            )
+    def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
+        """Return whether the network predicts what is added to its input; see `adds_to_input` for where nobody says."""
+        adds = cls.adds_to_input(choices.model) if choices.residual is None else choices.residual
+        return {**super().fields_for(data, choices), "residual": adds}
+
+    @classmethod
+    def adds_to_input(cls, model: str | None) -> bool:
+        """Return whether predicting the difference to the input measured best: see docs/finetuning.md.
+
+        Only a pretrained trunk with a path at full resolution goes on drawing the image itself, as it learnt to:
+        without such a path that takes far longer. A model that was fine-tuned to add to its input goes on so.
+
+        Args:
+            model: zoo name, folder or Hub id of the weights to start from; None for random ones.
+        """
+        if model is None:
+            return True
+        config = EMFoundationConfig.from_pretrained(model_folder(model))
+        return config.residual or not BACKBONES[config.backbone].full_resolution
+
+    def learn_units(self, data: Examples | StreamedExamples) -> None:
+        """Note the relation between the units of targets and images; made pairs have those of their images."""
+        if isinstance(data.like, PairedMicrographs):
+            sample = data.in_memory(UNIT_SAMPLE)
+            assert isinstance(sample, PairedMicrographs)
+            units = sample.target_units()
+            self.config.target_units = None if units == (1.0, 0.0) else list(units)
+
+    def cropper(self, data: Examples, side: int, jitter: float) -> Cropper:
+        """Return what cuts crops of pairs, or of clean micrographs, which it damages.
+
+        Raises:
+            EMError: the side does not fit the scale.
+        """
+        if side % data.scale:
+            raise EMError(f"a crop of {side} px does not fit the scale {data.scale}: use a multiple of {data.scale}")
+        change = IntensityJitter(jitter)
+        if isinstance(data, CleanMicrographs):
+            return DegradingCropper(self.processor, side, change, data.degradation)
+        return PairCropper(self.processor, side, change, data.scale, self._units())
+
+    def _units(self) -> tuple[float, float]:
+        """Return gain and offset from the units of the targets in training to those of their images."""
+        gain, offset = self.config.target_units or (1.0, 0.0)
+        return gain, offset
+
+    def truth_of(self, data: Examples, index: int) -> np.ndarray:
+        """Return the target of micrograph `index`, in the image's units."""
+        if self.config.target_units is None:
+            return data.truth(index)
+        gain, offset = self._units()
+        return gain * data.truth(index).astype(np.float64) + offset

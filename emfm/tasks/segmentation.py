@@ -4,15 +4,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from emfm.config import EMFoundationConfig
+from emfm.data.croppers import IntensityJitter
+from emfm.data.examples import Examples, LabelledMicrographs
+from emfm.errors import EMError
+from emfm.hub.card import figure, table
 from emfm.processing import IntensityStatistics
+from emfm.reports.class_map_report import ClassMapReport
 from emfm.tasks.losses import segmentation_loss
-from emfm.tasks.metrics import SegmentationMetrics
-from emfm.tasks.task import EMTaskModel
+from emfm.tasks.metrics import SEGMENTATION_FIGURES, Metrics, SegmentationMetrics
+from emfm.tasks.segmentation_crops import SegmentationCropper
+from emfm.tasks.task import EMTaskModel, ModelChoices
+from emfm.tasks.words import CardWords, ExportWords
+
+# A class's weight is the inverse of its share of the pixels to this power. The root keeps a rare class from being given
+# up in the first steps, and does not invent it as full balance does: see docs/findings.md.
+CLASS_WEIGHTS = {"root": 0.5, "balanced": 1.0}
 
 
 @dataclass
@@ -36,9 +46,29 @@ class EMForSemanticSegmentation(EMTaskModel):
     """
 
     head_name = "class_head"
+    purpose = "segmentation into {classes}"
+    figures = SEGMENTATION_FIGURES
     figure_of_merit = "dice"
     greater_is_better = True
     truth = "masks"
+    takes = (LabelledMicrographs,)
+    nearest = True
+    card = CardWords(
+        pipeline_tag="image-segmentation",
+        output="class indices, one per pixel",
+        image="labelled micrograph",
+        truth="",
+        needs="labels",
+    )
+    exported = ExportWords(
+        tag="semantic-segmentation",
+        output="logits",
+        finished="probabilities",
+        description="class probabilities",
+        meaning="a probability for each class",
+        metric="Dice and boundary F1 of each class",
+        steps=("softmax",),
+    )
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
@@ -49,11 +79,6 @@ class EMForSemanticSegmentation(EMTaskModel):
     def classes(self) -> dict[int, str]:
         """Class index: class name."""
         return {int(index): str(label) for index, label in (self.config.id2label or {}).items()}
-
-    @property
-    def last_layer(self) -> nn.Conv2d:
-        """The convolution to the classes."""
-        return self.class_head
 
     def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
         """Return cross-entropy + Dice of logits (B, K, H, W) and class indices (B, H, W)."""
@@ -72,15 +97,80 @@ class EMForSemanticSegmentation(EMTaskModel):
         loss = None if labels is None else self.loss_of(logits, pixel_values, labels)
         return SegmentationOutput(loss=loss, logits=logits)
 
-    @torch.no_grad()
-    def maps(self, pixel_values: Tensor) -> Tensor:
-        """Return class probabilities (B, K, H, W); probabilities of neighbouring tiles may be blended."""
-        return self(pixel_values).logits.float().softmax(dim=1)
+    @staticmethod
+    def finished(outputs: Tensor) -> Tensor:
+        """Return class probabilities (B, K, H, W) from logits; those of neighbouring tiles may be blended."""
+        return outputs.softmax(dim=1)
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
         """Return the class map (H, W) from probabilities (K, H, W): uint8, or uint16 for more than 256 classes."""
         return maps.argmax(axis=0).astype(np.uint8 if len(maps) <= 256 else np.uint16)
 
+    def check_data(self, data: Examples, name: str) -> None:
+        """Raise an error where the data have no masks, or other classes than the model."""
+        super().check_data(data, name)
+        assert isinstance(data, LabelledMicrographs)
+        if data.id2label != self.classes:
+            raise EMError(
+                f"the model's classes are {self.classes}, those of {name} are {data.id2label}: use data with the same "
+                "labels.json as in training"
+            )
+
+    @classmethod
+    def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
+        """Return the classes of the data, and a weight for each of them."""
+        assert isinstance(data, LabelledMicrographs)
+        weights = class_weights(choices.class_weights, data)
+        return {**super().fields_for(data, choices), "id2label": data.id2label, "class_weights": weights}
+
+    def cropper(self, data: Examples, side: int, jitter: float) -> SegmentationCropper:
+        """Return what cuts crops with class maps, half of them around a class drawn at random."""
+        return SegmentationCropper(self.processor, side, IntensityJitter(jitter))
+
     def new_metrics(self) -> SegmentationMetrics:
         """Return empty counts for an evaluation; `add(class map, truth)` and `result()` fill and read them."""
         return SegmentationMetrics(self.classes)
+
+    def trivial_figures(self, data: Examples, measured: Metrics) -> dict[str, Any]:
+        """Return the figures of the best single class for every pixel."""
+        assert isinstance(measured, SegmentationMetrics)
+        return measured.majority()
+
+    @staticmethod
+    def report() -> ClassMapReport:
+        """Return what writes an overlay, and the measures of each region."""
+        return ClassMapReport()
+
+    @classmethod
+    def card_table(cls, best: dict[str, Any]) -> str:
+        """Return the figures of each class, and their means, as a Markdown table."""
+        shown = [measure for measure in cls.figures if measure.name in best]
+        rows = [
+            [label, *(figure(values[measure.name]) for measure in shown)] for label, values in best["per_class"].items()
+        ]
+        mean = "mean without background" if "background" in best["per_class"] else "mean"
+        rows.append([f"**{mean}**", *(figure(best[measure.name]) for measure in shown)])
+        return table(["class", *(measure.heading for measure in shown)], rows)
+
+
+def class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:
+    """Return a weight for each class; None for equal ones, as by default on a stream, whose pixels nobody counts.
+
+    Args:
+        given: a key of `CLASS_WEIGHTS`, "none", or a number for each class with commas between.
+        data: training micrographs; none of a stream.
+
+    Raises:
+        EMError: it is none of these, or asks for counts of a stream.
+    """
+    if given == "none" or (given == "root" and not len(data)):
+        return None
+    if given in CLASS_WEIGHTS:
+        if not len(data):
+            raise EMError("class weights of a stream cannot be counted: give a number for each class")
+        return data.balanced_weights(CLASS_WEIGHTS[given])
+    try:
+        return [float(weight) for weight in given.split(",")]
+    except ValueError as error:
+        expected = f"{', '.join(CLASS_WEIGHTS)}, none, or numbers like 0.5,2"
+        raise EMError(f"class weights are '{given}'; expected {expected} ({error})") from error

@@ -1,29 +1,78 @@
-"""What every task adapter offers to training and evaluation."""
+"""What a task is: all that training, evaluation, prediction, cards and export ask of it.
 
+A new task is a subclass in a file of its own and a line in `emfm.tasks.TASKS`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
+from emfm.data.croppers import Cropper
+from emfm.data.datasets import load_em_dataset
+from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
+from emfm.data.streamed_examples import StreamedExamples
+from emfm.errors import EMError
+from emfm.hub.card import figure, table
 from emfm.modeling import EMPreTrainedModel
+from emfm.reports.image_report import ImageReport
+from emfm.tasks.metrics import Figure, Metrics
+from emfm.tasks.words import CardWords, ExportWords
+
+
+@dataclass(frozen=True)
+class ModelChoices:
+    """What a run is told of the model that it trains.
+
+    Args:
+        data: name of the data, for errors.
+        model: zoo name, folder or Hub id of the weights that it starts from; None for random ones.
+        residual: restoration: whether to predict what is added to the input; None leaves it to the task.
+        class_weights: segmentation: "root", "balanced", "none", or a number for each class with commas between.
+    """
+
+    data: str
+    model: str | None = None
+    residual: bool | None = None
+    class_weights: str = "root"
 
 
 class EMTaskModel(EMPreTrainedModel):
-    """A trunk with the head, loss, metrics and post-processing of one task.
+    """A trunk with the head, loss, data, metrics and results of one task.
 
     Attributes:
-        figure_of_merit: the metric that chooses the best step.
-        greater_is_better: of that metric.
-        truth: what it learns from, "masks" or "targets".
+        purpose: what it does; `{classes}` and `{scale}` stand for the model's.
+        figures: what an evaluation shows, in this order.
+        figure_of_merit: the one that chooses the best step.
+        greater_is_better: of that figure.
+        truth: the folder that it learns from, "masks" or "targets".
+        takes: the kinds of micrographs that it learns from.
+        degradations: what `degrade` may make pairs for it with; the first is the usual one.
+        nearest: whether a result may only be resampled by its nearest pixels, as class indices.
+        card: what its model card says.
+        exported: what a package for other programs says.
     """
 
+    purpose: ClassVar[str]
+    figures: ClassVar[tuple[Figure, ...]]
     figure_of_merit: ClassVar[str]
     greater_is_better: ClassVar[bool]
-    truth: ClassVar[str]
+    truth: ClassVar[str] = "targets"
+    takes: ClassVar[tuple[type[Examples], ...]] = (PairedMicrographs, CleanMicrographs)
+    degradations: ClassVar[tuple[str, ...]] = ()
+    nearest: ClassVar[bool] = False
+    card: ClassVar[CardWords] = CardWords()
+    exported: ClassVar[ExportWords] = ExportWords()
+
+    # the network
 
     @property
     def last_layer(self) -> nn.Conv2d:
         """The 1x1 convolution that ends the network."""
-        raise NotImplementedError
+        return getattr(self, self.head_name)
 
     def enlarged(self, pixel_values: Tensor) -> Tensor:
         """Return the input at the output's size (B, 1, H * scale, W * scale)."""
@@ -37,6 +86,110 @@ class EMTaskModel(EMPreTrainedModel):
         """Return the training loss of what the last layer puts out (B, K, H, W), a scalar."""
         raise NotImplementedError
 
-    def new_metrics(self) -> Any:
-        """Return empty metrics for an evaluation; `add(output, truth)` and `result()` fill and read them."""
+    @staticmethod
+    def finished(outputs: Tensor) -> Tensor:
+        """Return what the network's outputs (B, K, H, W) are for a user: values that tiles may blend."""
+        return outputs
+
+    @torch.no_grad()
+    def maps(self, pixel_values: Tensor) -> Tensor:
+        """Return finished outputs (B, K, H * scale, W * scale), of which neighbouring tiles may be blended."""
+        return self.finished(self(pixel_values)[0].float())
+
+    # the data
+
+    @classmethod
+    def load(
+        cls, source: str | Path, split: str, degrade: str | None, scale: int | None, streaming: bool = False
+    ) -> Any:
+        """Load a split for this task; returns what `load_em_dataset` does.
+
+        Raises:
+            EMError: the split cannot be loaded, or `degrade` makes pairs for another task.
+        """
+        if degrade is None:
+            return load_em_dataset(source, split, scale=scale, truth=cls.truth, streaming=streaming)
+        if not cls.degradations:
+            raise EMError(f"--degrade '{degrade}' makes pairs for restoration; {cls.__name__} needs {cls.truth}")
+        if degrade not in cls.degradations:
+            choice = " or ".join(cls.degradations)
+            raise EMError(f"'{degrade}' makes no pairs for {cls.__name__}; it takes --degrade {choice}")
+        return load_em_dataset(source, split, degrade, scale if degrade == "downsample" else None, streaming=streaming)
+
+    def check_data(self, data: Examples, name: str) -> None:
+        """Raise an error that says what the model needs, where the data are of another kind or size."""
+        if not isinstance(data, self.takes):
+            raise EMError(
+                f"{type(self).__name__} needs micrographs with {self.truth}; {name} holds {type(data).__name__}"
+            )
+        if data.scale != self.scale:
+            raise EMError(
+                f"the targets of {name} have {data.scale} times as many pixels a side as the images; this "
+                f"{type(self).__name__} makes {self.scale} times as many"
+            )
+
+    @classmethod
+    def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
+        """Return the fields of the configuration that a run decides.
+
+        Args:
+            data: training micrographs, or an empty sample of a stream.
+            choices: what the run was told.
+        """
+        return {"residual": False}
+
+    def learn_units(self, data: Examples | StreamedExamples) -> None:
+        """Note in the configuration what the training data say of the units of their targets."""
+
+    def cropper(self, data: Examples, side: int, jitter: float) -> Cropper:
+        """Return what cuts training crops.
+
+        Args:
+            data: micrographs, or an empty sample of a stream.
+            side: of a crop's truth in pixels.
+            jitter: strength of the random change of intensities.
+
+        Raises:
+            EMError: the side does not fit the scale.
+        """
         raise NotImplementedError
+
+    # what was learnt, measured
+
+    def new_metrics(self) -> Metrics:
+        """Return empty metrics for an evaluation."""
+        raise NotImplementedError
+
+    def truth_of(self, data: Examples, index: int) -> np.ndarray:
+        """Return what a prediction of micrograph `index` is compared with."""
+        return data.truth(index)
+
+    def trivial_answer(self, image: np.ndarray) -> np.ndarray:
+        """Return the answer to a micrograph (H, W) that needs no network."""
+        raise NotImplementedError
+
+    def trivial_figures(self, data: Examples, measured: Metrics) -> dict[str, Any]:
+        """Return the figures of the answer that needs no network.
+
+        Args:
+            data: the micrographs of an evaluation.
+            measured: the metrics of the model on them.
+        """
+        metrics = self.new_metrics()
+        for index, image in enumerate(data.images):
+            metrics.add(self.trivial_answer(image), self.truth_of(data, index))
+        return metrics.result()
+
+    # what is shown
+
+    @staticmethod
+    def report() -> ImageReport:
+        """Return what writes pictures and tables of a prediction."""
+        return ImageReport()
+
+    @classmethod
+    def card_table(cls, best: dict[str, Any]) -> str:
+        """Return the figures of the best evaluation as a Markdown table."""
+        row = [figure(best[shown.name], shown.form) for shown in cls.figures]
+        text = table([shown.heading for shown in cls.figures], [row])
+        return f"{text}\n\nData range: {best['data_range']}." if "data_range" in best else text

@@ -149,12 +149,12 @@ def plane_of(pixels: Pixels, read: ReadRegion, request: Request, mapped: bool = 
 
 
 def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, request: Request) -> Planes:
-    """Return the slices of an n-dimensional array that supports basic indexing: NumPy, HDF5, Zarr or dask.
+    """Return the slices of an n-dimensional array that supports basic indexing: NumPy, HDF5 or Zarr.
 
     Axes of length one are dropped.
 
     Args:
-        array: with `shape`, `dtype` and perhaps `chunks`.
+        array: with `shape`, `dtype` and perhaps `chunks`, their lengths along each axis.
         axes: one letter for each axis; "Y" and "X" are those of a slice, "S" is colour. None where the file does not
             say: then the last two are those of a slice, or those before a last one of three or four, which is colour.
         pixel_size: side of a pixel in nm, or None.
@@ -167,27 +167,24 @@ def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, requ
     rows, columns, samples = axes.index("Y"), axes.index("X"), axes.find("S")
     stack = [axis for axis in range(len(shape)) if axis not in (rows, columns, samples) and shape[axis] > 1]
     chunks = getattr(array, "chunks", None)
-    pixels = Pixels(
-        (shape[rows], shape[columns]),
-        np.dtype(array.dtype),
-        1 if samples < 0 else shape[samples],
-        (int(chunks[rows]), int(chunks[columns])) if isinstance(chunks, tuple) and isinstance(chunks[0], int) else None,
-    )
+    chunk = (int(chunks[rows]), int(chunks[columns])) if chunks else None
+    of_pixel = 1 if samples < 0 else shape[samples]
+    pixels = Pixels((shape[rows], shape[columns]), np.dtype(array.dtype), of_pixel, chunk)
     check_pixels(pixels, request)
     stack_shape = tuple(shape[axis] for axis in stack)
-    in_order = [rows, columns] + ([samples] if pixels.samples > 1 else [])
+    wanted = [rows, columns] if of_pixel == 1 else [rows, columns, samples]
+    order = [sorted(wanted).index(axis) for axis in wanted]  # in which the array has them
 
     def plane(number: int) -> np.ndarray | LazyImage:
-        place: list[Any] = [0] * len(shape)
-        for axis, position in zip(stack, np.unravel_index(number, stack_shape) if stack else (), strict=True):
+        place: list[int | slice] = [0] * len(shape)
+        for axis, position in zip(stack, np.unravel_index(number, stack_shape), strict=True):
             place[axis] = int(position)
 
         def read(top: int, bottom: int, left: int, right: int) -> np.ndarray:
             place[rows], place[columns] = slice(top, bottom), slice(left, right)
             if pixels.samples > 1:
                 place[samples] = slice(None)
-            values = np.asanyarray(array[tuple(place)])  # a memory map stays one
-            return values.transpose([sorted(in_order).index(axis) for axis in in_order])
+            return np.asanyarray(array[tuple(place)]).transpose(order)  # a memory map stays one
 
         return plane_of(pixels, read, request, mapped=isinstance(array, np.ndarray))
 
@@ -197,15 +194,16 @@ def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, requ
 
 def _guessed(shape: tuple[int, ...]) -> str:
     """Return axes for an array whose file names none; "1" marks those to drop."""
-    letters = [""] * len(shape)
-    kept = list(range(len(shape)))
+    letters = ["1"] * len(shape)
+    spare, kept = len(shape) - 2, []
     for axis, length in enumerate(shape):
-        if length == 1 and len(kept) > 2:
-            kept.remove(axis)
-            letters[axis] = "1"
+        if length == 1 and spare > 0:
+            spare -= 1
+        else:
+            kept.append(axis)
     colour = len(kept) > 2 and shape[kept[-1]] in (3, 4)
-    names = "Q" * (len(kept) - 2 - colour) + ("YXS" if colour else "YX")
-    for axis, letter in zip(kept, names[-len(kept) :] if kept else "", strict=True):
+    names = ("YXS" if colour else "YX").rjust(len(kept), "Q")
+    for axis, letter in zip(reversed(kept), reversed(names), strict=False):
         letters[axis] = letter
     return "".join(letters)
 

@@ -90,10 +90,14 @@ def _plane(opened: OpenTiff, alike: list[Any], each: int, request: Request) -> C
 
 def _axes(series: Any, each: int) -> tuple[str, tuple[int, ...]]:
     """Return axes and lengths of what a series counts its slices by."""
-    leading = [(a, n) for a, n in zip(series.axes, series.shape, strict=True) if a not in "YXS" and n > 1]
-    if math.prod(length for _, length in leading) != each:
-        leading = [("Q", each)] if each > 1 else []
-    return "".join(letter for letter, _ in leading) + "YX", tuple(length for _, length in leading)
+    letters, lengths = "", []
+    for letter, length in zip(series.axes, series.shape, strict=True):
+        if letter not in "YXS" and length > 1:
+            letters += letter
+            lengths.append(length)
+    if math.prod(lengths) == each:
+        return f"{letters}YX", tuple(lengths)
+    return ("QYX", (each,)) if each > 1 else ("YX", ())
 
 
 def _check_page(page: Any, request: Request) -> None:
@@ -132,11 +136,10 @@ def _page(opened: OpenTiff, page: Any, offset: int | None, request: Request) -> 
             return palette[values[..., 0]]
         return values[..., :samples] if samples > 1 else values[..., 0]
 
-    if chunk is None and palette is None:
+    mapped = chunk is None and palette is None
+    if mapped:
         dtype = dtype.newbyteorder(opened.tiff.byteorder)
-    return plane_of(
-        Pixels((height, width), dtype, samples, chunk), region, request, mapped=chunk is None and palette is None
-    )
+    return plane_of(Pixels((height, width), dtype, samples, chunk), region, request, mapped)
 
 
 def _reader(

@@ -1,50 +1,137 @@
-"""DM3, DM4, SER and EMD through rosettasciio, which is optional: `pip install 'emfm[em]'`."""
+"""DM3, DM4, SER and EMD through rosettasciio, which is optional: `pip install 'emfm[em]'`.
 
-import importlib
-from collections.abc import Callable
+rosettasciio believes what a file claims, so it reads in a process of its own, with limits. The pixels of DM files are
+then mapped where they lie. Those of SER and EMD files come through a temporary file.
+"""
+
+import importlib.util
+import os
+import tempfile
+import uuid
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emfm.errors import EMError
-from emfm.io.formats.planes import Planes, Request, nanometres, pixel_side, planes_of_array
-from emfm.io.formats.vendor_structure import check_dm, check_emd, check_ser
+from emfm.io.formats.planes import WHOLE_BYTES, Planes, Request, check_claim, nanometres, pixel_side, planes_of_array
+from emfm.io.guarded import Guarded
 
-# rosettasciio's module for each suffix, and what is checked before it reads.
-MODULES: dict[str, tuple[str, Callable[[Path], bool]]] = {
-    ".dm3": ("digitalmicrograph", check_dm),
-    ".dm4": ("digitalmicrograph", check_dm),
-    ".ser": ("tia", check_ser),
-    ".emd": ("emd", check_emd),
-}
+# rosettasciio's module for each suffix.
+MODULES = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".ser": "tia", ".emd": "emd"}
+# What reading may take. Some files are read whole, so large ones may take more.
+MEMORY, MEMORY_PER_BYTE = 2 * 2**30, 4
+SECONDS, BYTES_PER_SECOND = 30, 20_000_000
+COPIED_BYTES = 16 << 20  # at a time
+
+Signal = dict[str, Any]  # of rosettasciio: "data", "axes", "metadata" and "original_metadata"
+Sides = tuple[float | None, float | None]
+_left: list[Path] = []  # temporary files that could not be removed yet
 
 
 def open_vendor(path: Path, request: Request) -> Planes:
-    """Open a file of an electron microscope's own software lazily, with its calibration."""
-    module, check = MODULES[path.suffix.lower()]
-    try:
-        reader = importlib.import_module(f"rsciio.{module}")
-    except ImportError as error:
+    """Open a file of an electron microscope's own software, with its calibration."""
+    if importlib.util.find_spec("rsciio") is None:
         raise EMError(
             f"{request.name}: {request.kind} files are read by rosettasciio, which is not installed: "
             "pip install 'emfm[em]'"
-        ) from error
+        )
+    size = path.stat().st_size
+    scratch = Path(_scratch_folder(os.getpid()).name) / f"{uuid.uuid4().hex}.npy"
+    files = {"path": str(path.absolute()), "scratch": str(scratch)}
+    memory, seconds = MEMORY + MEMORY_PER_BYTE * size, SECONDS + size / BYTES_PER_SECOND
     try:
-        big_endian = check(path)
-        # of a SER file rosettasciio reads everything in any case
-        signal = _signal(reader.file_reader(str(path), lazy=module != "tia"), request)
+        found = _guarded().ask(request.name, memory, seconds, **files, request=asdict(request))
+        if found["offset"] is not None:
+            array = np.memmap(path, np.dtype(found["dtype"]), "r", found["offset"], tuple(found["shape"]))
+        elif scratch.stat().st_size > WHOLE_BYTES:
+            array = np.load(scratch, mmap_mode="r", allow_pickle=False)
+        else:
+            array = np.load(scratch, allow_pickle=False)
+    finally:
+        _remove(scratch)
+    x, y = found["sides"]
+    return planes_of_array(array, found["axes"], pixel_side(x, y, request.name), request)
+
+
+@cache
+def _guarded() -> Guarded:
+    return Guarded(describe)
+
+
+@cache
+def _scratch_folder(process: int) -> tempfile.TemporaryDirectory:
+    """Return the folder of a process's temporary files; it goes when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="emfm-", ignore_cleanup_errors=True)
+
+
+def _remove(scratch: Path) -> None:
+    """Remove a temporary file. Windows keeps it while it is mapped: then it goes with a later one, or at the end."""
+    _left.append(scratch)
+    for path in list(_left):
+        with suppress(OSError, ValueError):
+            path.unlink(missing_ok=True)
+            _left.remove(path)
+
+
+def describe(path: str, scratch: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Read a file in the guarded process.
+
+    Args:
+        path: the file.
+        scratch: where the image is left as NPY if its pixels do not lie in the file as they are.
+        request: fields of the `Request`.
+
+    Returns:
+        `axes`, one letter each; `sides`, nm a pixel along x and y; `shape` and `dtype`; and `offset`, the byte of the
+        file where the pixels begin, None if they are in the scratch file.
+
+    Raises:
+        EMError: the file is damaged, or holds no image that can be read.
+    """
+    asked, file = Request(**request), Path(path)
+    module = MODULES[file.suffix.lower()]
+    try:
+        reader = importlib.import_module(f"rsciio.{module}")
+        # rosettasciio reads all of a SER file in any case
+        signal = _signal(reader.file_reader(path, lazy=module != "tia"), asked)
         axes, sides = _axes(signal)
-        # rosettasciio takes all pixels of DM files for little-endian
-        data = signal["data"].map_blocks(np.ndarray.byteswap) if big_endian else signal["data"]
-        return planes_of_array(data, axes, pixel_side(*sides, request.name), request)
-    except EMError:
+        data = signal["data"]
+        offset, dtype, size = None, np.dtype(data.dtype), file.stat().st_size
+        if module == "digitalmicrograph":
+            stored = signal["original_metadata"]["ImageList"]["TagGroup0"]["ImageData"]["Data"]
+            offset = int(stored["offset"])
+            # rosettasciio takes all pixels of DM files for little-endian
+            dtype = dtype.newbyteorder("<" if stored["endian"] == "little" else ">")
+            if offset + data.nbytes > size:
+                raise asked.damaged(f"an image of {data.shape} pixels in {size} bytes")
+        check_claim(data.nbytes, size, asked)
+        # refuses what is no micrograph
+        planes_of_array(np.broadcast_to(np.zeros((), data.dtype), data.shape), axes, None, asked)
+        if offset is None:
+            _copy(data, Path(scratch))
+    except (EMError, MemoryError):
         raise
     except Exception as error:  # on damage it raises whatever its parser meets
-        raise request.damaged(error) from error
+        raise asked.damaged(error) from error
+    shape = [int(length) for length in data.shape]
+    return {"axes": axes, "sides": sides, "shape": shape, "dtype": dtype.str, "offset": offset}
 
 
-def _signal(signals: list[dict[str, Any]], request: Request) -> dict[str, Any]:
+def _copy(data: Any, scratch: Path) -> None:
+    """Write an array, perhaps a lazy one, as NPY, part by part."""
+    header = {"descr": data.dtype.str, "fortran_order": False, "shape": tuple(int(length) for length in data.shape)}
+    step = max(1, COPIED_BYTES // max(1, data.nbytes // data.shape[0]))
+    with scratch.open("wb") as file:
+        np.lib.format.write_array_header_2_0(file, header)
+        for start in range(0, data.shape[0], step):
+            np.ascontiguousarray(data[start : start + step], data.dtype).tofile(file)
+
+
+def _signal(signals: list[Signal], request: Request) -> Signal:
     """Return the only image of a file, or the one with the title or number of `request.dataset`."""
     images = [signal for signal in signals if {"X", "Y"} <= set(_axes(signal)[0] or "")]
     titles = [str(signal.get("metadata", {}).get("General", {}).get("title", "")) for signal in images]
@@ -64,16 +151,19 @@ def _signal(signals: list[dict[str, Any]], request: Request) -> dict[str, Any]:
     raise EMError(f"{request.name} holds {given}: {listed}; choose one with dataset= its number or title")
 
 
-def _axes(signal: dict[str, Any]) -> tuple[str | None, tuple[float | None, float | None]]:
+def _axes(signal: Signal) -> tuple[str | None, Sides]:
     """Return the axes' letters in the array's order, and nm a pixel along x and y."""
     axes = sorted(signal["axes"], key=lambda axis: axis.get("index_in_array", 0))
     if len(axes) != len(signal["data"].shape):
         return None, (None, None)
-    names = [str(axis.get("name", "")).strip().lower() for axis in axes]
-    letters = ["XY"["xy".index(name)] if name in ("x", "y") else "Q" for name in names]
-    if letters.count("X") != 1 or letters.count("Y") != 1:
+    letters = {"x": "X", "y": "Y", "z": "Z", "depth": "Z"}
+    by_letter: dict[str, dict[str, Any]] = {}
+    named = []
+    for axis in axes:
+        letter = letters.get(str(axis.get("name", "")).strip().lower(), "Q")
+        by_letter[letter] = axis
+        named.append(letter)
+    if named.count("X") != 1 or named.count("Y") != 1:
         return None, (None, None)
-    letters = ["Z" if name in ("z", "depth") else letter for name, letter in zip(names, letters, strict=True)]
-    by_letter = dict(zip(letters, axes, strict=True))
-    sides = [nanometres(by_letter[axis].get("scale"), by_letter[axis].get("units")) for axis in "XY"]
-    return "".join(letters), (sides[0], sides[1])
+    x, y = (nanometres(by_letter[letter].get("scale"), by_letter[letter].get("units")) for letter in "XY")
+    return "".join(named), (x, y)

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emfm.errors import EMError
 from emfm.io.formats.planes import WHOLE_BYTES, Planes, Request, check_claim, nanometres, pixel_side, planes_of_array
 
@@ -82,34 +84,31 @@ def _listed(node: Any) -> str:
 
     if isinstance(node, zarr.Array):
         return "one array"
-    named = [
-        f"{name} {child.shape} {child.dtype}" if isinstance(child, zarr.Array) else f"{name}/"
-        for name, child in node.members()
-    ]
+    named = []
+    for name, child in node.members():
+        named.append(f"{name} {child.shape} {child.dtype}" if isinstance(child, zarr.Array) else f"{name}/")
     more = f" and {len(named) - MOST_LISTED} more" if len(named) > MOST_LISTED else ""
     return (", ".join(sorted(named)[:MOST_LISTED]) or "nothing") + more
 
 
 def _ome(array: Any, multiscale: dict, level: str, request: Request) -> tuple[str | None, float | None]:
     """Return axes and pixel size of a level of an OME-Zarr image."""
-    entries = multiscale.get("axes") or []
-    axes = [entry if isinstance(entry, dict) else {"name": str(entry)} for entry in entries]
-    if len(axes) != array.ndim:
+    letters, units = "", []
+    for entry in multiscale.get("axes") or []:
+        name = str(entry.get("name", "Q") if isinstance(entry, dict) else entry)
+        letters += name[:1].upper() or "Q"
+        units.append(entry.get("unit") if isinstance(entry, dict) else None)
+    if len(letters) != array.ndim or letters.count("X") != 1 or letters.count("Y") != 1:
         return None, None
-    letters = [str(entry.get("name", "Q"))[:1].upper() or "Q" for entry in axes]
-    if letters.count("X") != 1 or letters.count("Y") != 1:
-        return None, None
-    letters = ["Q" if letter == "S" else letter for letter in letters]
-    scale = [1.0] * array.ndim
-    found = False
+    scales = []
     of_level = [entry for entry in multiscale["datasets"] if str(entry["path"]) == level]
     for holder in (*of_level, multiscale):
         for transformation in holder.get("coordinateTransformations") or []:
             if transformation.get("type") == "scale" and len(transformation.get("scale", ())) == array.ndim:
-                scale = [old * float(new) for old, new in zip(scale, transformation["scale"], strict=True)]
-                found = True
-    x, y = (nanometres(scale[letters.index(axis)], axes[letters.index(axis)].get("unit")) for axis in "XY")
-    return "".join(letters), pixel_side(x, y, request.name) if found else None
+                scales.append([float(side) for side in transformation["scale"]])
+    sides = np.prod(scales, axis=0) if scales else [None] * array.ndim
+    x, y = (nanometres(sides[letters.index(axis)], units[letters.index(axis)]) for axis in "XY")
+    return letters.replace("S", "Q"), pixel_side(x, y, request.name)
 
 
 def _check_codecs(array: Any, request: Request) -> None:

@@ -21,21 +21,13 @@ KEPT_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """A whole image file in memory.
+    """A whole image file in memory."""
 
-    Attributes:
-        content: the bytes of the file.
-        name: the file's name.
-        shape: (height, width) in pixels.
-        dtype: of the pixels.
-        pixel_size: nm per pixel, None where it is not known.
-    """
-
-    content: bytes
-    name: str
-    shape: tuple[int, int]
-    dtype: str
-    pixel_size: float | None = None
+    content: bytes  # the bytes of the file
+    name: str  # the file's name
+    shape: tuple[int, int]  # (height, width) in pixels
+    dtype: str  # of the pixels
+    pixel_size: float | None = None  # nm per pixel, None where it is not known
 
 
 def kept_file(path: str | Path) -> EncodedImage:

@@ -7,34 +7,22 @@ from pathlib import Path
 
 from emfm.data.classes import GreyValues
 from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_splits, folder_truth, truth_path
-from emfm.data.truths import class_map, target, target_scale
+from emfm.data.truths import check_target, class_map, target_scale
 from emfm.errors import EMError
-from emfm.hub.dataset_card import Row
-from emfm.hub.encoded_image import published_file
+from emfm.hub.datasets.card import Row
+from emfm.hub.datasets.encoded_image import published_file
 from emfm.io.reading import SUFFIXES, list_micrographs
-
-# Truth of a labelled folder: column of the dataset, and the Hub's name of the task. Without truth: None.
-COLUMNS = {"masks": "mask", "targets": "target"}
-TASKS = {"masks": "image-segmentation", "targets": "image-to-image", None: "image-feature-extraction"}
 
 
 @dataclass
-class PublishedFolder:
-    """What a folder holds.
+class ImageFolder:
+    """What a folder holds."""
 
-    Attributes:
-        folder: of the user.
-        images: folder with the images.
-        truth: "masks", "targets" or None.
-        splits: split: names of its images, relative to `images`.
-        classes: of the masks.
-    """
-
-    folder: Path
-    images: Path
-    truth: str | None
-    splits: dict[str, list[str]]
-    classes: GreyValues | None
+    folder: Path  # of the user
+    images: Path  # folder with the images
+    truth: str | None  # "masks", "targets" or None
+    splits: dict[str, list[str]]  # split: names of its images, relative to `images`
+    classes: GreyValues | None  # of the masks
     _scale: int | None = field(default=None, init=False)
 
     @property
@@ -57,8 +45,8 @@ class PublishedFolder:
             class_map(shown.array, micrograph, self.classes, str(path))
         else:
             self._scale = self._scale or target_scale(shown.array, micrograph, str(path))
-            target(shown.array, micrograph, self._scale, str(path))
-        return {"image": image, COLUMNS[self.truth]: truth}
+            check_target(shown.array, micrograph, self._scale, str(path))
+        return {"image": image, TRUTHS[self.truth]: truth}
 
     def unused(self) -> int:
         """Return how many images are in no split."""
@@ -66,7 +54,7 @@ class PublishedFolder:
         return len(set(_visible(self.images)) - listed)
 
 
-def open_published_folder(folder: Path) -> PublishedFolder:
+def open_image_folder(folder: Path) -> ImageFolder:
     """Open a folder with `images/` and `masks/` or `targets/`, with `images/` alone, or of micrographs alone.
 
     `labels.json` and `splits.json` are as in `load_em_dataset`. Files and folders whose names begin with a dot are
@@ -96,7 +84,7 @@ def open_published_folder(folder: Path) -> PublishedFolder:
         if truth:
             for name in names:
                 truth_path(folder, images, name, truth)  # or an error, before anything is read
-    return PublishedFolder(folder, images, truth, splits, folder_classes(folder) if truth == "masks" else None)
+    return ImageFolder(folder, images, truth, splits, folder_classes(folder) if truth == "masks" else None)
 
 
 def _visible(images: Path) -> list[str]:

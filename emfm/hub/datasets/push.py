@@ -7,23 +7,28 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
-from emfm.data.unlabelled import is_dataset
+from emfm.data.sources import is_dataset
 from emfm.errors import EMError
 from emfm.hub.commit import PushArguments, check_login, commit_files
-from emfm.hub.dataset_card import PLACE, DatasetCard
-from emfm.hub.parquet_folder import check_splits, describe_parquet_folder, write_parquet_folder
-from emfm.hub.prepared_folder import open_prepared_folder
+from emfm.hub.datasets.card import DatasetCard
+from emfm.hub.datasets.image_folder import ImageFolder, open_image_folder
+from emfm.hub.datasets.parquet_folder import (
+    check_splits,
+    describe_parquet_folder,
+    open_prepared_folder,
+    write_parquet_folder,
+)
 from emfm.hub.privacy import private_content
-from emfm.hub.published_folder import TASKS, PublishedFolder, open_published_folder
 
 logger = logging.getLogger(__name__)
 # How the Hub writes licences; it checks the name itself.
 LICENSE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 LICENSES = "cc0-1.0, cc-by-4.0, cc-by-sa-4.0, cc-by-nc-4.0, mit, apache-2.0, other, or unknown where none is named"
-SUMMARIES = {
-    "masks": "Electron micrographs with masks for segmentation.",
-    "targets": "Electron micrographs with target images for restoration.",
-    None: "Unlabelled electron micrographs.",
+# Truth of a folder: the Hub's name of the task, and what the card says unless it is told something else.
+KINDS = {
+    "masks": ("image-segmentation", "Electron micrographs with masks for segmentation."),
+    "targets": ("image-to-image", "Electron micrographs with target images for restoration."),
+    None: ("image-feature-extraction", "Unlabelled electron micrographs."),
 }
 NOTES = """Files are unchanged where they were PNG, JPEG or TIFF of one channel; others, and those whose metadata held a
 path, a token or a user's name, are encoded anew: the same values (float64 as float32) as PNG or TIFF."""
@@ -62,8 +67,8 @@ def push_dataset(
     folder, args = Path(folder), _arguments(repo_id, push)
     if _is_prepared(folder):
         prepared = open_prepared_folder(folder, license, citation)
-        return commit_files(_with_its_place(prepared.files, repo_id), args, "dataset")
-    found, card = _opened(folder, repo_id, license, citation, (source, summary))
+        return commit_files(prepared.files, args, "dataset")
+    found, card = _opened(folder, repo_id, license, citation, source, summary)
     check_login(args)  # encoding may take hours
     with TemporaryDirectory(prefix="emfm-dataset-") as temporary:
         written = write_parquet_folder(Path(temporary) / "dataset", found.splits, found.row, card, found.labels)
@@ -98,30 +103,30 @@ def _opened(
     repo_id: str,
     license: str | None,
     citation: str | None,
-    told: tuple[str | None, str | None] = (None, None),
-) -> tuple[PublishedFolder, DatasetCard]:
+    source: str | None = None,
+    summary: str | None = None,
+) -> tuple[ImageFolder, DatasetCard]:
     """Open a folder of images and make its card; everything that needs no look at the pixels is checked."""
     if not license or not LICENSE.fullmatch(license):
         given = f"the licence is '{license}'" if license else "the licence of the images is missing"
         raise EMError(f"{given}; expected the Hub's identifier with --license: {LICENSES}")
     if not citation or not citation.strip():
         raise EMError("the citation is missing; say with --citation whom users of the images shall cite")
-    found = open_published_folder(folder)
+    found = open_image_folder(folder)
     check_splits(found.splits)
     _check_space(found)
     if unused := found.unused():
         logger.warning("%d images of %s are in no split of splits.json and are left out", unused, folder)
-    source, summary = told
+    task, default_summary = KINDS[found.truth]
     card = DatasetCard(
         title=repo_id.rsplit("/", 1)[-1],
-        summary=summary or SUMMARIES[found.truth],
-        task=TASKS[found.truth],
+        summary=summary or default_summary,
+        task=task,
         license=license,
         source=source or "The source is described by the citation below.",
         citation=citation,
         made_by=f"emfm push-dataset FOLDER {repo_id}",
         notes=NOTES,
-        place=repo_id,
     )
     names = [name for names in found.splits.values() for name in names]
     words = [source or "", summary or "", citation, *(found.labels or {}).values(), *names]
@@ -132,7 +137,7 @@ def _opened(
     return found, card
 
 
-def _check_space(found: PublishedFolder) -> None:
+def _check_space(found: ImageFolder) -> None:
     size = sum((found.images / name).stat().st_size for names in found.splits.values() for name in names)
     free = shutil.disk_usage(gettempdir()).free
     if size > free:
@@ -140,9 +145,3 @@ def _check_space(found: PublishedFolder) -> None:
             f"the images take {size / 1e9:.1f} GB, the temporary folder {gettempdir()} has {free / 1e9:.1f} GB free: "
             "set TMPDIR to a folder on a larger disk"
         )
-
-
-def _with_its_place(files: dict[str, Path], repo_id: str) -> dict[str, Path | bytes]:
-    """Return the files with a card whose example loads the dataset from the Hub."""
-    card = files["README.md"].read_text(encoding="utf-8").replace(PLACE, repo_id)
-    return files | {"README.md": card.encode()}

@@ -1,0 +1,70 @@
+"""Normalisation layers of the trunks, and what takes their place in prediction and export."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance norm with weight and bias that also takes a map of a single pixel, which equals its own mean."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of each image (B, C, H, W) by its own mean and variance."""
+        if x.shape[-2:] == (1, 1):
+            return self.bias.view(1, -1, 1, 1).expand_as(x)
+        return super().forward(x)
+
+
+# By the value of `norm` in a configuration.
+NORM_LAYERS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "instance": InstanceNorm}
+
+
+class JointNorm(nn.BatchNorm2d):
+    """Instance norm over all images of a batch together, as if they were one.
+
+    In training mode, as when it is new, it keeps the mean and variance that it finds; in evaluation mode they hold.
+    """
+
+    def __init__(self, norm: InstanceNorm):
+        super().__init__(norm.num_features, norm.eps)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.to(norm.weight.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of (B, C, H, W)."""
+        if self.training:
+            self.running_var, self.running_mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+class SpelledInstanceNorm(nn.Module):
+    """Instance norm in elementary operations, for export: it also holds for a map of a single pixel.
+
+    The mean of row means keeps float32's error small on large images.
+    """
+
+    def __init__(self, norm: InstanceNorm):
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of each image (B, C, H, W)."""
+        centred = x - x.mean(3, keepdim=True).mean(2, keepdim=True)
+        variance = (centred * centred).mean(3, keepdim=True).mean(2, keepdim=True)
+        scaled = centred * torch.rsqrt(variance + self.eps)
+        return scaled * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+def exchange(network: nn.Module, kind: type[nn.Module], substitute: Callable[[Any], nn.Module]) -> bool:
+    """Put `substitute(module)` in the place of every module of a kind; returns whether there was one."""
+    found = [name for name, module in network.named_modules() if isinstance(module, kind)]
+    for name in found:
+        parent, _, last = name.rpartition(".")
+        setattr(network.get_submodule(parent), last, substitute(network.get_submodule(name)))
+    return bool(found)

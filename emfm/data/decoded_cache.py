@@ -1,0 +1,165 @@
+"""Decoded and measured micrographs in the cache of `datasets`.
+
+The pixels go into an Arrow file in their own dtype (uint8 for most) and are memory-mapped: every process and data
+worker of a machine shares one copy, memory stays flat, and a second run starts at once.
+"""
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emfm.data.hub_images import decode, load_images
+from emfm.errors import EMError
+from emfm.io.reading import Micrograph, read_micrograph
+from emfm.processing import EMImageProcessor, IntensityStatistics
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+# Decoded pixels take about twice the space of PNG files; more for JPEG.
+EXPANSION = 4
+# Large micrographs make large rows: few are held in memory before they are written.
+ROWS_IN_MEMORY = 16
+COLUMNS = {
+    "pixels": "large_binary",
+    "height": "int64",
+    "width": "int64",
+    "dtype": "string",
+    "offset": "float64",
+    "scale": "float64",
+}
+# Path of a file, its size in bytes, and its time of change in ns.
+File = tuple[str, int, int]
+
+
+class Decoded:
+    """Micrographs out of a memory-mapped Arrow table, decoded and measured when it was made.
+
+    Args:
+        rows: decoded, with `COLUMNS`.
+    """
+
+    def __init__(self, rows: "Dataset"):
+        self._rows = rows.with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, IntensityStatistics]:
+        row = self._rows[index]
+        height, width, dtype, offset, scale = (row[name][0].as_py() for name in list(COLUMNS)[1:])
+        pixels = np.frombuffer(row["pixels"][0].as_buffer(), dtype=dtype).reshape(height, width)
+        return pixels, IntensityStatistics(offset, scale)
+
+
+def decode_dataset(source: str, processor: EMImageProcessor) -> Decoded:
+    """Decode the images of a dataset.
+
+    Raises:
+        EMError: it cannot be loaded, does not fit on the disk, or an image is broken.
+    """
+    data, column = load_images(source, streaming=False)
+    if not fits(data.data.nbytes):
+        raise EMError(f"decoded, the dataset '{source}' does not fit on this disk: use --streaming")
+
+    def decoded_row(sample: dict[str, Any], index: int, percentiles: tuple[float, float, float]) -> dict[str, Any]:
+        return _row(decode(sample["image"], f"{source}, row {index}, {column}"), EMImageProcessor(*percentiles))
+
+    rows = data.map(
+        decoded_row,
+        with_indices=True,
+        fn_kwargs={"percentiles": _percentiles(processor)},
+        remove_columns=["image"],
+        features=_features(),
+        writer_batch_size=ROWS_IN_MEMORY,
+        desc="decoding",
+    )
+    return Decoded(rows)
+
+
+def decode_files(files: tuple[File, ...], processor: EMImageProcessor) -> Decoded:
+    """Decode image files.
+
+    Args:
+        files: a tuple, for `datasets` would take a list for shards. Sizes and times of change are part of the
+            cache's key: an edited file is decoded again.
+        processor: measures each.
+
+    Raises:
+        EMError: a file is broken, or the cache cannot be written.
+    """
+    from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from datasets.exceptions import DatasetGenerationError
+
+    bars_were_shown = not are_progress_bars_disabled()
+    disable_progress_bars()  # its own bar counts rows without a total
+    try:
+        rows = Dataset.from_generator(
+            _decoded_rows,
+            gen_kwargs={"files": files, "percentiles": _percentiles(processor)},
+            features=_features(),
+            writer_batch_size=ROWS_IN_MEMORY,
+        )
+    except DatasetGenerationError as error:
+        cause = error.__cause__
+        if isinstance(cause, EMError):
+            raise cause from error
+        raise EMError(f"the decoded micrographs could not be written to the cache of datasets: {cause}") from error
+    finally:
+        if bars_were_shown:
+            enable_progress_bars()
+    return Decoded(rows)
+
+
+def fits(encoded_bytes: int) -> bool:
+    """Tell whether the decoded pixels of so many bytes of image files fit on the disk of the cache."""
+    from datasets.config import HF_DATASETS_CACHE
+
+    place = Path(HF_DATASETS_CACHE)
+    while not place.exists():
+        place = place.parent
+    return EXPANSION * encoded_bytes < shutil.disk_usage(place).free
+
+
+def _decoded_rows(files: tuple[File, ...], percentiles: tuple[float, float, float]) -> Iterator[dict[str, Any]]:
+    from tqdm.auto import tqdm
+
+    measure = EMImageProcessor(*percentiles)
+    # decoders and percentiles let other threads work; few rows at a time, for they may be large
+    with ThreadPoolExecutor() as pool, tqdm(total=len(files), desc="decoding", unit="image", leave=False) as bar:
+        for start in range(0, len(files), ROWS_IN_MEMORY):
+            paths = [path for path, _, _ in files[start : start + ROWS_IN_MEMORY]]
+            for row in pool.map(lambda path: _row(read_micrograph(path), measure), paths):
+                yield row
+                bar.update()
+
+
+def _percentiles(processor: EMImageProcessor) -> tuple[float, float, float]:
+    return processor.low, processor.high, processor.clip
+
+
+def _features() -> "Features":
+    from datasets import Features, Value
+
+    return Features({name: Value(kind) for name, kind in COLUMNS.items()})
+
+
+def _row(micrograph: Micrograph, processor: EMImageProcessor) -> dict[str, Any]:
+    image = micrograph.array
+    try:
+        statistics = processor.statistics(image)
+    except EMError as error:
+        raise EMError(f"{micrograph.name}: {error}") from error
+    kept = image.astype(np.float32) if image.dtype == np.float64 else image
+    return {
+        "pixels": np.ascontiguousarray(kept).tobytes(),
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "dtype": kept.dtype.str,
+        "offset": statistics.offset,
+        "scale": statistics.scale,
+    }

@@ -1,0 +1,3 @@
+"""What is taken where the user does not choose. The command line shows it without loading torch."""
+
+DEFAULT_GENERATOR = "unet4-rf200"

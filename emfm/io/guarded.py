@@ -20,7 +20,7 @@ from typing import Any
 from emfm.errors import EMError
 
 # What the process finds of this one's environment: none of its settings and tokens.
-KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH")
+KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "HDF5_USE_FILE_LOCKING")
 
 
 class Guarded:
@@ -71,15 +71,17 @@ class Guarded:
         alarm = threading.Timer(seconds, process.kill)
         alarm.start()
         answer = ""
-        with suppress(OSError):  # where the process died
-            process.stdin.write(line)
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        alarm.cancel()
-        if not answer.endswith("}\n"):
-            self.close()
-            return {}
-        return json.loads(answer)
+        try:
+            with suppress(OSError):  # where the process died
+                process.stdin.write(line)
+                process.stdin.flush()
+                answer = process.stdout.readline()
+        finally:
+            alarm.cancel()
+            complete = answer.endswith("}\n")
+            if not complete:
+                self.close()  # also where Ctrl-C came in between: the next question may not get this one's answer
+        return json.loads(answer) if complete else {}
 
     def close(self) -> None:
         """End the process."""

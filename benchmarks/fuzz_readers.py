@@ -2,7 +2,8 @@
 
 Every file is read in a worker process whose address space may grow by 1 GiB; a worker that dies or takes too long is
 counted and replaced. Each read opens the file, takes a corner, a strided sample and, if it is not larger than 64 MiB,
-the whole. The damage follows from the seed and the file's number alone: `--first 1234 --count 1` repeats one.
+the whole. The damage follows from the seed and the file's number alone: `--first 1234 --count 1` repeats one. It runs on
+Linux, which tells and limits memory in this way.
 
     python -m benchmarks.fuzz_readers --count 10000 --json
 """
@@ -11,7 +12,6 @@ import argparse
 import json
 import logging
 import multiprocessing
-import resource
 import shutil
 import sys
 import tempfile
@@ -84,6 +84,8 @@ def _memory(field: str) -> int:
 
 def work(pipe: Connection, warm_up: list[str]) -> None:
     """Read the files whose paths come through the pipe, until None comes."""
+    import resource
+
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     sys.stderr = Path("/dev/null").open("w")  # noqa: SIM115  (libraries print what they stumble over)

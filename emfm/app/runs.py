@@ -50,7 +50,7 @@ class Runner:
 
     def __init__(self, models: dict[str, str]):
         self.models = models
-        self._folder = tempfile.TemporaryDirectory(prefix="emfm-app-")
+        self._folder = tempfile.TemporaryDirectory(prefix="emfm-app-", ignore_cleanup_errors=True)
         self._loaded: dict[str, EMPreTrainedModel] = {}
 
     def __call__(self, model: str, path: str | None, pixel_size: float | None = None) -> Run:

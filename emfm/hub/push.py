@@ -27,7 +27,7 @@ def push_model(model: PreTrainedModel, args: PushArguments) -> str:
     Raises:
         EMError: the model holds something private, or the Hub refuses.
     """
-    with TemporaryDirectory() as temporary:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as temporary:  # Windows keeps mapped files
         folder = Path(temporary)
         model.save_pretrained(folder)
         saved = type(model).from_pretrained(folder)

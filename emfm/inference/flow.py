@@ -46,12 +46,10 @@ class ArrayResult:
         """Return the array (H, W)."""
         return self._array
 
-    def scratch(self, shape: tuple[int, int], dtype: np.dtype) -> "ArrayResult":
-        """Return a result of another size for what lies between."""
-        return ArrayResult(shape, dtype)
-
-    def remove(self) -> None:
-        """Do nothing: the array goes with this."""
+    @contextmanager
+    def between(self, shape: tuple[int, int], dtype: np.dtype, processes: Processes) -> Iterator["ArrayResult"]:
+        """Yield a result of another size, for what this one is made of."""
+        yield ArrayResult(shape, dtype)
 
 
 Result = ArrayResult | ResultFile
@@ -98,14 +96,9 @@ class Flow:
         if micrograph is given:
             self._predict(given.image, result)
             return
-        between = result.scratch(*result_form(self.model, micrograph.image))
-        try:
+        with result.between(*result_form(self.model, micrograph.image), self.processes) as between:
             self._predict(micrograph.image, between)
             self._resample(between, result)
-            self.processes.gather(None)  # nobody reads it any more
-        finally:
-            if self.processes.rank == 0:
-                between.remove()
 
     def _predict(self, image: Any, result: Result) -> None:
         """Write the model's result on an image block by block; each process does some of the rows of tiles."""

@@ -41,10 +41,10 @@ class ResultFile:
         self._file: BinaryIO | None = None
         self._offset = 0
 
-    def create(self) -> None:
-        """Lay the file out, empty, and open it; a partial one that a stopped run left is replaced."""
+    def _create(self) -> None:
+        """Lay the file out, empty; a partial one that a stopped run left is replaced."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.discard()
+        _remove(self.partial)
         if self.format == "tif":
             big = int(np.prod(self.shape)) * self.dtype.itemsize > CLASSIC_TIFF_BYTES
             kind = dict(shape=self.shape, dtype=self.dtype, photometric="minisblack", metadata=None)
@@ -55,7 +55,6 @@ class ResultFile:
             open_memmap(self.partial, mode="w+", dtype=self.dtype, shape=self.shape)
         else:
             self._create_zarr()
-        self.open()
 
     def _create_zarr(self) -> None:
         import zarr
@@ -69,8 +68,8 @@ class ResultFile:
         chunks = tuple(min(ZARR_CHUNK, side) for side in self.shape)
         group.create_array("0", shape=self.shape, dtype=self.dtype, chunks=chunks, dimension_names=("y", "x"))
 
-    def open(self) -> None:
-        """Open what `create` made, also in another process."""
+    def _open(self) -> None:
+        """Open what the first process laid out."""
         if self.format == "zarr":
             import zarr
 
@@ -103,47 +102,42 @@ class ResultFile:
         """Create the file for all processes to fill, and put it in its place, or leave nothing of it on failure."""
         first = processes.rank == 0
         try:
-            processes.together(lambda: self.create() if first else None)
-            if not first:
-                self.open()
+            processes.together(lambda: self._create() if first else None)
+            processes.together(self._open)
             yield
-            processes.together(self.close)
-            processes.together(lambda: self.finish() if first else None)
+            processes.together(self._close)
+            processes.together(lambda: self._put_in_place() if first else None)
         except BaseException:
-            self.close()
+            self._close()
             if first:
-                self.discard()
+                _remove(self.partial)
             raise
 
     def read(self) -> Any:
         """Return the array (H, W) of the finished result, read as far as it is used."""
         return open_result(self.path)
 
-    def scratch(self, shape: tuple[int, int], dtype: np.dtype) -> "ResultFile":
-        """Return a file of another size, beside this one, for what lies between."""
-        return ResultFile(self.path.with_name(f".{self.path.stem}.between.npy"), shape, dtype, None)
+    @contextmanager
+    def between(self, shape: tuple[int, int], dtype: np.dtype, processes: Processes) -> Iterator["ResultFile"]:
+        """Yield a file of another size beside this one, for what this one is made of; it is removed in the end."""
+        file = ResultFile(self.path.with_name(f".{self.path.stem}.between.npy"), shape, dtype, None)
+        try:
+            yield file
+            processes.gather(None)  # all have read it
+        finally:
+            if processes.rank == 0:
+                _remove(file.path)
 
-    def remove(self) -> None:
-        """Remove the finished result."""
-        _remove(self.path)
-
-    def close(self) -> None:
-        """Stop writing in this process."""
+    def _close(self) -> None:
         if self._file is not None:
             self._file.close()
         self._file, self._array = None, None
 
-    def finish(self) -> None:
-        """Put the result in its place, where all have closed it."""
+    def _put_in_place(self) -> None:
         if self.format == "zarr":
             self._lock.unlink(missing_ok=True)
         _remove(self.path)
         self.partial.replace(self.path)
-
-    def discard(self) -> None:
-        """Remove what was written, if anything was."""
-        self.close()
-        _remove(self.partial)
 
 
 def _remove(path: Path) -> None:

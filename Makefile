@@ -9,17 +9,22 @@ BIN = $(VENV)/bin
 endif
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable
 
+# each process computes on one processor, so that they do not wait for each other; what is imported is compiled once
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+unexport PYTHONDONTWRITEBYTECODE
+COVERAGE = --cov --cov-report term:skip-covered --cov-fail-under 90
+
 .PHONY: demo test test-all lint ruff ruff-format mypy rendered docs clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/emfm demo
 
-# each process computes on one processor, so that they do not wait for each other
+# a process that has no test left takes over some of those that stand last in another's list: files stay together
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow"
+	$(PYTEST) -n auto --maxprocesses 4 --dist worksteal -m "not slow" --durations 10 $(COVERAGE)
 
 test-all: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: ruff ruff-format mypy
 
@@ -55,4 +60,4 @@ $(VENV)/.test-ready: pyproject.toml | $(VENV)/pyvenv.cfg
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo_output build dist *.egg-info
+	rm -rf $(VENV) .coverage demo_output build dist *.egg-info

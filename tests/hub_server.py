@@ -316,13 +316,16 @@ class HubServer:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", self.url)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache" / "datasets")
+        monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
 
     def heal(self):
         """Forget every fault."""
         self._server.faults.clear()
 
     def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        ).start()  # looks often for its end
         return self
 
     def __exit__(self, *args):

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from accelerate import Accelerator
@@ -19,6 +20,7 @@ from torchrun import environment
 from emfm import EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, EMImageProcessor
 from emfm.data.training_crops import StreamedTrainingCrops
 from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.pretraining import batches
 from emfm.pretraining.batches import Batches, open_data
 from emfm.pretraining.discriminator import PatchDiscriminator
 from emfm.pretraining.pix2pix import Pix2Pix
@@ -37,6 +39,7 @@ pretrain(PretrainArguments(
 
 
 def pretrain_on(data: Path, output: Path) -> None:
+    batches.VALIDATION_CROPS = 16
     settings = dict(generator="unet2-rf44", steps=4, batch_size=2, crop=32, discriminator_width=4, save_steps=4)
     pretrain(PretrainArguments(data=(str(data),), output=str(output), adversarial="lsgan", **settings))
 
@@ -188,5 +191,5 @@ def test_torchrun_told_to_end_leaves_a_checkpoint_and_no_process(labelled_folder
     assert 0 < int(saved.name.removeprefix("step_")) < 50000
     assert "the same command with --resume goes on" in (tmp_path / "log").read_text()
     EMFoundation.from_pretrained(saved / "pretrained_model")
-    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(script) not in processes
+    running = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not [arguments for arguments in running if str(script) in arguments]

@@ -17,7 +17,7 @@ TOY = ["--steps", "3", "--batch-size", "2", "--crop", "32", "--discriminator-wid
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
+def hub(few_validation_crops, monkeypatch, tmp_path):
     """Return a function that opens a Hub which holds one dataset; what is downloaded goes to `cache`."""
     with contextlib.ExitStack() as stack:
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
 from benchmarks.transfer import RESULTS
 from benchmarks.transfer_plots import plot
@@ -34,6 +35,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "cost": cost,
     "labels-needed": partial(labels_needed, STUDIES["labels"]),
     "fields-biology": partial(averages, replace(STUDIES["fields"], problems=BIOLOGY)),
+    **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),
 }
 

@@ -2,8 +2,8 @@
 
 Every file is read in a worker process whose address space may grow by 1 GiB; a worker that dies or takes too long is
 counted and replaced. Each read opens the file, takes a corner, a strided sample and, if it is not larger than 64 MiB,
-the whole. The damage follows from the seed and the file's number alone: `--first 1234 --count 1` repeats one. It runs on
-Linux, which tells and limits memory in this way.
+the whole. The damage follows from the seed and the file's number alone: `--first 1234 --count 1` repeats one. Memory is
+told and limited as on Linux.
 
     python -m benchmarks.fuzz_readers --count 10000 --json
 """

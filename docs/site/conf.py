@@ -75,6 +75,7 @@ docs/findings
 :hidden:
 :caption: Reference
 
+docs/settings
 docs/reference/index
 docs/architecture
 CHANGELOG

@@ -156,13 +156,13 @@ def unlabelled(tmp_path_factory):
     return folder
 
 
-def toy_pretraining(data, output, **changes):
+def toy_pretraining(micrographs, output, **changes):
     """Return the arguments of a pretraining of six steps with two checkpoints."""
     from emfm.pretraining.arguments import RECIPES
     from emfm.pretraining.pretrain import PretrainArguments
 
     settings = RECIPES["paper"] | dict(
-        data=(str(data),),
+        data=(str(micrographs),),
         output=str(output),
         generator="unet2-rf44",
         steps=6,

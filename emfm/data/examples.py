@@ -21,9 +21,9 @@ LEAST_CORRELATION = 0.15
 class Examples:
     """Micrographs in memory."""
 
-    images: list[np.ndarray]  # (H, W), in the files' own dtype
-    names: list[str]  # of the files
-    pixel_sizes: list[float | None]  # nm per pixel of each image, None where the file does not say
+    images: list[np.ndarray]  #: (H, W), in the files' own dtype
+    names: list[str]  #: of the files
+    pixel_sizes: list[float | None]  #: nm per pixel of each image, None where the file does not say
 
     def __len__(self) -> int:
         return len(self.images)
@@ -75,9 +75,9 @@ class Examples:
 class LabelledMicrographs(Examples):
     """Micrographs with class maps."""
 
-    # (H, W) int16 class indices 0..K-1, each of its image's size; -100 where there is no truth
+    #: (H, W) int16 class indices 0..K-1, each of its image's size; -100 where there is no truth
     masks: list[np.ndarray]
-    id2label: dict[int, str]  # class index: class name
+    id2label: dict[int, str]  #: class names by their index
 
     def truth(self, index: int) -> np.ndarray:
         """Return the class map of micrograph `index`."""
@@ -102,8 +102,8 @@ class LabelledMicrographs(Examples):
 class PairedMicrographs(Examples):
     """Micrographs with target images."""
 
-    targets: list[np.ndarray]  # (H * scale, W * scale)
-    scale: int = 1  # target pixels per image pixel and axis, above 1 for super-resolution
+    targets: list[np.ndarray]  #: (H * scale, W * scale)
+    scale: int = 1  #: target pixels per image pixel and axis, above 1 for super-resolution
 
     def truth(self, index: int) -> np.ndarray:
         """Return the target of micrograph `index`."""

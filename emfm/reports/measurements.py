@@ -41,13 +41,13 @@ def is_background(label: str) -> bool:
 class Measurements:
     """The connected regions of a class map, one entry each, ordered by class and then by their first pixel."""
 
-    classes: np.ndarray  # (N,) class index
-    areas: np.ndarray  # (N,) in pixels
-    centroids: np.ndarray  # (N, 2) row and column in pixels; the centre of the first pixel is (0, 0)
-    touches_border: np.ndarray  # (N,) whether the micrograph's edge cuts a region, so that its size is a lower bound
-    pixel_size: float | None  # nm per pixel, or None where it is not known
-    id2label: dict[int, str]  # names of the classes
-    shape: tuple[int, int]  # (height, width) of the class map
+    classes: np.ndarray  #: (N,) class index
+    areas: np.ndarray  #: (N,) in pixels
+    centroids: np.ndarray  #: (N, 2) row and column in pixels; the centre of the first pixel is (0, 0)
+    touches_border: np.ndarray  #: (N,) whether the micrograph's edge cuts a region, so that its size is a lower bound
+    pixel_size: float | None  #: nm per pixel, or None where it is not known
+    id2label: dict[int, str]  #: names of the classes
+    shape: tuple[int, int]  #: (height, width) of the class map
 
     @property
     def diameters(self) -> np.ndarray:

@@ -21,11 +21,11 @@ BAND_ROWS = 64
 class Profile:
     """Intensities along a line."""
 
-    positions: np.ndarray  # (N,) distance from the line's start, in `unit`
-    before: np.ndarray  # (N,) the micrograph's values, in its own units
-    after: np.ndarray  # (N,) the restored values
-    unit: str  # "nm", or "px" of the micrograph where the pixel size is not known
-    start: Point  # (x, y) in pixels of the micrograph
+    positions: np.ndarray  #: (N,) distance from the line's start, in `unit`
+    before: np.ndarray  #: (N,) the micrograph's values, in its own units
+    after: np.ndarray  #: (N,) the restored values
+    unit: str  #: "nm", or "px" of the micrograph where the pixel size is not known
+    start: Point  #: (x, y) in pixels of the micrograph
     stop: Point
 
 

@@ -15,11 +15,11 @@ from tqdm.auto import tqdm
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.io.writing import write_image
+from emfm.simulate.arguments import SimulateArguments
 from emfm.simulate.nanoparticles import NanoparticleParameters, simulate_nanoparticles
 from emfm.simulate.stem import SimulatedStem, simulate_stem
 from emfm.simulate.structures import MOST_CLASSES, simulate_structures
 
-KINDS = ("nanoparticles", "atomic-stem", "structures")
 LABELS = {"0": "background", "255": "particle"}
 LABELS_OF = {
     "nanoparticles": LABELS,
@@ -50,20 +50,18 @@ def write_simulated_folder(
     A sixth of the images, at least one, is the "validation" split and as many the "test" split.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `emfm.simulate.arguments.KINDS`.
         folder: where to write; must not hold images yet.
         count: number of images, at least 3.
         shape: (height, width) in pixels.
         seed: image i is simulated from (seed, i).
-        parameters: ranges of the simulation of "nanoparticles".
+        parameters: ranges of the simulation, for "nanoparticles" alone.
 
     Raises:
         EMError: the kind is unknown, the count too small, or the folder is in use.
     """
-    if kind not in KINDS:
-        raise EMError(f"cannot simulate '{kind}'; expected {', '.join(KINDS)}")
-    if count < 3:
-        raise EMError(f"count is {count}; expected at least 3, one for each split")
+    for side in shape:
+        SimulateArguments(kind, count, side, seed)  # which checks them
     parts = [folder / task for task in STEM_TARGETS] if kind == "atomic-stem" else [folder]
     if any((part / "images").exists() for part in parts):
         raise EMError(f"{folder} holds images already: choose another folder")

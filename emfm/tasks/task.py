@@ -26,51 +26,51 @@ from emfm.tasks.metrics import Figure, Metrics
 class ModelChoices:
     """What a run is told of the model that it trains."""
 
-    data: str  # name of the data, for errors
-    model: str | None = None  # zoo name, folder or Hub id of the weights that it starts from; None for random ones
-    residual: bool | None = None  # restoration: whether to predict what is added to the input; None: as the task has it
-    class_weights: str = "root"  # segmentation: "root", "balanced", "none", or numbers with commas between
+    data: str  #: name of the data, for errors
+    model: str | None = None  #: zoo name, folder or Hub id of the weights that it starts from; None for random ones
+    residual: bool | None = None  #: whether a restoration predicts what is added to the input; None is up to it
+    class_weights: str = "root"  #: of a segmentation, "root", "balanced", "none" or numbers with commas between
 
 
 @dataclass(frozen=True)
 class CardWords:
     """What the card of a fine-tuned model takes from its task; by default that of an image from pairs."""
 
-    pipeline_tag: str = "image-to-image"  # the Hub's name of the task
-    output: str = "an image, in the units of the targets"  # what `predict` returns
-    image: str = "micrograph"  # what one training micrograph is called
-    truth: str = " with targets"  # added to that: what it comes with
-    needs: str = "pairs"  # what micrographs of another kind may need of their own
-    limits: tuple[str, ...] = ()  # further limits, a sentence each
+    pipeline_tag: str = "image-to-image"  #: the Hub's name of the task
+    output: str = "an image, in the units of the targets"  #: what `predict` returns
+    image: str = "micrograph"  #: what one training micrograph is called
+    truth: str = " with targets"  #: what it comes with, added to that
+    needs: str = "pairs"  #: what micrographs of another kind may need of their own
+    limits: tuple[str, ...] = ()  #: further limits, a sentence each
 
 
 @dataclass(frozen=True)
 class ExportWords:
     """What a package for other programs says of a task; by default that of a restoration."""
 
-    tag: str = "image-restoration"  # the kind of task, among the tags of bioimage.io
-    output: str = "reconstruction"  # name of what the network puts out
-    finished: str = "reconstruction"  # name of what it is after `steps`
-    channel: str = "intensity"  # name of the output's channel, where there are no classes
-    description: str = "restored image, in network values"  # of the finished output
-    meaning: str = "the restored image, -1 and +1 being those percentiles"  # of its values
-    metric: str = "L1, PSNR and SSIM"  # what to measure on own micrographs
-    steps: tuple[str, ...] = ()  # what makes the output the finished one, in bioimage.io's names
+    tag: str = "image-restoration"  #: the kind of task, among the tags of bioimage.io
+    output: str = "reconstruction"  #: name of what the network puts out
+    finished: str = "reconstruction"  #: name of what it is after `steps`
+    channel: str = "intensity"  #: name of the output's channel, where there are no classes
+    description: str = "restored image, in network values"  #: of the finished output
+    meaning: str = "the restored image, -1 and +1 being those percentiles"  #: of its values
+    metric: str = "L1, PSNR and SSIM"  #: what to measure on own micrographs
+    steps: tuple[str, ...] = ()  #: what makes the output the finished one, in bioimage.io's names
 
 
 class EMTaskModel(EMPreTrainedModel):
     """A trunk with the head, loss, data, metrics and results of one task."""
 
-    purpose: ClassVar[str]  # what it does; `{classes}` and `{scale}` stand for the model's
-    figures: ClassVar[tuple[Figure, ...]]  # what an evaluation shows, in this order
-    figure_of_merit: ClassVar[str]  # the one that chooses the best step
-    greater_is_better: ClassVar[bool]  # of that figure
-    truth: ClassVar[str] = "targets"  # the folder that it learns from, or "masks"
-    takes: ClassVar[tuple[type[Examples], ...]] = (PairedMicrographs, CleanMicrographs)  # what it learns from
-    degradations: ClassVar[tuple[str, ...]] = ()  # what `degrade` may make pairs with; the first is the usual one
-    nearest: ClassVar[bool] = False  # whether a result may only be resampled by its nearest pixels, as class indices
-    card: ClassVar[CardWords] = CardWords()  # what its model card says
-    exported: ClassVar[ExportWords] = ExportWords()  # what a package for other programs says
+    purpose: ClassVar[str]  #: what it does; `{classes}` and `{scale}` stand for the model's
+    figures: ClassVar[tuple[Figure, ...]]  #: what an evaluation shows, in this order
+    figure_of_merit: ClassVar[str]  #: the one that chooses the best step
+    greater_is_better: ClassVar[bool]  #: of that figure
+    truth: ClassVar[str] = "targets"  #: the folder that it learns from, or "masks"
+    takes: ClassVar[tuple[type[Examples], ...]] = (PairedMicrographs, CleanMicrographs)  #: what it learns from
+    degradations: ClassVar[tuple[str, ...]] = ()  #: what `degrade` may make pairs with; the first is the usual one
+    nearest: ClassVar[bool] = False  #: whether a result may only be resampled by its nearest pixels, as class indices
+    card: ClassVar[CardWords] = CardWords()  #: what its model card says
+    exported: ClassVar[ExportWords] = ExportWords()  #: what a package for other programs says
 
     # the network
 

@@ -12,7 +12,7 @@ from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicr
 from emfm.data.restoration_pairs import DEGRADATIONS, Degradation, mosaic
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.io.writing import write_image
-from emfm.tasks.segmentation_crops import SegmentationCropper
+from emfm.tasks.segmentation import SegmentationCropper
 
 
 def image_of(index: int, side: int = 40) -> np.ndarray:

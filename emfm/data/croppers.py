@@ -4,9 +4,9 @@ A cropper measures a micrograph once (`prepare`) and then cuts any number of cro
 `pixel_values` (1, h, w) float32 and `labels`: class indices (h, w) int64, or the target (1, H, W) float32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from emfm.data.streamed_examples import StreamedExamples
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 Key = tuple[int, int, int]  # seed, epoch, index
+# Gives the network values of a crop another contrast and brightness.
+IntensityChange = Callable[[np.ndarray], np.ndarray]
 
 
 def dihedral(array: np.ndarray, symmetry: int) -> np.ndarray:
@@ -49,17 +51,6 @@ class Cropper(Protocol):
         """Cut the crop that the key (seed, epoch, index) decides."""
 
 
-class IntensityChange(NamedTuple):
-    """What happens to the intensities of one crop."""
-
-    factor: np.float32
-    summand: np.float32
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Return network values with another contrast and brightness."""
-        return values * self.factor + self.summand
-
-
 @dataclass(frozen=True)
 class IntensityJitter:
     """Makes training see other contrasts than the few labelled micrographs have.."""
@@ -67,9 +58,10 @@ class IntensityJitter:
     strength: float  # factors are 1 +- strength, summands +- strength network values; 0 changes nothing
 
     def draw(self, rng: np.random.Generator) -> IntensityChange:
-        """Return the change of a crop."""
-        factor, summand = rng.uniform(-self.strength, self.strength, 2)
-        return IntensityChange(np.float32(1 + factor), np.float32(summand))
+        """Return the change of one crop."""
+        contrast, brightness = rng.uniform(-self.strength, self.strength, 2)
+        factor, summand = np.float32(1 + contrast), np.float32(brightness)
+        return lambda values: values * factor + summand
 
 
 @dataclass(frozen=True)

@@ -84,13 +84,9 @@ def _write_all(names: list[str], seed: int, write: Callable[[str, int], None]) -
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            futures = [pool.submit(write, name, own) for name, own in zip(names, seeds, strict=True)]
-            try:
-                for future in tqdm(futures, desc="simulating", unit="image", leave=False):
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            written = pool.map(write, names, seeds)  # an error cancels what has not begun
+            for _ in tqdm(written, desc="simulating", total=len(names), unit="image", leave=False):
+                pass
     finally:
         sys.setswitchinterval(interval)
 

@@ -121,7 +121,11 @@ def simulate_stem(shape: Shape, seed: int, parameters: StemParameters | None = N
     padded = (int(shape[0]) + 2 * MARGIN, int(shape[1]) + 2 * MARGIN)
     columns = _draw_columns(rng, PROJECTIONS[name], padded, pixel_size, p)
     signal = _render(rng, columns, padded, pixel_size, p)  # brightest column about 1
-    whole = np.float32(rng.uniform(*p.background)) * _unit_field(rng, signal.shape)
+    background = np.float32(rng.uniform(*p.background))
+    whole = slow_field(signal.shape, rng.standard_normal(5).astype(np.float32))
+    whole -= whole.min()
+    whole *= 1 / max(whole.max(), np.float32(1e-6))  # from 0 to 1
+    whole *= background
     whole += signal
     electrons = np.float32(np.exp(rng.uniform(*np.log(p.dose))))
     counts = np.float32(p.gain) * electrons  # of the brightest column
@@ -198,14 +202,6 @@ def _points(places: np.ndarray, weights: np.ndarray, shape: Shape) -> np.ndarray
         for right, part in ((0, near[:, 1]), (1, far[:, 1])):
             np.add.at(grid.ravel(), first + down * shape[1] + right, (share * part).astype(np.float32))
     return grid
-
-
-def _unit_field(rng: Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a smooth field, float32, between 0 and 1."""
-    field = slow_field(shape, rng.standard_normal(5).astype(np.float32))
-    field -= field.min()
-    field *= 1 / max(field.max(), np.float32(1e-6))
-    return field
 
 
 def _displace_lines(rng: Generator, image: np.ndarray, deviation: float) -> np.ndarray:

@@ -24,12 +24,7 @@ IntensityChange = Callable[[np.ndarray], np.ndarray]
 
 
 def dihedral(array: np.ndarray, symmetry: int) -> np.ndarray:
-    """Apply one of the eight flips and right-angle rotations of the square to the last two axes.
-
-    Args:
-        array: (..., H, W).
-        symmetry: 0 to 7; 0 is the identity.
-    """
+    """Turn or mirror an array (..., H, W) by one of the square's eight symmetries, 0 to 7; 0 is the identity."""
     rotated = np.rot90(array, symmetry % 4, axes=(-2, -1))
     return (rotated[..., ::-1] if symmetry >= 4 else rotated).copy()  # never a view of the micrograph
 
@@ -143,11 +138,7 @@ class TrainingCrops(Dataset):
 
     The crop of an index is the same in any process and in any order.
 
-    Args:
-        data: the micrographs with their truth.
-        cropper: measures each micrograph once, here, and cuts.
-        count: how many crops there are.
-        seed: with the round (epoch) and the place in it, it decides micrograph and crop.
+    With the round (epoch) and the place in it, the seed decides micrograph and crop.
     """
 
     def __init__(self, data: Examples, cropper: Cropper, count: int, seed: int):
@@ -171,11 +162,7 @@ class StreamedTrainingCrops(IterableDataset):
 
     No two processes or data workers see the same micrograph in an epoch.
 
-    Args:
-        data: the stream.
-        cropper: measures and cuts.
-        seed: decides order and crops.
-        process: index and number of processes.
+    The seed decides order and crops; `process` holds index and number of processes.
     """
 
     def __init__(self, data: StreamedExamples, cropper: Cropper, seed: int, process: tuple[int, int] = (0, 1)):

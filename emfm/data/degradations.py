@@ -83,11 +83,9 @@ class Corruption:
 
 
 def displace_lines(images: Tensor, shifts: Tensor) -> Tensor:
-    """Move every line sideways by its own distance, as an unsteady scan does; edges are repeated.
+    """Move every line of (B, 1, H, W) sideways by its own distance, as an unsteady scan does; edges are repeated.
 
-    Args:
-        images: (B, 1, H, W).
-        shifts: (B, 1, H, 1) in pixels; between pixels the values are interpolated linearly.
+    Shifts (B, 1, H, 1) are in pixels; between pixels the values are interpolated linearly.
     """
     width = images.shape[-1]
     places = (torch.arange(width, device=images.device) + shifts).clamp(0, width - 1)
@@ -99,11 +97,9 @@ def displace_lines(images: Tensor, shifts: Tensor) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
-    """Blur every image of a batch with its own Gaussian, edges mirrored.
+    """Blur every image of a batch (B, 1, H, W) with its own Gaussian, edges mirrored.
 
-    Args:
-        images: (B, 1, H, W).
-        sigmas: B standard deviations in pixels; 0 leaves the image as it is.
+    Of the B standard deviations, in pixels, 0 leaves the image as it is.
     """
     radius = int(np.ceil(3 * float(sigmas.max())))
     if radius == 0:

@@ -31,9 +31,7 @@ def _mix(words: Tensor) -> Tensor:
 class KeyedRandom:
     """Draws for a batch; the n-th call returns the same numbers for the same key, whatever else is in the batch.
 
-    Args:
-        seed: of the run.
-        keys: (B, 2) int64, epoch and index of each image; the numbers are made on its device.
+    Keys (B, 2) int64 are epoch and index of each image; the numbers are made on their device.
     """
 
     def __init__(self, seed: int, keys: Tensor):

@@ -85,14 +85,9 @@ def class_map(mask: np.ndarray, micrograph: Micrograph, labels: GreyValues, name
 def target_scale(image: np.ndarray, micrograph: Micrograph, known: int | None, name: str) -> int:
     """Return how many pixels of a target image belong to one of its micrograph, per axis.
 
-    Args:
-        image: the target.
-        micrograph: to which it belongs.
-        known: the scale of the other targets, if there are any.
-        name: of the target, for errors.
-
     Raises:
-        EMError: the sizes do not fit, or the target holds values that are not finite.
+        EMError: the sizes do not fit each other, or the `known` scale of the other targets, or the target holds values
+            that are not finite; its name stands in it.
     """
     height, width = micrograph.image.shape
     fitting = [scale for scale in (1, *SCALES) if image.shape == (scale * height, scale * width)]

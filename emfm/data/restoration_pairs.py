@@ -27,16 +27,13 @@ PATCHES, PATCH = 4, 16
 class Degradation:
     """Turns clean into damaged micrographs, decided by (seed, epoch, index).
 
-    Args:
-        kind: "dose" (counting of few electrons, read-out noise, unsteady scan lines), "paper" (Gaussian blur and
-            noise, as in pretraining), "background" ("dose" on top of a slow background) or "downsample" (pixels of
-            `scale` times the size, each the mean of those that it replaces).
-        scale: 2 or 4 for "downsample", else 1.
-        seed: of the damage.
+    Kinds are "dose" (counting of few electrons, read-out noise, unsteady scan lines), "paper" (Gaussian blur and
+    noise, as in pretraining), "background" ("dose" on top of a slow background) and "downsample" (pixels of `scale`
+    times the size, each the mean of those that it replaces).
     """
 
     kind: str
-    scale: int = 1
+    scale: int = 1  # 2 or 4 for "downsample"
     seed: int = 0
 
     def __post_init__(self):
@@ -48,15 +45,9 @@ class Degradation:
             raise EMError(f"scale is {self.scale}; '{self.kind}' keeps the pixels, only 'downsample' has a scale")
 
     def __call__(self, clean: np.ndarray, epoch: int, index: int) -> np.ndarray:
-        """Return the damaged image.
+        """Return the damaged image (H / scale, W / scale) of clean network values (H, W), both float32.
 
-        Args:
-            clean: (H, W) float32 network values; sides are multiples of `scale`.
-            epoch: with `index` and the seed it decides strength and noise.
-            index: of the image in the epoch.
-
-        Returns:
-            (H / scale, W / scale) float32, in the same units.
+        Sides are multiples of `scale`. Epoch, index in the epoch, and seed decide strength and noise.
         """
         if self.kind == "downsample":
             height, width = clean.shape

@@ -40,7 +40,8 @@ def load_model(name_or_path: str | Path, **kwargs: Any) -> EMPreTrainedModel:
     hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
     folder = model_folder(name_or_path, **hub)
     config, _ = read_config(folder)
-    classes: dict[str, type[EMPreTrainedModel]] = {cls.__name__: cls for cls in (EMFoundation, *TASKS.values())}
+    known: list[type[EMPreTrainedModel]] = [EMFoundation, *TASKS.values()]
+    classes = {cls.__name__: cls for cls in known}
     saved = (config.architectures or ["nothing"])[0]
     if saved not in classes:
         raise EMError(f"{name_or_path} was saved by {saved}; emfm has {', '.join(classes)}")

@@ -17,9 +17,7 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     A class without a pixel in the batch is left out: its Dice would be 0 whatever the network says. The sums run over
     the whole batch, so a crop without foreground is no special case.
 
-    Args:
-        logits: (B, K, H, W).
-        labels: (B, H, W) class indices; -100 takes no part.
+    Logits are (B, K, H, W), labels (B, H, W) class indices, of which -100 takes no part.
     """
     valid = (labels != IGNORED).unsqueeze(1)
     truth = F.one_hot(labels.clamp_min(0), logits.shape[1]).movedim(-1, 1) * valid
@@ -34,10 +32,8 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def segmentation_loss(logits: Tensor, labels: Tensor, class_weights: Sequence[float] | None = None) -> Tensor:
     """Return cross-entropy + Dice loss; cross-entropy gives every pixel a gradient, Dice keeps rare classes in sight.
 
-    Args:
-        logits: (B, K, H, W).
-        labels: (B, H, W), int64; -100 takes no part.
-        class_weights: of each class in the cross-entropy, which is the weighted mean over the pixels.
+    Logits are (B, K, H, W), labels (B, H, W) int64, of which -100 takes no part. The cross-entropy is the mean over the
+    pixels, weighted by class.
     """
     weights = torch.ones(logits.shape[1]) if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     weights = weights.to(logits.device)
@@ -48,8 +44,5 @@ def segmentation_loss(logits: Tensor, labels: Tensor, class_weights: Sequence[fl
 
 
 def restoration_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Return L1 + L2, the loss of Kazimi et al. 2024 (arXiv:2402.18286) for restoration.
-
-    Both are network values (B, 1, H, W).
-    """
+    """Return L1 + L2, the loss of Kazimi et al. 2024 (arXiv:2402.18286) for network values (B, 1, H, W)."""
     return F.l1_loss(output.float(), target.float()) + F.mse_loss(output.float(), target.float())

@@ -123,10 +123,8 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         """Return whether predicting the difference to the input measured best: see docs/finetuning.md.
 
         Only a pretrained trunk with a path at full resolution goes on drawing the image itself, as it learnt to:
-        without such a path that takes far longer. A model that was fine-tuned to add to its input goes on so.
-
-        Args:
-            model: zoo name, folder or Hub id of the weights to start from; None for random ones.
+        without such a path that takes far longer. A model that was fine-tuned to add to its input goes on so. Random
+        weights (None for a model) add to it, too.
         """
         if model is None:
             return True

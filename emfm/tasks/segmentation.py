@@ -211,12 +211,9 @@ class EMForSemanticSegmentation(EMTaskModel):
 def class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:
     """Return a weight for each class; None for equal ones, as by default on a stream, whose pixels nobody counts.
 
-    Args:
-        given: a key of `CLASS_WEIGHTS`, "none", or a number for each class with commas between.
-        data: training micrographs; none of a stream.
-
     Raises:
-        EMError: it is none of these, or asks for counts of a stream.
+        EMError: given is no key of `CLASS_WEIGHTS`, "none", or a number for each class with commas between; or it
+            asks for counts of a stream, whose data are empty here.
     """
     if given == "none" or (given == "root" and not len(data)):
         return None

@@ -44,5 +44,5 @@ def segmentation_loss(logits: Tensor, labels: Tensor, class_weights: Sequence[fl
 
 
 def restoration_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Return L1 + L2, the loss of Kazimi et al. 2024 (arXiv:2402.18286) for network values (B, 1, H, W)."""
+    """Return L1 + L2, the loss of Kazimi et al. 2024 (arXiv:2402.18286) for restoration; of values (B, 1, H, W)."""
     return F.l1_loss(output.float(), target.float()) + F.mse_loss(output.float(), target.float())

@@ -1,6 +1,7 @@
 """`load_em_dataset`: what fine-tuning trains and measures on, from a folder or from a dataset of the Hub."""
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from emfm.data.classes import GreyValues, read_labels
 from emfm.data.examples import Examples
 from emfm.data.hub_images import PIXEL_SIZE, decode, load_split
-from emfm.data.kinds import Clean, Masks, Targets
+from emfm.data.kinds import clean, labelled, paired
 from emfm.data.labelled_folder import TRUTHS, Record, folder_classes, folder_records, folder_truth
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.data.sources import is_dataset
@@ -18,6 +19,9 @@ from emfm.errors import EMError
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
+
+# Makes examples of one kind from micrographs with their truth.
+Kind = Callable[[Iterable[Record]], Examples]
 
 
 def load_em_dataset(
@@ -51,25 +55,28 @@ def load_em_dataset(
     """
     if truth is not None and truth not in TRUTHS:
         raise EMError(f"truth is '{truth}'; expected {' or '.join(TRUTHS)}")
-    clean = None
+    degraded: Kind | None = None
     if degrade is not None:
-        clean = Clean(Degradation(degrade, scale or (SCALES[0] if degrade == "downsample" else 1)))
+        usual = SCALES[0] if degrade == "downsample" else 1
+        degraded = partial(clean, degradation=Degradation(degrade, scale or usual))
     name = str(source)
     if is_dataset(name):
         rows, found = _open_rows(name, split, streaming)
-        kind = clean or _kind_of_dataset(name, truth, found, scale, streaming)
-        found = None if clean else found
+        kind = degraded or _kind_of_dataset(name, truth, found, scale, streaming)
+        found = None if degraded else found
         if streaming:
             return _stream(rows, kind, name, found)
-        return kind.examples(_record(row, f"{name}, {split}, row {i}", found) for i, row in enumerate(rows))
+        return kind(_record(row, f"{name}, {split}, row {i}", found) for i, row in enumerate(rows))
     if streaming:
         raise EMError(f"{source} is a folder of image files; --streaming reads datasets (parquet files, or on the Hub)")
     folder = Path(name)
-    if clean:
-        return clean.examples(folder_records(folder, split, None))
+    if degraded:
+        return degraded(folder_records(folder, split, None))
     truth = truth or folder_truth(folder)
     records = folder_records(folder, split, truth)  # at first, so that a missing split is found before masks are read
-    return (Targets(scale) if truth == "targets" else Masks(name, folder_classes(folder))).examples(records)
+    if truth == "targets":
+        return paired(records, scale)
+    return labelled(records, name, folder_classes(folder))
 
 
 def _open_rows(source: str, split: str, streaming: bool) -> tuple["Dataset | IterableDataset", str | None]:
@@ -84,19 +91,17 @@ def _open_rows(source: str, split: str, streaming: bool) -> tuple["Dataset | Ite
     return rows, truths[0] if truths else None
 
 
-def _kind_of_dataset(
-    source: str, truth: str | None, found: str | None, scale: int | None, streaming: bool
-) -> Masks | Targets:
+def _kind_of_dataset(source: str, truth: str | None, found: str | None, scale: int | None, streaming: bool) -> Kind:
     """Return how the truth in a data set's column is read; `found` is what the columns hold, `truth` what was meant."""
     if found is None or truth not in (None, found):
         wanted = f"'{TRUTHS[truth]}'" if truth else "'mask' or 'target'"
         raise EMError(f"the dataset '{source}' has no column {wanted} beside 'image'; pairs can be made with --degrade")
     if found == "targets":
-        return Targets(scale)
+        return partial(paired, scale=scale)
     labels = _hub_labels(source)
     if streaming and labels is None:
         raise EMError(f"the dataset '{source}' has no labels.json, which a stream of masks needs: add it")
-    return Masks(source, labels)
+    return partial(labelled, source=source, labels=labels)
 
 
 def _hub_labels(source: str) -> GreyValues | None:
@@ -127,11 +132,11 @@ def _record(row: dict[str, Any], name: str, truth: str | None) -> Record:
     return micrograph, decode(row[column], f"{name}, {column}"), f"{name}, {column}"
 
 
-def _stream(rows: Any, kind: Masks | Targets | Clean, source: str, truth: str | None) -> StreamedExamples:
+def _stream(rows: Any, kind: Kind, source: str, truth: str | None) -> StreamedExamples:
     examples = partial(_of_rows, kind, source, truth)  # of a module, so that it reaches spawned data workers
     first = examples([("row 0", next(iter(rows)))])
     return StreamedExamples(rows, first.part(0, 0), examples)
 
 
-def _of_rows(kind: Masks | Targets | Clean, source: str, truth: str | None, some: list[tuple[str, dict]]) -> Examples:
-    return kind.examples(_record(row, f"{source}, {name}", truth) for name, row in some)
+def _of_rows(kind: Kind, source: str, truth: str | None, some: list[tuple[str, dict]]) -> Examples:
+    return kind(_record(row, f"{source}, {name}", truth) for name, row in some)

@@ -1,7 +1,6 @@
-"""What micrographs are learnt from: masks, targets, or the micrographs themselves, damaged. One class each."""
+"""What micrographs are learnt from: masks, targets, or the micrographs themselves, damaged. One function each."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,53 +13,33 @@ from emfm.io.lazy_image import LazyImage
 from emfm.io.reading import Micrograph
 
 
-@dataclass(frozen=True)
-class Masks:
-    """Class maps."""
-
-    source: str  # folder or data set, for errors
-    labels: GreyValues | None  # the class of each grey value; None: as the masks themselves have it
-
-    def examples(self, records: Iterable[Record]) -> LabelledMicrographs:
-        """Return micrographs with class maps."""
-        labels = self.labels
-        if labels is None:
-            records = list(records)
-            masks = [mask.array for _, mask, _ in records]
-            labels = values_as_classes(masks, f"the dataset '{self.source}'", "its labels.json")
-        micrographs, class_maps = [], []
-        for micrograph, mask, name in records:
-            class_maps.append(class_map(mask.array, micrograph, labels, name))
-            micrographs.append(micrograph)
-        return LabelledMicrographs(*_common(micrographs), class_maps, labels.id2label)
+def labelled(records: Iterable[Record], source: str, labels: GreyValues | None) -> LabelledMicrographs:
+    """Return micrographs with class maps; without labels the masks themselves must say which classes there are."""
+    if labels is None:
+        records = list(records)
+        masks = [mask.array for _, mask, _ in records]
+        labels = values_as_classes(masks, f"the dataset '{source}'", "its labels.json")
+    micrographs, class_maps = [], []
+    for micrograph, mask, name in records:
+        class_maps.append(class_map(mask.array, micrograph, labels, name))
+        micrographs.append(micrograph)
+    return LabelledMicrographs(*_common(micrographs), class_maps, labels.id2label)
 
 
-@dataclass(frozen=True)
-class Targets:
-    """Target images."""
-
-    scale: int | None  # their pixels per image pixel and axis; None: as the first pair has it
-
-    def examples(self, records: Iterable[Record]) -> PairedMicrographs:
-        """Return micrographs with targets."""
-        scale, micrographs, targets = self.scale, [], []
-        for micrograph, target, name in records:
-            image = target.array
-            scale = target_scale(image, micrograph, scale, name)
-            micrographs.append(micrograph)
-            targets.append(image)
-        return PairedMicrographs(*_common(micrographs), targets, scale or 1)
+def paired(records: Iterable[Record], scale: int | None) -> PairedMicrographs:
+    """Return micrographs with targets; without a scale all have that of the first pair."""
+    micrographs, targets = [], []
+    for micrograph, target, name in records:
+        image = target.array
+        scale = target_scale(image, micrograph, scale, name)
+        micrographs.append(micrograph)
+        targets.append(image)
+    return PairedMicrographs(*_common(micrographs), targets, scale or 1)
 
 
-@dataclass(frozen=True)
-class Clean:
-    """Clean micrographs that are damaged to make pairs."""
-
-    degradation: Degradation
-
-    def examples(self, records: Iterable[Record]) -> CleanMicrographs:
-        """Return clean micrographs."""
-        return CleanMicrographs(*_common([micrograph for micrograph, _, _ in records]), self.degradation)
+def clean(records: Iterable[Record], degradation: Degradation) -> CleanMicrographs:
+    """Return clean micrographs that are damaged to make pairs."""
+    return CleanMicrographs(*_common([micrograph for micrograph, _, _ in records]), degradation)
 
 
 def _common(micrographs: list[Micrograph]) -> tuple[list[np.ndarray], list[str], list[float | None]]:

@@ -136,9 +136,8 @@ def _as_tensors(values: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
 class TrainingCrops(Dataset):
     """`count` crops by index, over as many rounds through the micrographs as that takes.
 
-    The crop of an index is the same in any process and in any order.
-
-    With the round (epoch) and the place in it, the seed decides micrograph and crop.
+    The crop of an index is the same in any process and in any order: the seed, the round (epoch) and the place in it
+    decide micrograph and crop.
     """
 
     def __init__(self, data: Examples, cropper: Cropper, count: int, seed: int):
@@ -160,9 +159,8 @@ class TrainingCrops(Dataset):
 class StreamedTrainingCrops(IterableDataset):
     """Endless crops from a stream, one of each micrograph an epoch.
 
-    No two processes or data workers see the same micrograph in an epoch.
-
-    The seed decides order and crops; `process` holds index and number of processes.
+    No two processes or data workers see the same micrograph in an epoch. The seed decides order and crops; `process`
+    holds index and number of processes.
     """
 
     def __init__(self, data: StreamedExamples, cropper: Cropper, seed: int, process: tuple[int, int] = (0, 1)):

@@ -17,7 +17,7 @@ from emfm.files import write_text
 from emfm.io.writing import write_image
 from emfm.simulate.arguments import SimulateArguments
 from emfm.simulate.nanoparticles import NanoparticleParameters, simulate_nanoparticles
-from emfm.simulate.stem import SimulatedStem, simulate_stem
+from emfm.simulate.stem import SimulatedStem, StemParameters, simulate_stem
 from emfm.simulate.structures import MOST_CLASSES, simulate_structures
 
 LABELS = {"0": "background", "255": "particle"}
@@ -25,6 +25,7 @@ LABELS_OF = {
     "nanoparticles": LABELS,
     "structures": {str(index): f"structure {index}" for index in range(MOST_CLASSES)},
 }
+Parameters = NanoparticleParameters | StemParameters
 # Seconds. A thread that wrote a file gets Python's lock back sooner from one that computes: a third faster.
 SWITCH_INTERVAL = 1e-4
 # Task: which image of `SimulatedStem` is its target.
@@ -37,7 +38,7 @@ def write_simulated_folder(
     count: int,
     shape: tuple[int, int],
     seed: int,
-    parameters: NanoparticleParameters | None = None,
+    parameters: Parameters | None = None,
 ) -> Path:
     """Write simulated micrographs with their truth and `splits.json`.
 
@@ -55,7 +56,7 @@ def write_simulated_folder(
         count: number of images, at least 3.
         shape: (height, width) in pixels.
         seed: image i is simulated from (seed, i).
-        parameters: ranges of the simulation, for "nanoparticles" alone.
+        parameters: ranges of the simulation, of the kind's own class; "structures" has none.
 
     Raises:
         EMError: the kind is unknown, the count too small, or the folder is in use.
@@ -92,14 +93,13 @@ def _write_all(names: list[str], seed: int, write: Callable[[str, int], None]) -
 
 
 def _write_one(
-    kind: str, folder: Path, shape: tuple[int, int], parameters: NanoparticleParameters | None, name: str, seed: int
+    kind: str, folder: Path, shape: tuple[int, int], parameters: Parameters | None, name: str, seed: int
 ) -> None:
     """Simulate one micrograph and write its files."""
-    if kind == "atomic-stem":
-        _write_pairs(folder, name, simulate_stem(shape, seed))
-        return
     mask_name = f"{Path(name).stem}.png"
-    if kind == "structures":
+    if isinstance(parameters, StemParameters) or (parameters is None and kind == "atomic-stem"):
+        _write_pairs(folder, name, simulate_stem(shape, seed, parameters))
+    elif kind == "structures":
         structures = simulate_structures(shape, seed)
         write_image(folder / "images" / name, structures.image)
         write_image(folder / "masks" / mask_name, structures.mask)

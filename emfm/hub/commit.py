@@ -1,53 +1,17 @@
 """One commit to a repository of the Hub: all of the files that it shall hold, and nothing of what it held before."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from tqdm.auto import tqdm
 
-from emfm.errors import EMError
+from emfm.hub.arguments import PushArguments
 from emfm.hub.card import card_for_repo
 from emfm.retries import push_errors
 
 # Files that are uploaded at the same time.
 TOGETHER = 5
-
-
-@dataclass(frozen=True)
-class PushArguments:
-    """Where and how to push.
-
-    Args:
-        repo_id: `owner/name`, or a name alone for the token's own user.
-        private: whether a new repository is private; None leaves it to the account's settings.
-        branch: to push to, made where it is missing; "main" by default.
-        tag: a name for this revision, such as "v1.0".
-        create_pr: propose the change instead of making it.
-        token: by default that of the environment or of `hf auth login`.
-        message: of the commit.
-    """
-
-    repo_id: str
-    private: bool | None = None
-    branch: str | None = None
-    tag: str | None = None
-    create_pr: bool = False
-    token: str | None = None
-    message: str | None = None
-
-    def __post_init__(self):
-        if self.tag and self.create_pr:
-            raise EMError("a proposed change has no revision to tag: give either --tag or --create-pr")
-        if self.branch not in (None, "main") and self.create_pr:
-            raise EMError("a change is proposed for main: give either --branch or --create-pr")
-        try:
-            validate_repo_id(self.repo_id)
-        except HFValidationError as error:
-            raise EMError(f"cannot push to {self.repo_id}: {error}") from error
 
 
 def commit_files(files: Mapping[str, Path], args: PushArguments, repo_type: str = "model") -> str:

@@ -1,12 +1,45 @@
-"""The card of a fine-tuned model: a template, filled from the record of its run and from its task."""
+"""What the record of a fine-tuning run says of weights and data, and the model card that is filled from it."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 
+from emfm.data.examples import Examples
 from emfm.hub.card import HERE, UNKNOWN_LICENSE, dataset_slug, model_card_data
 from emfm.hub.rendering import TEMPLATES, fill_card
+from emfm.loading.names import locate, zoo_id
 from emfm.tasks import TASKS
+
+
+def short_name(start: str) -> str:
+    """Return a zoo name or Hub id as it is, and the name of a folder without its path."""
+    return Path(start).resolve().name if start and Path(start).is_dir() else start
+
+
+def base_model(start: str) -> str | None:
+    """Return the Hub id of the weights it started from; None for random ones and for a folder."""
+    if not start or Path(start).is_dir():
+        return None
+    return zoo_id(start) if Path(locate(start)).is_dir() else locate(start)
+
+
+def dataset_id(data: str) -> str | None:
+    """Return the id of a data set of the Hub; None of a folder."""
+    if data.count("/") != 1 or data.startswith((".", "/", "~")) or Path(data).exists():
+        return None
+    return data
+
+
+def trained_on_too(trained: object, held_out: Examples) -> int:
+    """Return how many validation micrographs were trained on: some, where few images serve as both."""
+    if not isinstance(trained, Examples):
+        return 0
+    shown = held_out.images
+    if trained.degrade is not None:  # of pairs that were made by damage the target is the micrograph
+        shown = [held_out.truth(index) for index in range(len(held_out))]
+    return sum(any(np.may_share_memory(image, other) for other in trained.images) for image in shown)
 
 
 def finetuned_card(record: dict[str, Any]) -> str:

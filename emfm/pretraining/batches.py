@@ -19,7 +19,7 @@ from emfm.pretraining.arguments import PretrainArguments
 from emfm.pretraining.crops import EpochOrder, StructureCrops, UnlabelledCrops
 from emfm.pretraining.streamed_crops import HOLD_OUT, StreamedCrops, held_out_of_stream
 from emfm.processing import EMImageProcessor
-from emfm.training.workers import worker_count
+from emfm.training.machine import worker_count
 
 VALIDATION_CROPS, CALIBRATION_CROPS = 128, 800
 # (epoch, samples read) of each data worker of each process: [processes * workers][2]; empty for data read by index.

@@ -1,4 +1,4 @@
-"""A pix2pix conditional GAN (Isola et al. 2017): its discriminator, and one step on any number of processes."""
+"""A pix2pix conditional GAN (Isola et al. 2017): discriminator, losses, and one step on any number of processes."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from emfm.pretraining.losses import discriminator_loss, generator_loss
+from emfm.errors import EMError
+from emfm.pretraining.arguments import ADVERSARIAL
 from emfm.pretraining.pretext import Crops, PretextOutput, pretext_losses
 from emfm.training.checkpoint import Optimizers
 
@@ -20,7 +21,7 @@ class PatchDiscriminator(nn.Module):
     through together.
 
     Args:
-        width: channels of the first layer. For a narrow generator the discriminator is the larger half of a step's cost.
+        width: channels of the first layer. Beside a narrow generator this is the larger half of a step's cost.
     """
 
     receptive_field = 70
@@ -47,6 +48,31 @@ class PatchDiscriminator(nn.Module):
             image: its output or the clean image (B, 1, H, W).
         """
         return self.layers(torch.cat([condition, image], dim=1))
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
+    """Return the discriminator's loss from its raw scores on real and generated images, of any shape.
+
+    The kinds are "lsgan" (Mao et al. 2017, as in the paper), "vanilla" (Goodfellow et al. 2014) and "hinge".
+    """
+    if kind == "lsgan":
+        return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+    if kind == "vanilla":
+        return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+    if kind == "hinge":
+        return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+    raise EMError(f"adversarial loss '{kind}' is not known; expected one of {', '.join(ADVERSARIAL)}")
+
+
+def generator_loss(fake: Tensor, kind: str) -> Tensor:
+    """Return the adversarial part of the generator's loss from the scores of its images; kinds as above."""
+    if kind == "lsgan":
+        return (fake - 1).square().mean()
+    if kind == "vanilla":
+        return F.softplus(-fake).mean()
+    if kind == "hinge":
+        return -fake.mean()
+    raise EMError(f"adversarial loss '{kind}' is not known; expected one of {', '.join(ADVERSARIAL)}")
 
 
 @dataclass

@@ -36,8 +36,7 @@ from emfm.pretraining.stop import StopRequest, leave
 from emfm.pretraining.validation import BATCH, validate
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.checkpoint import Optimizers
-from emfm.training.precision import warn_of_emulated_bf16
-from emfm.training.workers import worker_count
+from emfm.training.machine import warn_of_emulated_bf16, worker_count
 
 LOG_STEPS = 50
 LONGEST_WAIT = timedelta(hours=6)

@@ -51,22 +51,18 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
 
 
 def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Examples]:
-    held_out = max(1, len(training) // 5)
     if len(training) < 5:
-        logger.warning(
-            "%s has no validation split and few images: the best step is chosen on the training images", args.data
-        )
+        message = "%s has no validation split and few images: the best step is chosen on the training images"
+        logger.warning(message, args.data)
         return training, training
-    shuffled = training.take(len(training), args.seed)
+    shuffled, held_out = training.take(len(training), args.seed), len(training) // 5
     return shuffled.part(held_out, len(shuffled)), shuffled.part(0, held_out)
 
 
 def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """Return the task model with pretrained or random trunk; the seed decides the new weights.
 
-    Args:
-        args: of the run.
-        data: training micrographs, or an empty sample of a stream: classes and scale are theirs.
+    Classes and scale are those of `data`: training micrographs, or an empty sample of a stream.
     """
     set_seed(args.seed)
     task = TASKS[args.task]

@@ -24,7 +24,6 @@ from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.finetuning.card import base_model, dataset_id, finetuned_card, short_name, trained_on_too
 from emfm.finetuning.course import Course, CourseBar
-from emfm.finetuning.evaluate import check_finite, measure
 from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
 from emfm.finetuning.lora import add_lora, write_model
@@ -32,6 +31,7 @@ from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import RECORDED, find_checkpoint, restore_optimizer, run_settings, save_run
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
+from emfm.inference.predict import predict
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
@@ -183,7 +183,11 @@ class EMTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         with self.course.clock_stopped():
             if self.is_in_train:
-                check_finite(model, self.state.global_step)
+                if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+                    raise EMError(
+                        f"the weights are no longer finite at step {self.state.global_step}: lower the learning rate, "
+                        "use --precision fp32, or look for damaged micrographs, and start again"
+                    )
                 self.recalibrate(model)
             result = self._measure(model, eval_dataset or self.eval_dataset)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in result.items() if isinstance(value, float)}
@@ -195,7 +199,8 @@ class EMTrainer(Trainer):
 
     def _measure(self, model: EMTaskModel, data: Examples) -> dict[str, Any]:
         metrics = model.new_metrics()
-        measure(model, data, range(self.args.process_index, len(data), self.args.world_size), metrics)
+        for index in range(self.args.process_index, len(data), self.args.world_size):
+            metrics.add(predict(model, data.images[index]).output, model.truth_of(data, index))
         if self.args.world_size > 1:
             moved = {name: total.to(self.args.device) for name, total in metrics.totals.items()}
             metrics.totals = {name: total.cpu() for name, total in self.accelerator.reduce(moved).items()}

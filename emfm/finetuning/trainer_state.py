@@ -1,8 +1,4 @@
-"""What a checkpoint of a fine-tuning holds beside what transformers writes.
-
-Crops follow from (seed, epoch, index), and no layer draws random numbers: there is no random
-state to keep.
-"""
+"""What a checkpoint of a fine-tuning holds beside what transformers writes."""
 
 import json
 from pathlib import Path

@@ -151,15 +151,9 @@ class Batches:
     def _crops_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
         if data.stream is None:
             return self._by_index(data.calibration, args, args.batch_size)
-        crops = StreamedCrops(
-            data.stream,
-            data.validation.processor,
-            args.crop,
-            args.seed,
-            process=(self._rank, self._processes),
-            starts=self._reached.copy(),
-            turn=self._count % self._streams,
-        )
+        process, turn = (self._rank, self._processes), self._count % self._streams
+        processor, starts = data.validation.processor, self._reached.copy()
+        crops = StreamedCrops(data.stream, processor, args.crop, args.seed, process, starts, turn)
         return self._loader(crops, batch_size=args.batch_size)
 
     def _by_index(

@@ -19,7 +19,6 @@ SCALES = (1.0, 2.0, 4.0)  # of the filters: standard deviations of the Gaussian,
 CHANNELS = 5 * len(SCALES)
 # Bring the responses of a typical micrograph to the size of its network values.
 GAIN, CONTRAST_GAIN = 3.0, 2.0
-REGION_CHANNELS = 2  # flat regions and boundaries, see `emfm.pretraining.crops`
 
 
 class Crops(NamedTuple):
@@ -48,7 +47,8 @@ class Pretext(nn.Module):
         self.generator = generator
         channels = generator.trunk.channels[0]
         self.filter_head = nn.Conv2d(channels, CHANNELS, 1) if filters else None
-        self.region_head = nn.Conv2d(channels, REGION_CHANNELS, 1) if structures else None
+        # flat regions and boundaries, see `emfm.pretraining.crops.StructureCrops`
+        self.region_head = nn.Conv2d(channels, 2, 1) if structures else None
 
     def forward(self, damaged: Tensor, structures: Tensor | None = None) -> PretextOutput:
         """Run the generator on micrographs and, by themselves, on structures: each has its own batch statistics."""

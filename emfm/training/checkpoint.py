@@ -109,9 +109,8 @@ def check_settings(folder: Path, stored: Settings, given: Settings) -> None:
         if stored.get(name) != given.get(name):
             differing.append(f"{name} was {stored.get(name)}, now {given.get(name)}")
     if differing:
-        raise EMError(
-            f"{folder} belongs to a run with other settings ({'; '.join(differing)}): use those, or another --output"
-        )
+        changes = "; ".join(differing)
+        raise EMError(f"{folder} belongs to a run with other settings ({changes}): use those, or another --output")
 
 
 def read_tensors(checkpoint: Path, name: str) -> Tensors:

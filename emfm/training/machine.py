@@ -25,10 +25,7 @@ def warn_of_emulated_bf16() -> None:
     A step of `unet4-rf200-w16` on such a CPU took thirty times as long as in fp32.
     """
     if not bf16_units():
-        logger.warning(
-            "precision is bf16, which this device computes without units for it, many times slower than fp32: "
-            "use --precision fp32"
-        )
+        logger.warning("precision is bf16, for which this device has no units, many times slower: use --precision fp32")
 
 
 def worker_count(asked: int | None) -> int:

@@ -129,7 +129,7 @@ def plot_curves(curves: dict[str, list[dict[str, Any]]], path: str | Path, figur
 
     Args:
         curves: entries of a trainer's `curve`, by the name of its start.
-        path: where the picture goes.
+        path: of the file.
         figure_of_merit: which metric of the entries: "dice" is shown from 0 to 1, others from 0 up.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")

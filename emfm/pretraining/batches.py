@@ -116,7 +116,8 @@ class Batches:
         self._workers = worker_count(args.workers)
         self._streams = max(1, self._workers)
         self._processes, self._rank = accelerator.num_processes, accelerator.process_index
-        self._count = done * args.gradient_accumulation_steps
+        parts = args.gradient_accumulation_steps  # of a step, each a batch
+        self._count, self._total = done * parts, args.steps * parts
         mine = position[self._rank * self._streams : (self._rank + 1) * self._streams]
         self._reached = [(epoch, read) for epoch, read in mine] or [(0, 0)] * self._streams
         self._streamed = data.stream is not None
@@ -124,7 +125,7 @@ class Batches:
         self._structures: Iterator[dict[str, Tensor]] = iter(())
         if args.structures:
             structures = StructureCrops(data.validation.processor, args.crop, count=0, seed=args.seed)
-            self._structures = iter(self._by_index(structures, args, args.structures))
+            self._structures = iter(self._by_index(structures, args.structures))
 
     def __iter__(self) -> "Batches":
         return self
@@ -150,18 +151,16 @@ class Batches:
 
     def _crops_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
         if data.stream is None:
-            return self._by_index(data.calibration, args, args.batch_size)
+            return self._by_index(data.calibration, args.batch_size)
         process, turn = (self._rank, self._processes), self._count % self._streams
         processor, starts = data.validation.processor, self._reached.copy()
         crops = StreamedCrops(data.stream, processor, args.crop, args.seed, process, starts, turn)
         return self._loader(crops, batch_size=args.batch_size)
 
-    def _by_index(
-        self, crops: UnlabelledCrops | StructureCrops, args: PretrainArguments, batch_size: int
-    ) -> DataLoader:
+    def _by_index(self, crops: UnlabelledCrops | StructureCrops, batch_size: int) -> DataLoader:
         """Return the loader of this process's share of crops that are known by their index, from where it goes on."""
         each_batch = batch_size * self._processes
-        crops = replace(crops, count=args.steps * args.gradient_accumulation_steps * each_batch)
+        crops = replace(crops, count=self._total * each_batch)
         rest = BatchSampler(range(self._count * each_batch, crops.count), batch_size, drop_last=True)
         mine = BatchSamplerShard(rest, num_processes=self._processes, process_index=self._rank)
         return self._loader(crops, batch_sampler=mine)

@@ -35,12 +35,7 @@ def pretraining_card(config: EMFoundationConfig) -> str:
 
 
 def training_table(run: dict[str, Any], norm: str) -> str:
-    """Return what was done, as a Markdown table.
-
-    Args:
-        run: `config.pretraining`.
-        norm: the generator's normalisation layers.
-    """
+    """Return what was done, `config.pretraining`, as a Markdown table; `norm` is the generator's."""
     steps = run.get("step", run["steps"])
     crops = steps * run["batch_size"] * run.get("gradient_accumulation_steps", 1) * run["processes"]
     return fill(TEMPLATES / "pretraining_table.md", run=run, norm=norm, steps=steps, crops=crops)

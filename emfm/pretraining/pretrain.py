@@ -39,7 +39,6 @@ from emfm.training.checkpoint import Optimizers
 from emfm.training.machine import warn_of_emulated_bf16, worker_count
 
 LOG_STEPS = 50
-LONGEST_WAIT = timedelta(hours=6)
 
 
 def pretrain(args: PretrainArguments) -> Path:
@@ -174,7 +173,8 @@ def _accelerator(precision: str) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=False)
     # batch norm's running statistics are measured anew before they are used, so they need not be kept alike
     # and while one process decodes a large data set for the first time, the others must wait
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=LONGEST_WAIT)]
+    waiting = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), waiting]
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=handlers)
     if precision == "bf16" and accelerator.is_main_process:
         warn_of_emulated_bf16()

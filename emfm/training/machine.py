@@ -8,7 +8,6 @@ import sys
 import torch
 
 logger = logging.getLogger(__name__)
-MOST_WORKERS = 8
 
 
 def bf16_units() -> bool:
@@ -39,4 +38,4 @@ def worker_count(asked: int | None) -> int:
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     if not torch.cuda.is_available() or (method != "fork" and "emfm.cli" not in sys.modules):
         return 0
-    return min(MOST_WORKERS, (os.cpu_count() or 1) // max(1, torch.cuda.device_count()))
+    return min(8, (os.cpu_count() or 1) // max(1, torch.cuda.device_count()))

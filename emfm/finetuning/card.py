@@ -1,4 +1,4 @@
-"""What the record of a fine-tuning run says of weights and data, and the model card that is filled from it."""
+"""What the record of a fine-tuning says of weights and data, and the model card filled from it."""
 
 from pathlib import Path
 from typing import Any

@@ -14,7 +14,7 @@ Evaluation = dict[str, Any]  # step, epoch, seconds of training, metrics
 
 
 class Course:
-    """Grows with every evaluation of a run; `figure_of_merit` is the metric that decides which is best."""
+    """Grows with every evaluation of a run; the metric `figure_of_merit` decides which is best."""
 
     def __init__(self, figure_of_merit: str, greater_is_better: bool):
         self.curve: list[Evaluation] = []

@@ -11,7 +11,7 @@ ParameterGroup = dict[str, list[Tensor] | float]
 
 
 def freeze(model: EMPreTrainedModel, what: str) -> list[nn.Module]:
-    """Stop a part of a model from learning; returns the frozen modules, which have to stay in evaluation mode.
+    """Stop a part of a model from learning; returns its modules, to be kept in evaluation mode.
 
     A frozen part is left unchanged to the bit, the running statistics of its batch norms included.
 
@@ -44,7 +44,7 @@ def freeze(model: EMPreTrainedModel, what: str) -> list[nn.Module]:
 
 
 def parameter_groups(model: nn.Module, rate: float, trunk_rate: float, decay: float) -> list[ParameterGroup]:
-    """Return what learns for an optimiser, the trunk (`trunk.`) at its own rate; norms and biases get no decay."""
+    """Return what learns, the trunk at its own rate; norms and biases get no decay."""
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

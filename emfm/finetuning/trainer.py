@@ -233,7 +233,7 @@ class EMTrainer(Trainer):
 
         Args:
             data: name, folder or Hub id of the data set.
-            license: of the finished weights, as the Hub names it ("cc-by-4.0"); None where nobody has stated it.
+            license: of the finished weights, as the Hub names it ("cc-by-4.0"); None where none was stated.
         """
         args, model, config, training = self.args, self.model, self.model.config, self.training_kind
         return {
@@ -262,7 +262,7 @@ class EMTrainer(Trainer):
         }
 
     def create_model_card(self, dataset: str = "micrographs", license: str | None = None, **kwargs: Any) -> None:
-        """Write README.md from the run's `record` of `dataset` and `license`; takes more for transformers' sake."""
+        """Write README.md from the run's `record`; takes `**kwargs` for transformers' sake."""
         if self.is_world_process_zero():
             write_text(Path(self.args.output_dir) / "README.md", finetuned_card(self.record(dataset, license)))
 

@@ -28,7 +28,7 @@ SETTINGS = (*RECORDED, "max_steps", "per_device_train_batch_size", "world_size",
 
 
 def checkpoints_of(output: str | Path) -> Checkpoints:
-    """Return the checkpoints of a run, from its output folder; transformers writes trainer_state.json last."""
+    """Return the checkpoints of a run; the file that transformers writes last tells whole ones."""
     return Checkpoints(Path(output), "checkpoint-", last_written="trainer_state.json")
 
 
@@ -52,7 +52,7 @@ def save_run(
 
 
 def find_checkpoint(output: str | Path, chosen: str | bool, settings: Settings) -> tuple[Path, Run]:
-    """Return the folder of a checkpoint and its `run.json`: the chosen one, or with True the newest whole one.
+    """Return a checkpoint's folder and its `run.json`: the chosen one, with True the newest whole one.
 
     Raises:
         EMError: there is no whole checkpoint, or it belongs to a run with other settings.

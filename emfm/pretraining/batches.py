@@ -31,8 +31,9 @@ class PretrainingData:
     """Opened data of a run."""
 
     validation: UnlabelledCrops  # of micrographs that are not trained on
-    calibration: UnlabelledCrops  # for batch norm's statistics: of those trained on; of a stream's held-out ones
-    stream: ImageStream | None = None  # undecoded; None where the micrographs trained on are known by index
+    # for batch norm's statistics: of micrographs trained on; of a stream, of held-out ones
+    calibration: UnlabelledCrops
+    stream: ImageStream | None = None  # undecoded; None where micrographs are known by index
 
     @property
     def count(self) -> int | None:

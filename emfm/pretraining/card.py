@@ -42,7 +42,7 @@ def training_table(run: dict[str, Any], norm: str) -> str:
 
 
 def pretrain_command(run: dict[str, Any]) -> str:
-    """Return the command that trains a generator with the settings of a run, `config.pretraining`."""
+    """Return the command that trains with the settings of a run, `config.pretraining`."""
     parts = [f"--data {shlex.quote(name)}" for name in run["data"]]
     parts += [f"--weight {weight:g}" for weight in run.get("weights") or []]
     parts += ["--streaming"] if run.get("streaming") else []

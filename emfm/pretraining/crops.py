@@ -1,7 +1,7 @@
 """Crops for pretraining by index: of unlabelled micrographs, and of simulated structures.
 
-An item of a micrograph is `clean` (1, side, side), float32 network values, and `key`, its epoch and its index within
-the epoch, int64. The seed and the key decide it.
+An item of a micrograph is `clean` (1, side, side), float32 network values, and `key`, its epoch
+and its index within the epoch, int64. The seed and the key decide it.
 """
 
 from collections.abc import Sequence
@@ -40,8 +40,8 @@ def random_crop(
 class EpochOrder:
     """Which micrograph each crop of an epoch comes from: a shuffled round through every source.
 
-    An epoch holds as many crops as there are micrographs, shared out by weight. A source goes on where it stopped: all
-    its micrographs are seen before one is seen again.
+    An epoch holds as many crops as there are micrographs, shared out by weight. A source goes on
+    where it stopped: all its micrographs are seen before one is seen again.
 
     Args:
         groups: the indices of each source's micrographs.
@@ -100,8 +100,9 @@ class UnlabelledCrops(Dataset):
 class StructureCrops(Dataset):
     """`count` crops of simulated structures (1, side, side), with their `regions` (2, side, side).
 
-    The first channel of the regions is every class at its mean in the image, scaled to mean 0 and a standard deviation
-    of about 1. The second is 1 on the boundaries between classes, three to four pixels wide, and 0 elsewhere.
+    The first channel of the regions is every class at its mean in the image, scaled to mean 0 and
+    a standard deviation of about 1. The second is 1 on the boundaries between classes, three to
+    four pixels wide, and 0 elsewhere.
     """
 
     processor: EMImageProcessor  # scales each crop as if it were a micrograph

@@ -1,4 +1,4 @@
-"""A pix2pix conditional GAN (Isola et al. 2017): discriminator, losses, and one step on any number of processes."""
+"""pix2pix (Isola et al. 2017): discriminator, losses, and one step on any number of processes."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

@@ -33,8 +33,8 @@ def is_held_out(sample: dict[str, Any] | None) -> bool:
 class StreamedCrops(IterableDataset):
     """Endless crops from a stream, one of each micrograph an epoch.
 
-    A consumer is a data worker of a process; no two see the same micrograph in an epoch. Its position is (epoch,
-    samples read), which is found again by reading on to it without decoding.
+    A consumer is a data worker of a process; no two see the same micrograph in an epoch. Its
+    position is (epoch, samples read), which is found again by reading on to it without decoding.
     """
 
     stream: ImageStream  # undecoded
@@ -92,7 +92,7 @@ def read_samples(stream: Any) -> Iterator[dict[str, Any] | None]:
 
 
 def held_out_of_stream(stream: ImageStream, processor: EMImageProcessor) -> InMemory:
-    """Read a stream from its start until enough micrographs for validation are found; none is an EMError."""
+    """Read a stream from its start until enough micrographs to validate on are found; none is an EMError."""
     images = []
     for number, sample in enumerate(read_samples(stream.rows)):
         if is_held_out(sample):

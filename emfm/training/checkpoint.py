@@ -1,7 +1,7 @@
 """Checkpoints of both trainings, written whole or not at all: safetensors and JSON, no pickle.
 
-A checkpoint is a folder named after the steps done, `step_N` or `checkpoint-N`. It holds the model and
-`training_state/`: tensors, and `run.json` with settings, progress and the SHA-256 of their files.
+A checkpoint is a folder named after the steps done, `step_N` or `checkpoint-N`. It holds the model
+and `training_state/`: tensors, and `run.json` with settings, progress and the files' SHA-256.
 """
 
 import json

@@ -22,8 +22,7 @@ from emfm.data.croppers import StreamedTrainingCrops
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.pretraining import batches
 from emfm.pretraining.batches import Batches, open_data
-from emfm.pretraining.discriminator import PatchDiscriminator
-from emfm.pretraining.pix2pix import Pix2Pix
+from emfm.pretraining.pix2pix import PatchDiscriminator, Pix2Pix
 from emfm.pretraining.pretext import Crops, Pretext
 from emfm.pretraining.pretrain import PretrainArguments, pretrain
 

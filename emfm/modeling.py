@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 from transformers.utils import logging as transformers_logging
 
 from emfm.backbones import BACKBONES
-from emfm.backbones.restoring_heads import ImageHead, ResidualHead, restoring_head
+from emfm.backbones.restoring_heads import ImageHead, ResidualHead
 from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
@@ -42,7 +42,7 @@ class ImageOutput(ModelOutput):
 
 @contextmanager
 def _without_bar() -> Iterator[None]:
-    """Keep transformers' bar away: for one small file it only disturbs those of trainings and predictions."""
+    """Hide transformers' bar: for one small file it only disturbs those of trainings and predictions."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -78,13 +78,12 @@ class EMPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)):
-            ones, zeros = (module.weight, module.running_var), (module.bias, module.running_mean)
-            for tensor in ones:
-                if tensor is not None:
-                    init.ones_(tensor)
-            for tensor in (*zeros, module.num_batches_tracked):
-                if tensor is not None:
-                    init.zeros_(tensor)
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+            if module.track_running_stats:
+                init.ones_(module.running_var)
+                init.zeros_(module.running_mean)
+                init.zeros_(module.num_batches_tracked)
 
     @property
     def classes(self) -> dict[int, str] | None:
@@ -95,11 +94,6 @@ class EMPreTrainedModel(PreTrainedModel):
     def scale(self) -> int:
         """Output pixels per input pixel and axis."""
         return 1
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The layout in which the network trains fastest on a CPU."""
-        return self.trunk.memory_format
 
     @property
     def receptive_field(self) -> int:
@@ -116,10 +110,7 @@ class EMPreTrainedModel(PreTrainedModel):
         return processor
 
     def features(self, pixel_values: Tensor) -> list[Tensor]:
-        """Return the trunk's multi-scale maps, finest first.
-
-        Args:
-            pixel_values: (B, 1, H, W) network values, any H and W.
+        """Return the trunk's multi-scale maps for network values (B, 1, H, W) of any size, finest first.
 
         Returns:
             Maps (B, C_i, ceil(H / s_i), ceil(W / s_i)) at strides s_i = 1, 2, 4, ...; at most the trunk's stride.
@@ -153,13 +144,7 @@ class EMPreTrainedModel(PreTrainedModel):
         raise NotImplementedError
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return a user's result (H, W) from the maps (C, H, W) of a whole micrograph or of a band of it.
-
-        Args:
-            maps: what `maps` returned, blended.
-            statistics: the micrograph's intensity statistics.
-            dtype: the micrograph's dtype.
-        """
+        """Return a user's result (H, W) from the blended maps (C, H, W) of a micrograph of a dtype, or of a band of it."""
         raise NotImplementedError
 
     @classmethod
@@ -173,8 +158,7 @@ class EMPreTrainedModel(PreTrainedModel):
                 fields of the configuration, such as `id2label`.
 
         Raises:
-            EMError: nothing goes by this name, a file is missing, or a weight outside the head is missing,
-                unexpected or of another shape.
+            EMError: nothing goes by this name, a file is missing, or a weight outside the head does not fit.
         """
         name = str(pretrained_model_name_or_path)
         hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
@@ -226,14 +210,13 @@ class EMPreTrainedModel(PreTrainedModel):
 class EMRestoringModel(EMPreTrainedModel):
     """A trunk and a head that makes an image of its features, by `config.residual` as a change of the input or anew."""
 
-    # the head is one of these
-    residual_head: ResidualHead
-    image_head: ImageHead
-
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
-        self.head_name, head = restoring_head(self.trunk, config.residual)  # of this model alone
-        setattr(self, self.head_name, head)
+        if config.residual:
+            self.residual_head = ResidualHead(self.trunk)
+        else:
+            self.image_head = ImageHead(self.trunk)
+        self.head_name = "residual_head" if config.residual else "image_head"  # of this model alone
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

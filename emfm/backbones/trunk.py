@@ -16,10 +16,7 @@ class TrunkConfig(Protocol):
 
 
 class Trunk(nn.Module):
-    """Everything of a generator but its head.
-
-    Args:
-        config: fits the backbone, as `check` says.
+    """Everything of a generator but its head, built from a configuration that `check` accepts.
 
     Attributes:
         generators: names of the backbone's generators that are listed.
@@ -65,10 +62,7 @@ class Trunk(nn.Module):
         return torch.contiguous_format if copied else torch.channels_last
 
     def fold(self) -> None:
-        """Make the norms part of the convolutions, where that is faster.
-
-        All norms are batch norms in evaluation mode by then; the trunk will only predict.
-        """
+        """Make the norms, by then batch norms in evaluation mode, part of the convolutions, where that is faster."""
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return multi-scale maps, finest first, at strides 1, 2, 4, ...

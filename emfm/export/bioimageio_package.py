@@ -22,7 +22,7 @@ import emfm
 from emfm.errors import EMError
 from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need
 from emfm.files import write_atomically, write_text
-from emfm.hub.rendering import TEMPLATES, fill
+from emfm.hub.card import TEMPLATES, fill
 from emfm.io.writing import write_image
 from emfm.loading.download import model_folder
 from emfm.modeling import EMPreTrainedModel

@@ -4,8 +4,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from emfm.hub.card import HERE, UNKNOWN_LICENSE, dataset_slug, model_card_data
-from emfm.hub.rendering import TEMPLATES, fill_card
+from emfm.hub.card import HERE, TEMPLATES, UNKNOWN_LICENSE, dataset_slug, fill_card, model_card_data
 from emfm.tasks import TASKS
 
 

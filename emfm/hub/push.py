@@ -37,7 +37,7 @@ def push_model(model: PreTrainedModel, args: PushArguments) -> str:
         for file in told:
             shutil.copyfile(file, folder / file.name)
         if not (folder / CARD).is_file():
-            (folder / CARD).write_text(plain_card(model.config, type(model).__name__), encoding="utf-8")
+            (folder / CARD).write_text(plain_card(model.config.generator, type(model).__name__), encoding="utf-8")
         return push_folder(saved, folder, args)
 
 

@@ -22,7 +22,7 @@ from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.hub.push import PushArguments, push_model
-from emfm.loading.download import HUB_ARGUMENTS, model_folder
+from emfm.loading.names import HUB_ARGUMENTS, model_folder
 from emfm.loading.strict import check_weights, load_with_adapter, read_config, read_processor
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
@@ -144,7 +144,10 @@ class EMPreTrainedModel(PreTrainedModel):
         raise NotImplementedError
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return a user's result (H, W) from the blended maps (C, H, W) of a micrograph of a dtype, or of a band of it."""
+        """Return a user's result (H, W), or a band of it, from the blended `maps` (C, H, W).
+
+        Statistics and dtype are those of the micrograph.
+        """
         raise NotImplementedError
 
     @classmethod

@@ -13,7 +13,7 @@ from emfm.data.croppers import Cropper, DegradingCropper, IntensityJitter, PairC
 from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
-from emfm.loading.download import model_folder
+from emfm.loading.names import model_folder
 from emfm.modeling import EMRestoringModel, ImageOutput
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.tasks.losses import restoration_loss

@@ -72,13 +72,10 @@ class EMFoundationConfig(PreTrainedConfig):
         trunk.check(self)
         if self.scale not in (1, 2, 4):
             raise EMError(f"scale is {self.scale}; expected 1, or 2 or 4 for super-resolution")
-        if self.class_weights is not None and (
-            len(self.class_weights) != len(self.id2label or {}) or not all(w > 0 for w in self.class_weights)
-        ):
-            raise EMError(
-                f"class_weights are {list(self.class_weights)}; expected a positive number for each of the "
-                f"{len(self.id2label or {})} classes"
-            )
+        weights, classes = self.class_weights, len(self.id2label or {})
+        if weights is not None and (len(weights) != classes or not all(weight > 0 for weight in weights)):
+            expected = f"a positive number for each of the {classes} classes"
+            raise EMError(f"class_weights are {list(weights)}; expected {expected}")
         if self.schema_version != SCHEMA_VERSION:
             raise EMError(f"schema_version is {self.schema_version}; this emfm writes {SCHEMA_VERSION}: update emfm")
         if not re.fullmatch(r"[a-z0-9-]{1,64}", self.generator):
@@ -108,11 +105,9 @@ class EMFoundationConfig(PreTrainedConfig):
         if kind != cls.model_type:
             raise EMError(f"config.json describes a model of type {kind!r}; expected '{cls.model_type}'")
         known = {field.name for field in fields_of(cls)} | set(BESIDES)
-        unknown = sorted(config_dict.keys() - known)
+        unknown = ", ".join(sorted(config_dict.keys() - known))
         if unknown:
-            raise EMError(
-                f"config.json holds {', '.join(unknown)}, which this emfm does not know: take it out, or update emfm"
-            )
+            raise EMError(f"config.json holds {unknown}, which this emfm does not know: take it out, or update emfm")
         try:
             return super().from_dict(migrate(dict(config_dict)), **kwargs)
         except (StrictDataclassError, TypeError, AttributeError) as error:
@@ -123,9 +118,8 @@ class EMFoundationConfig(PreTrainedConfig):
         """Return the configuration of a generator by its name.
 
         Args:
-            name: `unet2-rf44|84|116`, `unet3-rf96|176|240`, `unet4-rf200|360|424`, with `-wN` appended
-                for a width other than the paper's 4 (`unet4-rf200-w16`); `hrnet-w18-small`, `hrnet-w18`,
-                `hrnet-w32`, `hrnet-w48`; or any other that a backbone knows.
+            name: `unet2-rf44|84|116`, `unet3-rf96|176|240`, `unet4-rf200|360|424`, with `-wN` for a width other than
+                4 (`unet4-rf200-w16`); `hrnet-w18-small`, `hrnet-w18|32|48`; or any other that a backbone knows.
             **fields: further fields of the configuration, such as `norm` or `id2label`.
 
         Raises:

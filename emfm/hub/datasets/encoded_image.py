@@ -25,7 +25,7 @@ class EncodedImage:
 
     content: bytes  # the bytes of the file
     name: str  # the file's name
-    shape: tuple[int, int]  # (height, width) in pixels
+    shape: tuple[int, ...]  # (height, width) in pixels
     dtype: str  # of the pixels
     pixel_size: float | None = None  # nm per pixel, None where it is not known
 
@@ -36,10 +36,8 @@ def kept_file(path: str | Path) -> EncodedImage:
     Raises:
         EMError: it is missing, broken, of another format, in colour, or a stack.
     """
-    path = Path(path)
-    content = _content(path)
-    micrograph = decode_micrograph(content, str(path))
-    return _encoded(content, path.name, micrograph)
+    content = _content(Path(path))
+    return _encoded(content, Path(path).name, decode_micrograph(content, str(path)))
 
 
 def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograph]:
@@ -67,7 +65,7 @@ def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograp
     if micrograph.image.size > MOST_PIXELS:
         height, width = micrograph.image.shape
         raise EMError(f"{path} has {height} x {width} pixels; a row has at most {MOST_PIXELS:,}: cut it into parts")
-    again = encode_image(_storable(micrograph.array, path), str(Path(name).with_suffix("").as_posix()))
+    again = encode_image(_storable(micrograph.array, path), Path(name).with_suffix("").as_posix())
     return replace(again, pixel_size=micrograph.pixel_size), micrograph
 
 
@@ -79,8 +77,7 @@ def _content(path: Path) -> bytes:
 
 
 def _encoded(content: bytes, name: str, micrograph: Micrograph) -> EncodedImage:
-    image = micrograph.image
-    return EncodedImage(content, name, (image.shape[0], image.shape[1]), str(image.dtype), micrograph.pixel_size)
+    return EncodedImage(content, name, micrograph.image.shape, str(micrograph.image.dtype), micrograph.pixel_size)
 
 
 def _read_alike_by_pillow(content: bytes, image: np.ndarray) -> bool:
@@ -128,4 +125,4 @@ def encode_image(image: np.ndarray, name: str) -> EncodedImage:
     else:
         tifffile.imwrite(file, pixels)
     suffix = ".png" if kind.kind == "u" else ".tif"
-    return EncodedImage(file.getvalue(), f"{name}{suffix}", (pixels.shape[0], pixels.shape[1]), kind.name)
+    return EncodedImage(file.getvalue(), f"{name}{suffix}", pixels.shape, kind.name)

@@ -29,15 +29,10 @@ from emfm.processing import EMImageProcessor, IntensityStatistics
 
 @dataclass
 class ImageOutput(ModelOutput):
-    """Output of the models that map an image to an image.
+    """Output of the models that map an image to an image."""
 
-    Attributes:
-        loss: scalar, where labels were given.
-        reconstruction: (B, 1, H, W) in network values.
-    """
-
-    loss: Tensor | None = None
-    reconstruction: Tensor | None = None
+    loss: Tensor | None = None  # scalar, where labels were given
+    reconstruction: Tensor | None = None  # (B, 1, H, W) in network values
 
 
 @contextmanager

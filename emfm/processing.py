@@ -24,15 +24,10 @@ CHECKED_PIXELS = 2**24
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """How a micrograph's values map to network values: `(value - offset) / scale`.
+    """How a micrograph's values map to network values: `(value - offset) / scale`."""
 
-    Args:
-        offset: the value that becomes 0, in the micrograph's units.
-        scale: the distance in the micrograph's units that becomes 1; positive.
-    """
-
-    offset: float
-    scale: float
+    offset: float  # the value that becomes 0, in the micrograph's units
+    scale: float  # the distance in the micrograph's units that becomes 1; positive
 
 
 class EMImageProcessor(BaseImageProcessor):
@@ -105,15 +100,12 @@ class EMImageProcessor(BaseImageProcessor):
     def normalize(  # type: ignore[override]  # transformers' own takes a mean and a deviation, which mean nothing here
         self, image: np.ndarray, statistics: IntensityStatistics, origin: tuple[int, int] = (0, 0)
     ) -> np.ndarray:
-        """Map values (a whole micrograph or a part of it) to float32 network values in [-clip, clip].
+        """Map values (H, W) to float32 network values in [-clip, clip]; NaN or infinity is an EMError.
 
         Args:
-            image: (H, W).
+            image: a whole micrograph or a part of it.
             statistics: of the whole micrograph.
             origin: row and column of a part within the micrograph, for the error.
-
-        Raises:
-            EMError: the values hold NaN or infinity.
         """
         _check_array(image)
         _check_finite(image, origin)

@@ -16,27 +16,16 @@ class TrunkConfig(Protocol):
 
 
 class Trunk(nn.Module):
-    """Everything of a generator but its head, built from a configuration that `check` accepts.
+    """Everything of a generator but its head, built from a configuration that `check` accepts."""
 
-    Attributes:
-        generators: names of the backbone's generators that are listed.
-        names_hint: what a message adds about valid names that are not listed, after a blank.
-        norms: what `norm` of a configuration may be, the usual one first.
-        full_resolution: whether the input's own pixels reach the last map without having been pooled.
-        channels: channels of the maps that `features` returns, finest first.
-        stride: input sides must be a multiple of this; `EMFoundation` pads and crops.
-        reach: how far, in pixels, an output pixel can see in any direction, or an upper bound of it.
-        bytes_per_pixel: about how much memory a prediction takes for each pixel of its input.
-    """
-
-    generators: ClassVar[tuple[str, ...]]
-    names_hint: ClassVar[str] = ""
-    norms: ClassVar[tuple[str, ...]]
-    full_resolution: ClassVar[bool]
-    channels: list[int]
-    stride: int
-    reach: int
-    bytes_per_pixel: int
+    generators: ClassVar[tuple[str, ...]]  # names of the backbone's generators that are listed
+    names_hint: ClassVar[str] = ""  # what a message adds about valid names that are not listed, after a blank
+    norms: ClassVar[tuple[str, ...]]  # what `norm` of a configuration may be, the usual one first
+    full_resolution: ClassVar[bool]  # whether the input's own pixels reach the last map without having been pooled
+    channels: list[int]  # channels of the maps that `features` returns, finest first
+    stride: int  # input sides must be a multiple of this; `EMFoundation` pads and crops
+    reach: int  # how far, in pixels, an output pixel can see in any direction, or an upper bound of it
+    bytes_per_pixel: int  # about how much memory a prediction takes for each pixel of its input
 
     def __init__(self, config: TrunkConfig):
         super().__init__()

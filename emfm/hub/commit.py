@@ -15,25 +15,15 @@ from emfm.retries import push_errors
 
 @dataclass(frozen=True)
 class PushArguments:
-    """Where and how to push.
+    """Where and how to push."""
 
-    Args:
-        repo_id: `owner/name`, or a name alone for the token's own user.
-        private: whether a new repository is private; None leaves it to the account's settings.
-        branch: to push to, made where it is missing; "main" by default.
-        tag: a name for this revision, such as "v1.0".
-        create_pr: propose the change instead of making it.
-        token: by default that of the environment or of `hf auth login`.
-        message: of the commit.
-    """
-
-    repo_id: str
-    private: bool | None = None
-    branch: str | None = None
-    tag: str | None = None
-    create_pr: bool = False
-    token: str | None = None
-    message: str | None = None
+    repo_id: str  # `owner/name`, or a name alone for the token's own user
+    private: bool | None = None  # whether a new repository is private; None leaves it to the account's settings
+    branch: str | None = None  # to push to, made where it is missing; "main" by default
+    tag: str | None = None  # a name for this revision, such as "v1.0"
+    create_pr: bool = False  # propose the change instead of making it
+    token: str | None = None  # by default that of the environment or of `hf auth login`
+    message: str | None = None  # of the commit
 
     def __post_init__(self):
         if self.tag and self.create_pr:

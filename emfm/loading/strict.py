@@ -1,8 +1,6 @@
 """Strict loading: what a folder holds must be what the model needs, before any memory is taken for it."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +20,28 @@ TASK_FIELDS = ("id2label", "scale", "residual", "target_units", "class_weights")
 SHOWN = 6
 
 
-@contextmanager
-def _faults_of(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file of a model folder into an error that names it."""
-    try:
-        yield
-    except EMError as error:
-        raise EMError(f"cannot load {path}: {error}") from error
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise EMError(f"cannot load {path.parent}: {path.name} is damaged ({error})") from error
-
-
 def read_config(folder: Path, **fields: Any) -> tuple[EMFoundationConfig, dict[str, Any]]:
     """Return the configuration of a model folder, and those of the keywords that are not fields of it.
 
-    Args:
-        folder: of the model.
-        **fields: take the place of those read.
-
-    Raises:
-        EMError: config.json is damaged, unknown or hostile.
+    Fields that are given take the place of those read. An EMError says that the file is damaged, unknown or hostile.
     """
-    with _faults_of(folder / "config.json"):
+    try:
         found: Any = EMFoundationConfig.from_pretrained(folder, return_unused_kwargs=True, **fields)
         return found
+    except EMError as error:
+        raise EMError(f"cannot load {folder}: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise EMError(f"cannot load {folder}: config.json is damaged ({error})") from error
 
 
 def read_processor(folder: Path) -> EMImageProcessor:
     """Return the processor of a model folder; an EMError says that its file is damaged or holds what it should not."""
-    with _faults_of(folder / "preprocessor_config.json"):
+    try:
         return EMImageProcessor.from_pretrained(folder)
+    except EMError as error:
+        raise EMError(f"cannot load {folder}: preprocessor_config.json: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise EMError(f"cannot load {folder}: preprocessor_config.json is damaged ({error})") from error
 
 
 def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: Path) -> None:
@@ -64,16 +54,14 @@ def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: 
         cls: the model that is to be loaded.
         config: its configuration.
         path: the safetensors file.
-
-    Raises:
-        EMError: they differ, or the file is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        kinds = "is damaged, cut short or not a safetensors file"
-        raise EMError(f"{path} {kinds} ({error}): download or save it again") from error
+        raise EMError(
+            f"{path} is damaged, cut short or not a safetensors file ({error}): download or save it again"
+        ) from error
     with torch.device("meta"):  # shapes without memory
         wanted = {name: tuple(tensor.shape) for name, tensor in cls(config).state_dict().items()}
     if cls.__name__ not in (config.architectures or []):

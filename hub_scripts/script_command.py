@@ -1,11 +1,14 @@
 """What all scripts share: the dry run, one-line errors with exit code 2, and the options of a push."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from emfm.errors import EMError
+from emfm.hub.arguments import PushArguments
+from emfm.settings import field_of, flag_of, help_of, options_in
 
 PUSH_OPTIONS = ("private", "branch", "tag", "create_pr")
 
@@ -38,24 +41,33 @@ def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def add_settings(parser: argparse.ArgumentParser, settings: type, names: Sequence[str]) -> None:
+    """Add options for some settings of a dataclass; one without a default is required."""
+    for known in (field_of(settings, name) for name in names):
+        required = known.default is dataclasses.MISSING
+        default = None if required else known.default
+        (kind,) = options_in(known.type)
+        options: dict[str, Any] = {"type": kind}
+        if get_origin(kind) is tuple:
+            options = {"type": get_args(kind)[0], "action": "append"}
+        elif kind is bool:
+            options = {"action": argparse.BooleanOptionalAction if default else "store_true"}
+        shown = "" if default is None or default is False else " (default %(default)s)"
+        text = help_of(known).replace("%", "%%") + shown
+        parser.add_argument(flag_of(known), dest=known.name, default=default, required=required, help=text, **options)
+
+
+def given_settings(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """Return the values of some settings by name."""
+    values = {name: getattr(arguments, name) for name in names}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
 def add_push_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a push; the token is that of `hf auth login` or of HF_TOKEN."""
-    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    parser.add_argument("--branch", help="to push to, made where it is missing (default main)")
-    parser.add_argument("--tag", help="name for this revision, such as v1.0 (default none)")
-    parser.add_argument("--create-pr", action="store_true", help="propose the change instead of making it")
+    add_settings(parser, PushArguments, PUSH_OPTIONS)
 
 
 def push_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options of a push as keywords."""
-    return {name: getattr(arguments, name) for name in PUSH_OPTIONS}
-
-
-def add_settings(parser: argparse.ArgumentParser, settings: type, names: Sequence[str]) -> None:
-    """Add options for some fields of a dataclass of settings, with its own defaults."""
-    for name in names:
-        default = settings.__dataclass_fields__[name].default  # type: ignore[attr-defined]
-        kind: dict[str, Any] = {"type": type(default)}
-        if isinstance(default, bool):
-            kind = {"action": argparse.BooleanOptionalAction}
-        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help="(default %(default)s)", **kind)
+    return given_settings(arguments, PUSH_OPTIONS)

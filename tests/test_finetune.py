@@ -160,8 +160,8 @@ def test_a_model_with_other_classes_is_not_evaluated(labelled_folder, tmp_path):
         ({"scratch": None}, "--model"),
         ({"model": "unet4-rf200"}, "--scratch"),
         ({"num_images": 9}, "the split has 3"),
-        ({"steps": 0}, "max_steps is 0"),
-        ({"precision": "fp16"}, "auto, fp32 or bf16"),
+        ({"steps": 0}, "^steps is 0"),
+        ({"precision": "fp16"}, "one of auto, fp32, bf16"),
     ],
 )
 def test_wrong_settings_say_what_was_expected(changes, message, labelled_folder, tmp_path):

@@ -43,7 +43,7 @@ def test_a_simulated_image_depends_on_seed_and_number_and_not_on_the_count(tmp_p
 
 def test_a_simulated_folder_refuses_what_it_cannot_write(tmp_path):
     for kind, count, message in (
-        ("crystals", 3, "cannot simulate 'crystals'; expected nanoparticles"),
+        ("crystals", 3, "kind is 'crystals'; expected one of nanoparticles"),
         ("nanoparticles", 2, "count is 2; expected at least 3"),
     ):
         with pytest.raises(EMError, match=message):

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from emfm.app.arguments import ServeArguments
 from emfm.app.runs import Runner
 from emfm.errors import EMError
 from emfm.loading.names import locate
@@ -14,7 +15,6 @@ from emfm.loading.names import locate
 if TYPE_CHECKING:
     from gradio import Blocks
 
-UPLOAD_MB = 500
 INTRODUCTION = """\
 # emfm: {title}
 
@@ -88,28 +88,24 @@ def named(models: list[str]) -> dict[str, str]:
     return names
 
 
-def serve(
-    page: "Blocks", host: str = "127.0.0.1", port: int = 7860, share: bool = False, upload_mb: int = UPLOAD_MB
-) -> None:
+def serve(page: "Blocks", **settings: Any) -> None:
     """Serve a page until Ctrl-C.
 
     Args:
         page: what `build_page` returned.
-        host: address to listen at; "0.0.0.0" opens the page to the network.
-        port: TCP port.
-        share: also tunnel the page through Gradio's servers to a public address.
-        upload_mb: largest file that is accepted, in MB.
+        **settings: `host`, `port`, `share` and `upload_mb` of `emfm.app.arguments.ServeArguments`.
 
     Raises:
-        EMError: the port is taken.
+        EMError: a setting has a value that it cannot have, or the port is taken.
     """
-    _check_free(host, port)
+    where = ServeArguments(**settings)
+    _check_free(where.host, where.port)
     page.queue(max_size=32)
     page.launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        max_file_size=f"{upload_mb}mb",
+        server_name=where.host,
+        server_port=where.port,
+        share=where.share,
+        max_file_size=f"{where.upload_mb}mb",
         theme=_gradio().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         ssr_mode=False,
         quiet=True,

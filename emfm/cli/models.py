@@ -6,6 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from emfm.cli.application import Json, app
+from emfm.cli.options import takes
+from emfm.hub.arguments import PushArguments
 
 
 @app.command("list")
@@ -90,20 +92,17 @@ def verify(
 
 
 @app.command()
+@takes(PushArguments, arguments=("repo_id",))
 def push(
     folder: Annotated[str, typer.Argument(help="Model folder, as finetune and pretrain leave it.")],
-    repo_id: Annotated[str, typer.Argument(help="Repository on the Hub: owner/name.")],
-    private: Annotated[bool | None, typer.Option(help="Whether a new repository is private.")] = None,
-    branch: Annotated[str | None, typer.Option(help="Branch to push to, made where it is missing.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Name for this revision, such as v1.0.")] = None,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose the change instead of making it.")] = False,
-    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+    given: dict[str, Any],
     as_json: Json = False,
 ) -> None:
     """Verify a model and push it to the Hub in one commit; the token is that of `hf auth login` or of HF_TOKEN."""
-    from emfm.hub.push import PushArguments, push_folder
+    where = PushArguments(**given)
+
+    from emfm.hub.push import push_folder
     from emfm.tasks import load_model
 
-    arguments = PushArguments(repo_id, private, branch, tag, create_pr, None, message)
-    address = push_folder(load_model(folder), folder, arguments)
-    typer.echo(json.dumps({"repo_id": repo_id, "commit": address}) if as_json else f"pushed: {address}")
+    address = push_folder(load_model(folder), folder, where)
+    typer.echo(json.dumps({"repo_id": where.repo_id, "commit": address}) if as_json else f"pushed: {address}")

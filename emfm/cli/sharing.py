@@ -3,11 +3,14 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from emfm.app.arguments import ServeArguments
 from emfm.cli.application import Json, app
+from emfm.cli.options import takes
+from emfm.export.arguments import PackageArguments
 
 
 class Format(StrEnum):
@@ -18,6 +21,7 @@ class Format(StrEnum):
 
 
 @app.command()
+@takes(PackageArguments)
 def export(
     model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")],
     output: Annotated[
@@ -27,11 +31,8 @@ def export(
         Format,
         typer.Option(help="onnx: one file for images of any size. bioimageio: a package of the bioimage.io zoo."),
     ] = Format.ONNX,
-    author: Annotated[list[str] | None, typer.Option(help="bioimageio: name of an author; may be repeated.")] = None,
-    name: Annotated[str | None, typer.Option(help="bioimageio: the model's name; by default MODEL's.")] = None,
-    license: Annotated[
-        str | None, typer.Option(help="bioimageio: SPDX identifier, as in Apache-2.0; by default the card's.")
-    ] = None,
+    *,
+    given: dict[str, Any],
     as_json: Json = False,
 ) -> None:
     """Write a model for other programs, after a comparison with torch. Needs emfm's extra 'export'."""
@@ -39,9 +40,9 @@ def export(
 
     path = Path(output)
     if format is Format.BIOIMAGEIO:
-        from emfm.export.bioimageio_package import PackageArguments, export_package
+        from emfm.export.bioimageio_package import export_package
 
-        difference = export_package(model, path, PackageArguments(name, tuple(author or ()), license))
+        difference = export_package(model, path, PackageArguments(**given))
     else:
         from emfm.export.onnx_file import export_onnx
         from emfm.tasks import load_model
@@ -55,24 +56,19 @@ def export(
 
 
 @app.command("app")
+@takes(ServeArguments)
 def app_command(
     model: Annotated[
         list[str] | None,
         typer.Option(help="Folder or Hub id to offer beside the bundled models; may be repeated, the first is chosen."),
     ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 opens the page to the network.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="TCP port.")] = 7860,
-    share: Annotated[
-        bool, typer.Option("--share/--no-share", help="Tunnel the page through Gradio's servers to a public address.")
-    ] = False,
-    upload_mb: Annotated[int, typer.Option(help="Largest file that is accepted, in MB.")] = 500,
+    *,
+    given: dict[str, Any],
 ) -> None:
     """Open a page that runs models on micrographs in the browser. Needs emfm's extra 'app'."""
     from emfm.app.page import build_page, named, serve
     from emfm.loading.names import bundled_names
 
     page = build_page(named([*(model or []), *bundled_names()]))
-    typer.echo(f"emfm app: http://{host}:{port} (Ctrl-C stops it)")
-    serve(page, host, port, share, upload_mb)
+    typer.echo(f"emfm app: http://{given['host']}:{given['port']} (Ctrl-C stops it)")
+    serve(page, **given)

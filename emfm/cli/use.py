@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from emfm.cli.application import Json, app, figures
+from emfm.cli.options import takes
 from emfm.errors import EMError
+from emfm.inference.arguments import PredictArguments
 
 
 @app.command()
+@takes(PredictArguments, only=("tile",))
 def evaluate(
     model: Annotated[str, typer.Option(help="Fine-tuned model: folder or Hub id.")],
     data: Annotated[str, typer.Option(help="Folder with images/ and masks/ or targets/, or a dataset.")],
@@ -18,15 +21,14 @@ def evaluate(
     degrade: Annotated[
         str | None, typer.Option(help="Restoration: make pairs from clean images, as in training.")
     ] = None,
-    tile: Annotated[
-        int | None, typer.Option(help="Largest side of a tile in pixels.", show_default="by the free memory")
-    ] = None,
+    *,
+    given: dict[str, Any],
     as_json: Json = False,
 ) -> None:
     """Measure a fine-tuned model on one split, beside an answer that needs no network."""
     from emfm.finetuning.evaluate import evaluate as run
 
-    result = run(model, data, split, tile, degrade)
+    result = run(model, data, split, given["tile"], degrade)
     if as_json:
         return typer.echo(json.dumps(result, indent=1))
     for label, measured in result.get("per_class", {}).items():
@@ -39,23 +41,12 @@ def evaluate(
 
 
 @app.command()
+@takes(PredictArguments)
 def predict(
     inputs: Annotated[list[str], typer.Argument(help="Micrographs: files, patterns, folders.", metavar="INPUT...")],
     model: Annotated[str, typer.Option(help="Model: zoo name, folder or Hub id.")],
     output: Annotated[str, typer.Option(help="Folder for the results.")],
-    tile: Annotated[
-        int | None, typer.Option(help="Largest side of a tile in pixels.", show_default="by the free memory")
-    ] = None,
-    pixel_size: Annotated[float | None, typer.Option(help="nm per pixel, where the file does not say.")] = None,
-    match_pixel_size: Annotated[
-        bool, typer.Option("--match-pixel-size", help="Resample to the pixel sizes of the training, and back.")
-    ] = False,
-    form: Annotated[str, typer.Option("--format", help="Of the results: tif, npy or zarr.")] = "tif",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what is finished.")] = False,
-    index: Annotated[int | None, typer.Option(help="Slice of a stack, from 0; -1 is the last.")] = None,
-    colour: Annotated[
-        str | None, typer.Option(help="Grey from colour: luminance, mean, red, green or blue; refused by default.")
-    ] = None,
+    given: dict[str, Any],
     as_json: Json = False,
 ) -> None:
     """Predict micrographs: NAME.tif with the result, pictures to look at, measurements or a line profile.
@@ -63,12 +54,10 @@ def predict(
     A run that was stopped goes on where it was. Under torchrun or accelerate several processes share the work.
     """
     from emfm.inference.files import expand_inputs, predict_files
-    from emfm.inference.one_file import PredictArguments
     from emfm.inference.processes import Processes
 
-    arguments = PredictArguments(tile, pixel_size, match_pixel_size, form, overwrite, index, colour)
     files = expand_inputs(inputs, Path(output))
-    entries = predict_files(model, files, Path(output), arguments)
+    entries = predict_files(model, files, Path(output), PredictArguments(**given))
     wrong = [entry["error"] for entry in entries if "error" in entry]
     if Processes.join().rank > 0:  # the first process speaks for all, with its exit code, too
         return

@@ -4,64 +4,17 @@ Values are network values, where -1 and +1 are a micrograph's lower and upper pe
 quarter of the contrast between them as its standard deviation.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emfm.data.corruptions import CORRUPTIONS, CorruptionStrength
 from emfm.data.keyed_random import KeyedRandom
 from emfm.errors import EMError
 
-# Name: (damage, whether blocks are hidden on top of it).
-CORRUPTIONS = {
-    "paper": ("paper", False),
-    "dose": ("dose", False),
-    "masked": ("paper", True),
-    "dose+masked": ("dose", True),
-}
 # Electrons per pixel where the network value is -1, as a share of those where it is +1: no region is free of them.
 DARK = 0.1
-
-
-@dataclass(frozen=True)
-class CorruptionStrength:
-    """Ranges from which each image draws its damage, uniformly unless said otherwise; stored with the weights.
-
-    Args:
-        noise: "paper": standard deviation of the Gaussian noise, in network values.
-        blur: "paper": standard deviation of the Gaussian blur, in pixels.
-        dose: "dose": counts per pixel where the network value is +1, drawn uniformly in their logarithm.
-        read_out: "dose": standard deviation of the detector's Gaussian noise, in network values.
-        defocus: "dose": standard deviation of the blur before counting, in pixels.
-        jitter: "dose": standard deviation of the scan lines' sideways displacement, in pixels.
-        background: "dose": amplitude of the slow background, in network values.
-        inverted: "dose": share of the images whose contrast is inverted, input and target together.
-        masked_share: share of the area that is hidden in blocks.
-        block: side of a hidden block in pixels.
-    """
-
-    noise: tuple[float, float] = (0.0, 0.5)
-    blur: tuple[float, float] = (0.0, 2.0)
-    dose: tuple[float, float] = (5.0, 500.0)
-    read_out: tuple[float, float] = (0.0, 0.1)
-    defocus: tuple[float, float] = (0.0, 2.0)
-    jitter: tuple[float, float] = (0.0, 1.0)
-    background: tuple[float, float] = (0.0, 0.5)
-    inverted: float = 0.5
-    masked_share: tuple[float, float] = (0.2, 0.5)
-    block: int = 16
-
-    def __post_init__(self):
-        for name in ("noise", "blur", "dose", "read_out", "defocus", "jitter", "background", "masked_share"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high < float("inf") or (name == "dose" and low == 0):
-                raise EMError(f"strength {name} is ({low}, {high}); expected 0 <= lowest <= highest (a dose above 0)")
-        if self.masked_share[1] > 1 or not 0 <= self.inverted <= 1:
-            raise EMError(f"masked_share {self.masked_share} and inverted {self.inverted} are shares: 0 to 1")
-        if self.block < 1:
-            raise EMError(f"block is {self.block} pixels; expected at least 1")
 
 
 class Corruption:

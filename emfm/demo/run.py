@@ -10,10 +10,12 @@ import numpy as np
 
 from emfm.data.datasets import load_em_dataset
 from emfm.data.examples import LabelledMicrographs
+from emfm.demo.arguments import DemoArguments
 from emfm.demo.report import write_report
 from emfm.errors import EMError
 from emfm.files import write_text
-from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.finetuning.arguments import FinetuneArguments
+from emfm.finetuning.finetune import finetune
 from emfm.inference.predict import predict
 from emfm.io.reading import Micrograph
 from emfm.reports.pictures import overlay, to_display
@@ -25,6 +27,7 @@ from emfm.training.curves import plot_curves
 
 MODEL = "unet4-rf200-w16"
 IMAGES = 8
+SIMULATED_SHAPE = (512, 512)  # of the images that are trained on
 UNSEEN_SHAPE = (1024, 1536)  # height, width
 UNSEEN_SEED = 10_000
 CROP = 128
@@ -46,11 +49,15 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
         The summary, with the printed table under "table".
 
     Raises:
-        EMError: the output folder holds something else, or the data cannot be used.
+        EMError: a setting has a value that it cannot have, the output folder holds something else, or the data cannot
+            be used.
     """
+    DemoArguments(str(output), data, steps, seed)  # which checks them
     started = time.perf_counter()
     _clear(output)
-    folder = data or str(write_simulated_folder("nanoparticles", output / "simulated", 12, (512, 512), seed, SAMPLE))
+    folder = data or str(
+        write_simulated_folder("nanoparticles", output / "simulated", 12, SIMULATED_SHAPE, seed, SAMPLE)
+    )
     training = load_em_dataset(folder, "train")
     micrograph, truth, id2label = _unseen(folder, simulated=data is None, seed=seed)
     facts, predictions, figures = {}, {}, {}

@@ -7,7 +7,6 @@ import hashlib
 import shutil
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from PIL import Image
 
 import emfm
 from emfm.errors import EMError
+from emfm.export.arguments import PackageArguments
 from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need
 from emfm.files import write_atomically, write_text
 from emfm.hub.card import TEMPLATES, fill
@@ -41,21 +41,6 @@ PAPER = {
 }
 # Smallest positive number that the specification's division by the range takes without a trace in float32.
 NO_EPS = 1e-30
-
-
-@dataclass(frozen=True)
-class PackageArguments:
-    """What a package says beside what the model knows of itself.
-
-    Args:
-        name: shown to people; by default the model's own.
-        authors: names of those to ask.
-        license: SPDX identifier; by default that of the model's card, where it has one.
-    """
-
-    name: str | None = None
-    authors: tuple[str, ...] = ()
-    license: str | None = None
 
 
 def export_package(source: str | Path, output: str | Path, arguments: PackageArguments | None = None) -> float:

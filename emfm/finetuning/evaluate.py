@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from emfm.data.examples import Examples
 from emfm.errors import EMError
+from emfm.inference.arguments import PredictArguments
 from emfm.inference.predict import predict, ready_model
 from emfm.modeling import EMPreTrainedModel
 from emfm.tasks.metrics import Metrics
@@ -39,6 +40,7 @@ def evaluate(
     Raises:
         EMError: the model has no task, or the data do not fit it.
     """
+    PredictArguments(tile=tile)  # which checks it before the model is loaded
     model = ready_model(model)
     if not isinstance(model, EMTaskModel):
         raise EMError(f"{type(model).__name__} has no task to evaluate; fine-tune it first: emfm finetune TASK")

@@ -2,9 +2,7 @@
 
 import json
 import logging
-import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
 from emfm.files import write_text
+from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import checkpoints_of
@@ -30,60 +29,6 @@ logger = logging.getLogger(__name__)
 STREAM_VALIDATION = 32
 # Written last: a folder with it is finished.
 RECORD = "finetuning.json"
-
-
-@dataclass(frozen=True)
-class FinetuneArguments:
-    """What `emfm finetune` is told; exactly one of `model` and `scratch` is given."""
-
-    task: str
-    data: str  # folder, or dataset's id on the Hub
-    output: str  # folder of the finished model
-    model: str | None = None  # zoo name, folder or Hub id
-    scratch: str | None = None  # generator name, random weights
-    norm: str = "instance"  # of a generator from scratch
-    degrade: str | None = None  # restoration: make pairs from clean images
-    scale: int | None = None  # super-resolution: 2 or 4; by default what the pairs have
-    residual: bool | None = None  # restoration: predict what is to be added to the input; None: as the task does
-    class_weights: str = "root"  # segmentation: "root", "balanced", "none", or a number per class with commas between
-    num_images: int | None = None  # of the training split; all by default
-    streaming: bool = False
-    steps: int = 300
-    batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    crop: int = 256
-    learning_rate: float = 1e-3
-    backbone_lr_scale: float = 1.0  # the trunk's rate, as a share of the head's
-    freeze: str = "none"
-    lora: int = 0
-    merge: bool = False  # save LoRA's additions merged into the weights
-    early_stopping: int = 0
-    intensity_jitter: float = 0.2
-    precision: str = "auto"
-    workers: int | None = None  # processes that cut crops; None: none on a CPU, up to 8 beside a GPU
-    seed: int = 0
-    license: str | None = None  # of the finished weights, for the card, as the Hub names it
-    resume: bool = False
-
-    def __post_init__(self):
-        if self.task not in TASKS:
-            raise EMError(f"task is '{self.task}'; expected one of {', '.join(TASKS)}")
-        if (self.model is None) == (self.scratch is None):
-            raise EMError(
-                "give either a pretrained model (--model) or a generator's name for random weights (--scratch)"
-            )
-        if self.scratch is not None and (self.lora or self.freeze != "none"):
-            raise EMError("--lora and --freeze keep pretrained weights: they need --model, not --scratch")
-        if self.merge and not self.lora:
-            raise EMError("--merge merges LoRA's additions: give --lora RANK with it")
-        if self.streaming and self.num_images is not None:
-            raise EMError("--num-images draws from all images, which a stream does not know: leave one of them out")
-        if self.workers is not None and self.workers < 0:
-            raise EMError(f"workers is {self.workers}; expected at least 0")
-        if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
-            raise EMError(
-                f"license is '{self.license}'; expected an identifier as on the Hub: apache-2.0, cc-by-4.0, mit"
-            )
 
 
 def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, Examples]:

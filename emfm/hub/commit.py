@@ -1,39 +1,13 @@
 """One commit to a repository of the Hub: all of the files that it shall hold, and nothing of what it held before."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
-from emfm.errors import EMError
+from emfm.hub.arguments import PushArguments
 from emfm.hub.card import card_for_repo
 from emfm.retries import push_errors
-
-
-@dataclass(frozen=True)
-class PushArguments:
-    """Where and how to push."""
-
-    repo_id: str  # `owner/name`, or a name alone for the token's own user
-    private: bool | None = None  # whether a new repository is private; None leaves it to the account's settings
-    branch: str | None = None  # to push to, made where it is missing; "main" by default
-    tag: str | None = None  # a name for this revision, such as "v1.0"
-    create_pr: bool = False  # propose the change instead of making it
-    token: str | None = None  # by default that of the environment or of `hf auth login`
-    message: str | None = None  # of the commit
-
-    def __post_init__(self):
-        if self.tag and self.create_pr:
-            raise EMError("a proposed change has no revision to tag: give either --tag or --create-pr")
-        if self.branch not in (None, "main") and self.create_pr:
-            raise EMError("a change is proposed for main: give either --branch or --create-pr")
-        try:
-            validate_repo_id(self.repo_id)
-        except HFValidationError as error:
-            raise EMError(f"cannot push to {self.repo_id}: {error}") from error
 
 
 def commit_files(files: Mapping[str, Path], args: PushArguments, repo_type: str = "model") -> str:

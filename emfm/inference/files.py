@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 
 from emfm.errors import EMError
 from emfm.files import write_text
-from emfm.inference.one_file import Job, PredictArguments, predict_file
+from emfm.inference.arguments import PredictArguments
+from emfm.inference.one_file import Job, predict_file
 from emfm.inference.predict import ready_model
 from emfm.inference.processes import Processes
 from emfm.inference.records import fingerprint

@@ -4,43 +4,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from emfm.errors import EMError
+from emfm.inference.arguments import PredictArguments
 from emfm.inference.flow import Flow, result_form
 from emfm.inference.processes import Processes
 from emfm.inference.records import input_facts, read_record, write_record
-from emfm.inference.result_files import ResultFile, check_format
+from emfm.inference.result_files import ResultFile
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.reports.prediction import Prediction
 from emfm.tasks import task_of
-
-
-@dataclass(frozen=True)
-class PredictArguments:
-    """How files are predicted.
-
-    Args:
-        tile: largest side of a tile in pixels; None chooses by the free memory.
-        pixel_size: nm per pixel, where a file does not say.
-        match_pixel_size: resample micrographs to the pixel sizes that the model was trained at, and the results back.
-        format: "tif", "npy" (memory-mappable) or "zarr" (OME-Zarr, compressed).
-        overwrite: predict again what an earlier run finished.
-        index: slice of a stack, from 0; negative ones count from the end.
-        colour: how to turn colour into grey, by a rule of `read_micrograph`; by default colour is refused.
-    """
-
-    tile: int | None = None
-    pixel_size: float | None = None
-    match_pixel_size: bool = False
-    format: str = "tif"
-    overwrite: bool = False
-    index: int | None = None
-    colour: str | None = None
-
-    def __post_init__(self):
-        check_format(self.format)
-        if self.pixel_size is not None and not 0 < self.pixel_size < float("inf"):
-            raise EMError(f"pixel_size is {self.pixel_size}; expected nanometres per pixel, more than 0")
 
 
 @dataclass(frozen=True)

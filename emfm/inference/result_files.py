@@ -11,10 +11,8 @@ import tifffile
 from filelock import FileLock
 from numpy.lib.format import open_memmap
 
-from emfm.errors import EMError
 from emfm.inference.processes import Processes
 
-FORMATS = ("tif", "npy", "zarr")
 CLASSIC_TIFF_BYTES = 2**32 - 2**25  # larger ones become BigTIFF
 ZARR_CHUNK = 1024
 
@@ -156,9 +154,3 @@ def open_result(path: Path) -> Any:
     import zarr
 
     return zarr.open_array(path / "0", mode="r")
-
-
-def check_format(name: str) -> None:
-    """Raise an error where a format is not one that results are written in."""
-    if name not in FORMATS:
-        raise EMError(f"format is '{name}'; expected one of {', '.join(FORMATS)}")

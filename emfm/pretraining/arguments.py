@@ -1,16 +1,17 @@
 """The settings of a pretraining run."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emfm.data.degradations import CORRUPTIONS, CorruptionStrength
+from emfm.data.corruptions import CORRUPTIONS, CorruptionStrength
 from emfm.data.sources import is_dataset
 from emfm.defaults import DEFAULT_GENERATOR
 from emfm.errors import EMError
-from emfm.pretraining.losses import ADVERSARIAL
+from emfm.settings import REQUIRED, SEEDS, OneOf, Range, check_settings, setting
 
+ADVERSARIAL = ("lsgan", "vanilla", "hinge", "none")
 # What is learnt, by name, where it differs from the defaults. Those, "emfm", measured best for fine-tuning, see
 # docs/findings.md; "paper" is the recipe of Kazimi et al. 2024 (arXiv:2402.18286).
 RECIPES: dict[str, dict[str, Any]] = {
@@ -26,6 +27,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 # Settings that may differ when a run goes on: they change neither the data nor the result.
 FREE_ON_RESUME = ("output", "resume", "save_steps", "save_total_limit", "workers", "compile")
+COUNT = Range(least=1)
 
 
 @dataclass(frozen=True)
@@ -36,66 +38,69 @@ class PretrainArguments:
         EMError: a setting has a value that it cannot have.
     """
 
-    data: tuple[str, ...]  # folders of micrographs, folders of parquet files, or ids of datasets on the Hub
-    output: str  # folder of the run
-    weights: tuple[float, ...] | None = None  # of the data, one each; by default every micrograph counts alike
-    num_images: int | None = None  # so many micrographs, drawn by the seed; those of n are among those of n + 1
-    streaming: bool = False  # read datasets as they come instead of downloading and decoding them first
-    generator: str = DEFAULT_GENERATOR
-    norm: str = "instance"  # normalisation layers, where the generator leaves a choice
-    residual: bool | None = None  # restore by changing the input; by default where the trunk has no full resolution
-    steps: int = 20_000
-    batch_size: int = 16  # crops at a time on each process
-    gradient_accumulation_steps: int = 1  # so many batches make one step
-    crop: int = 224  # side in pixels
-    corruption: str = "masked"
-    strength: CorruptionStrength = field(default_factory=CorruptionStrength)
-    filters: bool = True  # learn the responses of hand-made filters to the clean micrograph, too
-    structures: int = 8  # beside each batch, so many crops of simulated structures, whose regions are learnt
-    adversarial: str = "none"  # L1 alone, or a GAN: "lsgan", "vanilla", "hinge"
-    discriminator_width: int = 64
-    l1_weight: float = 100.0
-    learning_rate: float = 2e-3  # constant for the first half, then linear to 0
-    ema_decay: float = 0.999  # of the averaged generator, which is what is saved
-    precision: str = "fp32"
-    compile: bool = False  # let torch.compile fuse the networks' operations
-    workers: int | None = None  # processes that cut crops; None: none on a CPU, up to 8 beside a GPU
-    seed: int = 0
-    save_steps: int = 1000  # validation, picture and checkpoint
-    save_total_limit: int = 3  # checkpoints that are kept
-    resume: bool = False
+    data: tuple[str, ...] = setting(
+        REQUIRED, "Folder of micrographs or of parquet files, or id of a Hub dataset; may be given several times."
+    )
+    output: str = setting(REQUIRED, "Folder of the run.")
+    weights: tuple[float, ...] | None = setting(
+        None,
+        "Share of each --data among the crops, in their order; by default its size.",
+        Range(above=0),
+        flag="--weight",
+    )
+    num_images: int | None = setting(
+        None, "How many micrographs to train on, drawn by the seed; all by default.", COUNT
+    )
+    streaming: bool = setting(False, "Read datasets as they come, without downloading them first.")
+    generator: str = setting(DEFAULT_GENERATOR, "Generator name.")
+    norm: str = setting("instance", "Norm of a generator that has the choice: instance or batch.")
+    residual: bool | None = setting(
+        None, "Restore by changing the input; by default where the trunk has no path at full resolution."
+    )
+    steps: int = setting(20_000, "Training steps.", COUNT)
+    batch_size: int = setting(16, "Crops at a time on each process.", COUNT)
+    gradient_accumulation_steps: int = setting(1, "So many batches make one step.", COUNT)
+    crop: int = setting(224, "Side of a crop in pixels.", Range(least=32))
+    corruption: str = setting(
+        "masked",
+        "paper (blur, noise), dose (as a microscope), masked (paper, blocks hidden) or dose+masked.",
+        OneOf(CORRUPTIONS),
+    )
+    strength: CorruptionStrength = setting(CorruptionStrength(), "Ranges of the damage.", on_command_line=False)
+    filters: bool = setting(True, "Learn what hand-made filters see in the clean micrograph, too.")
+    structures: int = setting(
+        8, "Beside each batch, crops of simulated structures, whose regions are learnt, too.", Range(least=0)
+    )
+    adversarial: str = setting("none", "Loss of a GAN beside L1.", OneOf(ADVERSARIAL))
+    discriminator_width: int = setting(64, "Channels of the discriminator's first layer.", COUNT)
+    l1_weight: float = setting(100.0, "Weight of L1 beside the GAN's loss.", Range(least=0))
+    learning_rate: float = setting(2e-3, "Constant for half of the steps, then linear to 0.", Range(above=0))
+    ema_decay: float = setting(0.999, "Of the averaged generator, which is what is saved.", Range(least=0, below=1))
+    precision: str = setting("fp32", "Number format of training.", OneOf(("fp32", "bf16")))
+    compile: bool = setting(False, "Let torch.compile fuse the networks' operations.")
+    workers: int | None = setting(
+        None, "Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.", Range(least=0)
+    )
+    seed: int = setting(0, "Decides weights, crops and damage.", SEEDS)
+    save_steps: int = setting(1000, "Steps between validation, picture and checkpoint.", COUNT)
+    save_total_limit: int = setting(3, "Checkpoints that are kept.", COUNT)
+    resume: bool = setting(False, "Go on from the newest whole checkpoint.")
 
     def __post_init__(self):
-        for name, known in (
-            ("adversarial", ADVERSARIAL),
-            ("precision", ("fp32", "bf16")),
-            ("corruption", CORRUPTIONS),
-        ):
-            if getattr(self, name) not in known:
-                raise EMError(f"{name} is '{getattr(self, name)}'; expected one of {', '.join(known)}")
-        least = {"steps": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "crop": 32, "save_steps": 1}
-        least |= {"save_total_limit": 1, "discriminator_width": 1, "seed": 0, "structures": 0}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise EMError(f"{name} is {getattr(self, name)}; expected at least {smallest}")
-        if self.workers is not None and self.workers < 0:
-            raise EMError(f"workers is {self.workers}; expected at least 0")
-        if self.num_images is not None and (self.num_images < 1 or self.streaming):
-            raise EMError(
-                f"num_images is {self.num_images}; expected at least 1, and data that are not streamed: a stream does "
-                "not know how many micrographs follow"
-            )
-        self._check_data()
-
-    def _check_data(self):
+        check_settings(self)
         if not self.data:
             raise EMError("no data were given; expected at least one folder or dataset")
-        if self.weights is not None and (len(self.weights) != len(self.data) or min(self.weights) <= 0):
+        if self.weights is not None and len(self.weights) != len(self.data):
+            raise EMError(f"{len(self.weights)} weights for {len(self.data)} data: give one each, or none")
+        if not self.streaming:
+            return
+        if self.num_images is not None:
             raise EMError(
-                f"{len(self.weights)} weights {self.weights} for {len(self.data)} data: give each one above 0, or none"
+                f"num_images is {self.num_images}, and the data are streamed: a stream does not know how many "
+                "micrographs follow"
             )
         folders = [source for source in self.data if not is_dataset(source)]
-        if self.streaming and folders:
+        if folders:
             raise EMError(
                 f"{folders[0]} is no dataset: streaming takes ids of datasets on the Hub (owner/name) and folders of "
                 "parquet files"

@@ -4,8 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emfm.errors import EMError
-
-ADVERSARIAL = ("lsgan", "vanilla", "hinge", "none")
+from emfm.pretraining.arguments import ADVERSARIAL
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:

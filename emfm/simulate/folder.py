@@ -14,11 +14,11 @@ from tqdm.auto import tqdm
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.io.writing import write_image
+from emfm.simulate.arguments import SimulateArguments
 from emfm.simulate.nanoparticles import NanoparticleParameters, simulate_nanoparticles
 from emfm.simulate.stem import StemParameters, simulate_stem
 from emfm.simulate.structures import MOST_CLASSES, simulate_structures
 
-KINDS = ("nanoparticles", "atomic-stem", "structures")
 LABELS = {"0": "background", "255": "particle"}
 STRUCTURE_LABELS = {str(index): f"structure {index}" for index in range(MOST_CLASSES)}
 # Seconds. A thread that wrote a file gets Python's lock back sooner from one that computes: a third faster.
@@ -46,7 +46,7 @@ def write_simulated_folder(
     A sixth of the images, at least one, is the "validation" split and as many the "test" split.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `emfm.simulate.arguments.KINDS`.
         folder: where to write; must not hold images yet.
         count: number of images, at least 3.
         shape: (height, width) in pixels.
@@ -56,10 +56,8 @@ def write_simulated_folder(
     Raises:
         EMError: the kind is unknown, the count too small, or the folder is in use.
     """
-    if kind not in KINDS:
-        raise EMError(f"cannot simulate '{kind}'; expected {', '.join(KINDS)}")
-    if count < 3:
-        raise EMError(f"count is {count}; expected at least 3, one for each split")
+    for side in shape:
+        SimulateArguments(kind, count, side, seed)  # which checks them
     parts = [folder / task for task in STEM_TARGETS] if kind == "atomic-stem" else [folder]
     if any((part / "images").exists() for part in parts):
         raise EMError(f"{folder} holds images already: choose another folder")

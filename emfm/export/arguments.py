@@ -1,0 +1,17 @@
+"""What a package says beside what the model knows of itself."""
+
+from dataclasses import dataclass
+
+from emfm.settings import check_settings, setting
+
+
+@dataclass(frozen=True)
+class PackageArguments:
+    """What a bioimage.io package says beside what the model knows of itself."""
+
+    name: str | None = setting(None, "bioimageio: the model's name; by default MODEL's.")
+    authors: tuple[str, ...] = setting((), "bioimageio: name of an author; may be repeated.", flag="--author")
+    license: str | None = setting(None, "bioimageio: SPDX identifier, as in Apache-2.0; by default the card's.")
+
+    def __post_init__(self):
+        check_settings(self)

@@ -1,0 +1,92 @@
+"""The settings of a fine-tuning run."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from emfm.errors import EMError
+from emfm.settings import REQUIRED, SEEDS, OneOf, Range, check_settings, setting
+
+
+def task_names() -> Iterable[str]:
+    """Return the names of the tasks, with whose networks torch is imported."""
+    from emfm.tasks import TASKS
+
+    return TASKS
+
+
+COUNT = Range(least=1)
+NOT_NEGATIVE = Range(least=0)
+
+
+@dataclass(frozen=True)
+class FinetuneArguments:
+    """What `emfm finetune` is told; exactly one of `model` and `scratch` is given.
+
+    Raises:
+        EMError: a setting has a value that it cannot have.
+    """
+
+    task: str = setting(
+        REQUIRED, "What the network shall do: a name of `emfm.tasks.TASKS`.", OneOf(task_names), flag="TASK"
+    )
+    data: str = setting(REQUIRED, "Folder with images/ and masks/ or targets/, or a dataset: parquet folder or Hub id.")
+    output: str = setting(REQUIRED, "Folder of the finished model.")
+    model: str | None = setting(None, "Pretrained model: zoo name, folder or Hub id.")
+    scratch: str | None = setting(None, "Generator name: start from random weights.")
+    norm: str = setting("instance", "With --scratch, if it has the choice: instance or batch.")
+    degrade: str | None = setting(
+        None, "Restoration: make pairs from clean images: dose, paper, downsample or background."
+    )
+    scale: int | None = setting(
+        None, "Super-resolution: 2 or 4; by default what the pairs have, 2 to make pairs.", OneOf((2, 4))
+    )
+    residual: bool | None = setting(
+        None, "Restoration: predict what is to be added to the input; by default as the task does."
+    )
+    class_weights: str = setting(
+        "root",
+        "Segmentation: balanced (the inverse of a class's share of the pixels), root (its square root), none, "
+        "or a number for each class, as in 0.5,2.",
+    )
+    num_images: int | None = setting(None, "How many training images to use; all by default.", COUNT)
+    streaming: bool = setting(False, "Read a dataset as it comes, without downloading it first.")
+    steps: int = setting(300, "Training steps.", COUNT)
+    batch_size: int = setting(8, "Crops at a time on each process.", COUNT)
+    gradient_accumulation_steps: int = setting(1, "So many batches make one step.", COUNT)
+    crop: int = setting(256, "Side of a crop in pixels, of the target's.", Range(least=16))
+    learning_rate: float = setting(1e-3, "Peak of the cosine schedule.", Range(above=0))
+    backbone_lr_scale: float = setting(1.0, "The trunk's rate, as a share of the head's.", Range(above=0, most=1))
+    freeze: str = setting(
+        "none", "What does not learn: none, encoder, all-but-head, last:K (all but the last K blocks)."
+    )
+    lora: int = setting(0, "Rank of LoRA's additions to a frozen trunk; 0 is without.", NOT_NEGATIVE)
+    merge: bool = setting(False, "Save LoRA's additions merged into the weights.")
+    early_stopping: int = setting(0, "Stop after so many evaluations without a better one; 0 never.", NOT_NEGATIVE)
+    intensity_jitter: float = setting(
+        0.2, "Random change of a crop's contrast and brightness; 0 is none.", Range(least=0, below=1)
+    )
+    precision: str = setting("auto", "auto: bf16 where the hardware has it.", OneOf(("auto", "fp32", "bf16")))
+    workers: int | None = setting(
+        None, "Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.", NOT_NEGATIVE
+    )
+    seed: int = setting(0, "Decides new weights, images and crops.", SEEDS)
+    license: str | None = setting(None, "Of the finished weights, for the card, as the Hub names it: cc-by-4.0.")
+    resume: bool = setting(False, "Go on from the newest whole checkpoint.")
+
+    def __post_init__(self):
+        check_settings(self)
+        if (self.model is None) == (self.scratch is None):
+            raise EMError(
+                "give either a pretrained model (--model) or a generator's name for random weights (--scratch)"
+            )
+        if self.scratch is not None and (self.lora or self.freeze != "none"):
+            raise EMError("--lora and --freeze keep pretrained weights: they need --model, not --scratch")
+        if self.merge and not self.lora:
+            raise EMError("--merge merges LoRA's additions: give --lora RANK with it")
+        if self.streaming and self.num_images is not None:
+            raise EMError("--num-images draws from all images, which a stream does not know: leave one of them out")
+        if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
+            raise EMError(
+                f"license is '{self.license}'; expected an identifier as on the Hub: apache-2.0, cc-by-4.0, mit"
+            )

@@ -1,0 +1,39 @@
+"""Where and how something is pushed to the Hub."""
+
+from dataclasses import dataclass
+
+from emfm.errors import EMError
+from emfm.settings import REQUIRED, check_settings, setting
+
+
+@dataclass(frozen=True)
+class PushArguments:
+    """Where and how to push.
+
+    Raises:
+        EMError: the Hub has no such names, or two settings contradict each other.
+    """
+
+    repo_id: str = setting(REQUIRED, "Repository on the Hub: owner/name.", flag="REPO_ID")
+    private: bool | None = setting(None, "Whether a new repository is private.")
+    branch: str | None = setting(None, "Branch to push to, made where it is missing.")
+    tag: str | None = setting(None, "Name for this revision, such as v1.0.")
+    create_pr: bool = setting(False, "Propose the change instead of making it.")
+    token: str | None = setting(
+        None, "By default that of the environment or of `hf auth login`.", on_command_line=False
+    )
+    message: str | None = setting(None, "Of the commit.")
+
+    def __post_init__(self):
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id
+
+        check_settings(self)
+        if self.tag and self.create_pr:
+            raise EMError("a proposed change has no revision to tag: give either --tag or --create-pr")
+        if self.branch not in (None, "main") and self.create_pr:
+            raise EMError("a change is proposed for main: give either --branch or --create-pr")
+        try:
+            validate_repo_id(self.repo_id)
+        except HFValidationError as error:
+            raise EMError(f"cannot push to {self.repo_id}: {error}") from error

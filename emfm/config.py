@@ -73,7 +73,7 @@ class EMFoundationConfig(PreTrainedConfig):
         if self.scale not in (1, 2, 4):
             raise EMError(f"scale is {self.scale}; expected 1, or 2 or 4 for super-resolution")
         weights, classes = self.class_weights, len(self.id2label or {})
-        if weights is not None and (len(weights) != classes or not all(weight > 0 for weight in weights)):
+        if weights is not None and (len(weights) != classes or not all(w > 0 for w in weights)):
             expected = f"a positive number for each of the {classes} classes"
             raise EMError(f"class_weights are {list(weights)}; expected {expected}")
         if self.schema_version != SCHEMA_VERSION:
@@ -94,9 +94,7 @@ class EMFoundationConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
         """Build the configuration from the content of a config.json, of this version or an earlier one.
 
-        Args:
-            config_dict: the content.
-            **kwargs: fields that take the place of those read, as in transformers.
+        Fields that are given take the place of those read, as in transformers.
 
         Raises:
             EMError: it is not one of emfm's, a field is unknown, or a value is not of the field's kind.
@@ -105,9 +103,10 @@ class EMFoundationConfig(PreTrainedConfig):
         if kind != cls.model_type:
             raise EMError(f"config.json describes a model of type {kind!r}; expected '{cls.model_type}'")
         known = {field.name for field in fields_of(cls)} | set(BESIDES)
-        unknown = ", ".join(sorted(config_dict.keys() - known))
+        unknown = sorted(config_dict.keys() - known)
         if unknown:
-            raise EMError(f"config.json holds {unknown}, which this emfm does not know: take it out, or update emfm")
+            found = f"config.json holds {', '.join(unknown)}, which this emfm does not know"
+            raise EMError(f"{found}: take it out, or update emfm")
         try:
             return super().from_dict(migrate(dict(config_dict)), **kwargs)
         except (StrictDataclassError, TypeError, AttributeError) as error:
@@ -118,8 +117,9 @@ class EMFoundationConfig(PreTrainedConfig):
         """Return the configuration of a generator by its name.
 
         Args:
-            name: `unet2-rf44|84|116`, `unet3-rf96|176|240`, `unet4-rf200|360|424`, with `-wN` for a width other than
-                4 (`unet4-rf200-w16`); `hrnet-w18-small`, `hrnet-w18|32|48`; or any other that a backbone knows.
+            name: `unet2-rf44|84|116`, `unet3-rf96|176|240`, `unet4-rf200|360|424`, with `-wN` for
+                another width than 4 (`unet4-rf200-w16`); `hrnet-w18-small`, `hrnet-w18`,
+                `hrnet-w32`, `hrnet-w48`; or any other that a backbone knows.
             **fields: further fields of the configuration, such as `norm` or `id2label`.
 
         Raises:

@@ -1,7 +1,7 @@
 """Old models stay loadable: how the configuration of an earlier version becomes one of today's.
 
-`schema_version` in config.json is raised when a field changes its meaning or its content. Each step has a name and
-changes the dictionary that was read, before anything is built from it.
+`schema_version` in config.json is raised when a field changes its meaning or its content. Each step
+has a name and changes the dictionary that was read, before anything is built from it.
 """
 
 from collections.abc import Callable

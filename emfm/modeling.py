@@ -37,7 +37,7 @@ class ImageOutput(ModelOutput):
 
 @contextmanager
 def _without_bar() -> Iterator[None]:
-    """Hide transformers' bar: for one small file it only disturbs those of trainings and predictions."""
+    """Hide transformers' bar: for one small file it only disturbs those of longer work."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -105,7 +105,7 @@ class EMPreTrainedModel(PreTrainedModel):
         return processor
 
     def features(self, pixel_values: Tensor) -> list[Tensor]:
-        """Return the trunk's multi-scale maps for network values (B, 1, H, W) of any size, finest first.
+        """Return the trunk's maps of network values (B, 1, H, W) of any size, finest first.
 
         Returns:
             Maps (B, C_i, ceil(H / s_i), ceil(W / s_i)) at strides s_i = 1, 2, 4, ...; at most the trunk's stride.
@@ -156,7 +156,8 @@ class EMPreTrainedModel(PreTrainedModel):
                 fields of the configuration, such as `id2label`.
 
         Raises:
-            EMError: nothing goes by this name, a file is missing, or a weight outside the head does not fit.
+            EMError: nothing goes by this name, a file is missing, or other weights than the head's
+                do not fit.
         """
         name = str(pretrained_model_name_or_path)
         hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
@@ -231,6 +232,10 @@ class EMRestoringModel(EMPreTrainedModel):
         head = self.restoring_head
         return head.restored(head.out(head.read(features, image)), image)
 
+    def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
+        """Return the restored micrograph (H, W) from network values (1, H, W), in the input's units and dtype."""
+        return self.processor.denormalize(maps[0], statistics, dtype)
+
 
 class EMFoundation(EMRestoringModel):
     """The generator that is pretrained: a trunk and a head that makes an image.
@@ -258,7 +263,3 @@ class EMFoundation(EMRestoringModel):
     def maps(self, pixel_values: Tensor) -> Tensor:
         """Return the restored images (B, 1, H, W) in network values; neighbouring tiles may be blended."""
         return self(pixel_values).reconstruction.float()
-
-    def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return the restored micrograph (H, W) from network values (1, H, W), in its own units and dtype."""
-        return self.processor.denormalize(maps[0], statistics, dtype)

@@ -17,8 +17,7 @@ from emfm.io.large_images import READ_PIXELS, release_pages, thinned
 CONSTANT = 1e-6
 # Statistics of larger micrographs come from a strided sample of about this many pixels.
 SAMPLE_PIXELS = 4_000_000
-# Up to this many pixels every value is checked before the statistics are taken; in a larger micrograph, when it is
-# normalised.
+# Up to this many pixels every value is checked before the statistics are taken, else in `normalize`.
 CHECKED_PIXELS = 2**24
 
 
@@ -100,10 +99,10 @@ class EMImageProcessor(BaseImageProcessor):
     def normalize(  # type: ignore[override]  # transformers' own takes a mean and a deviation, which mean nothing here
         self, image: np.ndarray, statistics: IntensityStatistics, origin: tuple[int, int] = (0, 0)
     ) -> np.ndarray:
-        """Map values (H, W) to float32 network values in [-clip, clip]; NaN or infinity is an EMError.
+        """Map values to float32 network values in [-clip, clip]; NaN or infinity is an EMError.
 
         Args:
-            image: a whole micrograph or a part of it.
+            image: (H, W), a whole micrograph or a part of it.
             statistics: of the whole micrograph.
             origin: row and column of a part within the micrograph, for the error.
         """
@@ -217,6 +216,6 @@ def _check_finite(image: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
             infinities += int(np.isinf(band).sum())
     if first:
         raise EMError(
-            f"the micrograph holds {nans} NaN and {infinities} infinite values, the first at {first}: replace them, "
-            "for example with numpy.nan_to_num or the local median"
+            f"the micrograph holds {nans} NaN and {infinities} infinite values, the first at {first}: "
+            "replace them, for example with numpy.nan_to_num or the local median"
         )

@@ -18,7 +18,7 @@ LOGIN = " Log in with `hf auth login` or set HF_TOKEN, and check that the token 
 def with_retries(request: Callable[[], Result]) -> Result:
     """Return what a request to the Hub returns; after a fault that may pass it is made again, twice at most.
 
-    A download goes on where the last try broke off. The last fault, or one that will not pass, is raised as it comes.
+    A download goes on where the last try broke off. A fault that stays is raised as it comes.
     """
     for wait in WAITS:
         try:

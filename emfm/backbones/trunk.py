@@ -19,12 +19,12 @@ class Trunk(nn.Module):
     """Everything of a generator but its head, built from a configuration that `check` accepts."""
 
     generators: ClassVar[tuple[str, ...]]  # names of the backbone's generators that are listed
-    names_hint: ClassVar[str] = ""  # what a message adds about valid names that are not listed, after a blank
+    names_hint: ClassVar[str] = ""  # added to messages, after a blank: other names that are valid
     norms: ClassVar[tuple[str, ...]]  # what `norm` of a configuration may be, the usual one first
-    full_resolution: ClassVar[bool]  # whether the input's own pixels reach the last map without having been pooled
+    full_resolution: ClassVar[bool]  # whether the input's pixels reach the last map unpooled
     channels: list[int]  # channels of the maps that `features` returns, finest first
     stride: int  # input sides must be a multiple of this; `EMFoundation` pads and crops
-    reach: int  # how far, in pixels, an output pixel can see in any direction, or an upper bound of it
+    reach: int  # how far, in pixels, an output pixel can see in any direction, or an upper bound
     bytes_per_pixel: int  # about how much memory a prediction takes for each pixel of its input
 
     def __init__(self, config: TrunkConfig):
@@ -51,7 +51,7 @@ class Trunk(nn.Module):
         return torch.contiguous_format if copied else torch.channels_last
 
     def fold(self) -> None:
-        """Make the norms, by then batch norms in evaluation mode, part of the convolutions, where that is faster."""
+        """Make the norms, by now batch norms in evaluation mode, part of the convolutions if faster."""
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return multi-scale maps, finest first, at strides 1, 2, 4, ...

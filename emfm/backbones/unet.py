@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
 
 
 class FoldedBlock(nn.Module):
-    """A residual block whose batch norms are part of its convolutions; works in place, for prediction alone."""
+    """A residual block with its batch norms inside its convolutions; in place, for prediction alone."""
 
     def __init__(self, block: ResidualBlock):
         super().__init__()
@@ -70,8 +70,8 @@ class FoldedBlock(nn.Module):
 class UNetTrunk(Trunk):
     """The U-Net without its 1x1 output convolution.
 
-    The configuration gives `width` channels at full resolution, doubled per level; `dilations`, one per level,
-    bottleneck last; `norm` "batch" or "instance".
+    The configuration gives `width` channels at full resolution, doubled per level; `dilations`, one
+    per level, bottleneck last; `norm` "batch" or "instance".
     """
 
     generators = tuple(DILATIONS)
@@ -122,8 +122,8 @@ class UNetTrunk(Trunk):
     def receptive_field(self) -> int:
         """Side of the receptive field in pixels, averaged over the phases of the pooling grid.
 
-        A convolution of dilation d at stride s adds 2ds, a pooling step s. The extent of one output pixel differs by
-        a few pixels with its position, where the window's edge cuts a pooled cell; `reach` gives the largest.
+        A convolution of dilation d at stride s adds 2ds, a pooling step s. Where the window's edge
+        cuts a pooled cell, the extent differs by a few pixels; `reach` gives the largest.
         """
         *levels, bottom = self.dilations
         upper = sum(8 * dilation * 2**level for level, dilation in enumerate(levels))

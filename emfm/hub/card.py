@@ -1,4 +1,4 @@
-"""What all cards share: they are rendered from what runs stored; nothing in them is typed by hand."""
+"""What all cards share. They are rendered from what runs stored; nothing is typed by hand."""
 
 import re
 from collections.abc import Sequence
@@ -19,29 +19,23 @@ _PLACE = re.compile(r'^(model_id = |rows = load_dataset\()"[^"\n]*"', flags=re.M
 
 
 def fill(template: Path, **values: Any) -> str:
-    """Return the text of a template with all of its fields filled in; values are escaped where it is HTML."""
+    """Return a template with all of its fields filled in; values are escaped where it is HTML."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=template.suffix == ".html")
     return environment.from_string(template.read_text(encoding="utf-8")).render(values)
 
 
 def fill_card(template: Path, data: CardData, **values: Any) -> str:
-    """Return a card: a template that has `card_data` as its header, filled in with metadata and other values."""
+    """Return a card: a template with `card_data` as its header, filled in."""
     return f"{RepoCard.from_template(data, template_path=str(template), **values)}\n"
 
 
 def card_for_repo(text: str, repo_id: str) -> str:
-    """Return any card of emfm's with an example that loads from a repository on the Hub, `owner/name`."""
+    """Return a card of emfm's with an example that loads from the repository `owner/name`."""
     return _PLACE.sub(rf'\g<1>"{repo_id}"', text)
 
 
 def model_card_data(tags: Sequence[str] = (), license: str = UNKNOWN_LICENSE, **fields: Any) -> ModelCardData:
-    """Return the metadata of a model's card.
-
-    Args:
-        tags: beside those that every model has.
-        license: of the weights.
-        **fields: others of `huggingface_hub.ModelCardData`.
-    """
+    """Return the metadata of a model's card; its tags come after those that every model has."""
     return ModelCardData(library_name="emfm", license=license, **fields, tags=[*TAGS, *tags])
 
 

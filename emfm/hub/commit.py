@@ -13,9 +13,9 @@ from emfm.retries import push_errors
 def commit_files(files: Mapping[str, Path], args: PushArguments, repo_type: str = "model") -> str:
     """Push files in one commit and return its address, or that of the proposed change.
 
-    Files of the repository that are not among these are removed by the same commit, so that nothing of an older
-    version stays behind. The Hub checks the card first, then large files are uploaded; nobody sees them before the
-    commit.
+    The same commit removes all other files of the repository, so that nothing of an older version
+    stays behind. The Hub checks the card first, then large files are uploaded; nobody sees them
+    before the commit.
 
     Args:
         files: path in the repository: file. The example in README.md is changed to load from the repository.
@@ -49,6 +49,6 @@ def commit_files(files: Mapping[str, Path], args: PushArguments, repo_type: str 
 
 
 def check_login(args: PushArguments) -> None:
-    """Raise an EMError where there is no token or the Hub does not know it, before work that would be lost."""
+    """Raise an EMError, before work that would be lost, where the Hub does not know the token."""
     with push_errors(args.repo_id):
         HfApi(token=args.token).whoami()

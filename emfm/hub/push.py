@@ -55,12 +55,7 @@ def _origin(model: PreTrainedModel, saved: Path) -> Path | None:
 
 
 def push_folder(model: PreTrainedModel, folder: str | Path, args: PushArguments) -> str:
-    """Push a model folder, after its test output was recomputed, in one commit; returns the commit's address.
-
-    Args:
-        model: as it loads from the folder.
-        folder: what is pushed.
-        args: where and how.
+    """Push a folder in one commit, after its model's test output was recomputed; returns the address.
 
     Raises:
         EMError: the folder is no whole model, holds something private, or the Hub refuses.

@@ -116,7 +116,7 @@ NOT_STORED = ("pretraining", "bundled", "hub_id")
 
 
 def read_facts(folder: str | Path) -> ModelInfo:
-    """Read the facts of a model of the zoo from its folder; where they are missing or damaged, raise an EMError."""
+    """Return the facts that a folder of the zoo holds; an EMError says that they are damaged."""
     path = Path(folder) / FACTS
     if not path.is_file():
         raise EMError(f"{folder} holds no {FACTS}: it is no model of the zoo")
@@ -140,7 +140,11 @@ def _metric(stored: dict[str, Any]) -> Metric:
 
 
 def model_info(name: str) -> ModelInfo:
-    """Return the facts of one model of the zoo, without loading its weights; an unknown name is an EMError."""
+    """Return the facts of one model of the zoo; its weights are not loaded.
+
+    Raises:
+        EMError: the zoo has no model of this name.
+    """
     known = zoo_names()
     if name not in known:
         raise EMError(f"the zoo has no model '{name}'; it has {', '.join(known)}")

@@ -27,7 +27,11 @@ def write_checksums(folder: str | Path) -> None:
 
 
 def check_checksums(folder: str | Path) -> None:
-    """Compare every file with its checksum; an EMError names one that is missing, was changed or is not listed."""
+    """Compare every file with its checksum.
+
+    Raises:
+        EMError: a file is missing, was changed or is not listed; the message names it.
+    """
     folder = Path(folder)
     path = folder / CHECKSUMS
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""From a model's name to a folder with its files: bundled, local, or one revision of a repository of the Hub."""
+"""From a model's name to a folder with its files: bundled, local, or one revision on the Hub."""
 
 import os
 from pathlib import Path
@@ -33,14 +33,15 @@ def zoo_id(name: str) -> str:
 def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
     """Return the folder of a model: its own, or a copy of the Hub's with every published file.
 
-    All files of a download come from one commit, and are compared with its checksums, where it has them.
+    All files of a download come from one commit. They are compared with its checksums, if it has them.
 
     Args:
         name_or_path: zoo name, local folder or Hub id.
-        **hub: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, as in transformers.
+        **hub: those of HUB_ARGUMENTS, as in transformers.
 
     Raises:
-        EMError: nothing goes by this name, the Hub does not answer or refuses, or the repository holds no whole model.
+        EMError: nothing goes by this name, the Hub does not answer or refuses, or the repository
+            holds no whole model.
     """
     name, place = str(name_or_path), locate(name_or_path)
     if Path(place).is_dir():
@@ -51,9 +52,10 @@ def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
     except EMError as error:
         if "/" in name:
             raise
+        bundled = ", ".join(bundled_names())
         raise EMError(
-            f"the weights of '{name}' are not in this package, which has {', '.join(bundled_names())}, and {place} "
-            f"could not be loaded from the Hub; random weights of it come from "
+            f"the weights of '{name}' are not in this package, which has {bundled}, and {place} could "
+            f"not be loaded from the Hub; random weights of it come from "
             f"EMFoundation(EMFoundationConfig.from_name('{name}')) or --scratch {name} ({error})"
         ) from error
     missing = _missing(folder)
@@ -70,11 +72,8 @@ def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
 def locate(name_or_path: str | Path) -> str:
     """Return the local folder or the Hub id that a model's name stands for.
 
-    A zoo name stands for the bundled weights where there are any, else for `ZOO_NAMESPACE/name` on the Hub. Whether
-    that can be reached shows when it is loaded.
-
-    Args:
-        name_or_path: a zoo name ("unet4-rf200"), a local folder, or a Hub id ("owner/name").
+    A zoo name ("unet4-rf200") stands for the bundled weights where there are any, else for
+    `ZOO_NAMESPACE/name` on the Hub. Whether that can be reached shows when it is loaded.
 
     Raises:
         EMError: the folder lacks a file, or nothing goes by this name.

@@ -23,7 +23,7 @@ SHOWN = 6
 def read_config(folder: Path, **fields: Any) -> tuple[EMFoundationConfig, dict[str, Any]]:
     """Return the configuration of a model folder, and those of the keywords that are not fields of it.
 
-    Fields that are given take the place of those read. An EMError says that the file is damaged, unknown or hostile.
+    Fields that are given take the place of those read. An EMError says what is wrong with the file.
     """
     try:
         found: Any = EMFoundationConfig.from_pretrained(folder, return_unused_kwargs=True, **fields)
@@ -35,7 +35,7 @@ def read_config(folder: Path, **fields: Any) -> tuple[EMFoundationConfig, dict[s
 
 
 def read_processor(folder: Path) -> EMImageProcessor:
-    """Return the processor of a model folder; an EMError says that its file is damaged or holds what it should not."""
+    """Return the processor of a model folder; an EMError says what is wrong with its file."""
     try:
         return EMImageProcessor.from_pretrained(folder)
     except EMError as error:

@@ -50,14 +50,7 @@ class ImageCounts:
 def dataset_card(
     card: DatasetCard, rows: Mapping[str, int], counts: ImageCounts, labels: Mapping[str, str] | None
 ) -> str:
-    """Return the README.md of a dataset.
-
-    Args:
-        card: what is known beside the figures.
-        rows: split: number of its images.
-        counts: what was counted.
-        labels: grey value of the masks: class name.
-    """
+    """Return the README.md of a dataset, from the number of rows by split and the classes by grey value."""
     total = sum(rows.values())
     # no `configs`: `datasets` finds data/SPLIT-* anyway, and with them its cache confuses folders of the same name
     data = DatasetCardData(

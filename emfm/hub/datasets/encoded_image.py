@@ -36,8 +36,16 @@ def kept_file(path: str | Path) -> EncodedImage:
     Raises:
         EMError: it is missing, broken, of another format, in colour, or a stack.
     """
-    content = _content(Path(path))
-    return _encoded(content, Path(path).name, decode_micrograph(content, str(path)))
+    return _kept(Path(path))[0]
+
+
+def _kept(path: Path) -> tuple[EncodedImage, Micrograph]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EMError(f"cannot read {path} ({error.strerror}); expected an image file") from error
+    found = decode_micrograph(content, str(path))
+    return EncodedImage(content, path.name, found.image.shape, str(found.image.dtype), found.pixel_size), found
 
 
 def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograph]:
@@ -56,10 +64,9 @@ def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograp
     """
     path = Path(path)
     if path.suffix.lower() in KEPT_SUFFIXES:
-        content = _content(path)
-        micrograph = decode_micrograph(content, str(path))
-        if _read_alike_by_pillow(content, micrograph.array) and not holds_private_metadata(content):
-            return _encoded(content, name, micrograph), micrograph
+        kept, micrograph = _kept(path)
+        if _read_alike_by_pillow(kept.content, micrograph.array) and not holds_private_metadata(kept.content):
+            return replace(kept, name=name), micrograph
     else:
         micrograph = read_micrograph(path)
     if micrograph.image.size > MOST_PIXELS:
@@ -67,17 +74,6 @@ def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograp
         raise EMError(f"{path} has {height} x {width} pixels; a row has at most {MOST_PIXELS:,}: cut it into parts")
     again = encode_image(_storable(micrograph.array, path), Path(name).with_suffix("").as_posix())
     return replace(again, pixel_size=micrograph.pixel_size), micrograph
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EMError(f"cannot read {path} ({error.strerror}); expected an image file") from error
-
-
-def _encoded(content: bytes, name: str, micrograph: Micrograph) -> EncodedImage:
-    return EncodedImage(content, name, micrograph.image.shape, str(micrograph.image.dtype), micrograph.pixel_size)
 
 
 def _read_alike_by_pillow(content: bytes, image: np.ndarray) -> bool:

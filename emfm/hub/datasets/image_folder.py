@@ -31,7 +31,7 @@ class ImageFolder:
         return {str(value): name for value, name in self.classes.names.items()} if self.classes else None
 
     def row(self, name: str) -> Row:
-        """Return an image with its truth; an EMError names a file that is damaged, in colour or does not fit."""
+        """Return an image with its truth; an EMError names a file that is damaged or does not fit."""
         image, micrograph = published_file(self.images / name, name)
         if self.truth is None:
             return {"image": image}
@@ -46,8 +46,7 @@ class ImageFolder:
 
     def unused(self) -> int:
         """Return how many images are in no split."""
-        listed = {name for names in self.splits.values() for name in names}
-        return len(set(_visible(self.images)) - listed)
+        return len(set(_visible(self.images)).difference(*self.splits.values()))
 
 
 def open_image_folder(folder: Path) -> ImageFolder:

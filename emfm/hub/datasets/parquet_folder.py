@@ -29,7 +29,7 @@ Splits = Mapping[str, Sequence[Hashable]]
 
 
 def check_parquet_folder(folder: Path, splits: Splits) -> None:
-    """Raise an EMError, before anything is written, where the folder exists or `check_splits` finds a fault."""
+    """Raise an EMError, before anything is written, where the folder exists or a split is wrong."""
     if folder.exists():
         raise EMError(f"{folder} exists already: choose another folder, or remove it first")
     check_splits(splits)
@@ -135,9 +135,11 @@ def _write_shard(path: Path, rows: Iterable[Row], schema: "pa.Schema", counts: I
     with pq.ParquetWriter(path, schema) as writer:
         for row in rows:
             counts.add(row)
-            cells: dict[str, Any] = {name: {"bytes": image.content, "path": image.name} for name, image in row.items()}
-            group.append(cells | {PIXEL_SIZE: row["image"].pixel_size})
-            size += sum(len(image.content) for image in row.values())
+            cells: dict[str, Any] = {PIXEL_SIZE: row["image"].pixel_size}
+            for column, image in row.items():
+                cells[column] = {"bytes": image.content, "path": image.name}
+                size += len(image.content)
+            group.append(cells)
             if len(group) == ROW_GROUP or size >= ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
                 group, size = [], 0
@@ -156,7 +158,7 @@ def open_prepared_folder(
         citation: what the card must hold, if given.
 
     Returns:
-        Its files by their paths on the Hub, with README.md and any labels.json, and the number of their rows.
+        Its files by their paths on the Hub, README.md and labels.json included, and their rows.
 
     Raises:
         EMError: the card is missing or says something else, or a parquet file is damaged, has other columns, or names

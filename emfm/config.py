@@ -80,9 +80,6 @@ class EMFoundationConfig(PreTrainedConfig):
             raise EMError(f"schema_version is {self.schema_version}; this emfm writes {SCHEMA_VERSION}: update emfm")
         if not re.fullmatch(r"[a-z0-9-]{1,64}", self.generator):
             raise EMError(f"generator is {self.generator!r}; expected a name of small letters, digits and hyphens")
-        self._check_classes()
-
-    def _check_classes(self):
         labels = self.id2label or {}
         if sorted(labels) != list(range(len(labels))) or len(labels) > MAX_CLASSES:
             raise EMError(f"id2label has the indices {sorted(labels)[:10]}; expected 0 to {len(labels) - 1}, each once")

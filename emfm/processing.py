@@ -176,9 +176,9 @@ def as_array(image: Any) -> np.ndarray:
     if isinstance(image, Tensor):
         image = image.detach().cpu()
         return (image.float() if image.dtype == torch.bfloat16 else image).numpy()
-    if not isinstance(image, Image.Image):
-        return np.asarray(image)
     array = np.asarray(image)
+    if not isinstance(image, Image.Image):
+        return array
     if array.ndim == 3 and image.mode in ("RGB", "RGBA") and (array[..., :1] == array[..., :3]).all():
         return np.ascontiguousarray(array[..., 0])
     if array.ndim != 2 or image.mode == "P":

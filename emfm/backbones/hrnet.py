@@ -83,7 +83,7 @@ class HRNetTrunk(Trunk):
 
     def blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """Return timm's stages and the head back to full resolution, in the order in which an image passes them."""
-        stages = [module for module in self.body.children() if any(True for _ in module.parameters())]
+        stages = [module for module in self.body.children() if next(module.parameters(), None) is not None]
         return stages, [self.mix, self.up2, self.up1]
 
     def features(self, x: Tensor) -> list[Tensor]:

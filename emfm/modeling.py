@@ -233,7 +233,7 @@ class EMRestoringModel(EMPreTrainedModel):
         return head.restored(head.out(head.read(features, image)), image)
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return the restored micrograph (H, W) from network values (1, H, W), in the input's units and dtype."""
+        """Return the restored micrograph (H, W) from network values (1, H, W), in its units and dtype."""
         return self.processor.denormalize(maps[0], statistics, dtype)
 
 

@@ -17,7 +17,7 @@ from emfm.io.large_images import READ_PIXELS, release_pages, thinned
 CONSTANT = 1e-6
 # Statistics of larger micrographs come from a strided sample of about this many pixels.
 SAMPLE_PIXELS = 4_000_000
-# Up to this many pixels every value is checked before the statistics are taken, else in `normalize`.
+# Up to this many pixels every value is checked for the statistics, else in `normalize`.
 CHECKED_PIXELS = 2**24
 
 

@@ -51,7 +51,7 @@ class Trunk(nn.Module):
         return torch.contiguous_format if copied else torch.channels_last
 
     def fold(self) -> None:
-        """Make the norms, by now batch norms in evaluation mode, part of the convolutions if faster."""
+        """Make batch norms in evaluation mode part of the convolutions, where that is faster."""
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return multi-scale maps, finest first, at strides 1, 2, 4, ...

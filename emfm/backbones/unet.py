@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
 
 
 class FoldedBlock(nn.Module):
-    """A residual block with its batch norms inside its convolutions; in place, for prediction alone."""
+    """A residual block with its batch norms inside its convolutions. In place: only to predict."""
 
     def __init__(self, block: ResidualBlock):
         super().__init__()

@@ -55,7 +55,7 @@ def _origin(model: PreTrainedModel, saved: Path) -> Path | None:
 
 
 def push_folder(model: PreTrainedModel, folder: str | Path, args: PushArguments) -> str:
-    """Push a folder in one commit, after its model's test output was recomputed; returns the address.
+    """Verify a model's folder and push it in one commit; returns the commit's address.
 
     Raises:
         EMError: the folder is no whole model, holds something private, or the Hub refuses.

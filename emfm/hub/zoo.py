@@ -45,8 +45,7 @@ class Metric:
     task: str  # "restoration", or the task that the model was fine-tuned for
     data: str  # what was measured on
     setting: str  # what was done before
-    # value and spread of what the model has to beat, by its name, such as "damaged input"
-    compared: dict[str, tuple[float, float | None]]
+    compared: dict[str, tuple[float, float | None]]  # what to beat: value, spread
     command: str  # measures it
     result: str  # the committed file with its outcome
 
@@ -72,8 +71,7 @@ class ModelInfo:
     receptive_field: int  # side in pixels
     size: int  # bytes of the weights file
     license: str  # of the weights
-    # nm per pixel, smallest and largest of the training data; None where that is not known
-    pixel_size_range: tuple[float, float] | None
+    pixel_size_range: tuple[float, float] | None  # of the training data in nm, None if not known
     pixel_sizes: str  # what is known of them
     data: list[DataSource]  # sources of the pretraining
     command: str  # trains it anew

@@ -33,7 +33,7 @@ def zoo_id(name: str) -> str:
 def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
     """Return the folder of a model: its own, or a copy of the Hub's with every published file.
 
-    All files of a download come from one commit. They are compared with its checksums, if it has them.
+    All files of a download come from one commit, and must match its checksums, if it has them.
 
     Args:
         name_or_path: zoo name, local folder or Hub id.

@@ -35,7 +35,7 @@ class ImageCounts:
     dtypes: set[str] = field(default_factory=set)  # of the images, without their truth
     heights: set[int] = field(default_factory=set)  # in pixels
     widths: set[int] = field(default_factory=set)  # in pixels
-    pixel_sizes: list[float | None] = field(default_factory=list)  # of each image in nm, where it is known
+    pixel_sizes: list[float | None] = field(default_factory=list)  # in nm, where known
 
     def add(self, row: Row) -> None:
         """Count one row."""
@@ -50,7 +50,7 @@ class ImageCounts:
 def dataset_card(
     card: DatasetCard, rows: Mapping[str, int], counts: ImageCounts, labels: Mapping[str, str] | None
 ) -> str:
-    """Return the README.md of a dataset, from the number of rows by split and the classes by grey value."""
+    """Return a dataset's README.md; `rows` counts images by split, `labels` names grey values."""
     total = sum(rows.values())
     # no `configs`: `datasets` finds data/SPLIT-* anyway, and with them its cache confuses folders of the same name
     data = DatasetCardData(

@@ -31,7 +31,7 @@ class ImageFolder:
         return {str(value): name for value, name in self.classes.names.items()} if self.classes else None
 
     def row(self, name: str) -> Row:
-        """Return an image with its truth; an EMError names a file that is damaged or does not fit."""
+        """Return an image with its truth; an EMError names a damaged or unfit file."""
         image, micrograph = published_file(self.images / name, name)
         if self.truth is None:
             return {"image": image}

@@ -18,7 +18,7 @@ from emfm.finetuning.evaluate import evaluate_on
 from emfm.finetuning.finetune import FinetuneArguments, build_model
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
-from emfm.loading.download import model_folder
+from emfm.loading.names import model_folder
 from emfm.simulate.folder import write_simulated_folder
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult
 
-from emfm.hub.card import dataset_slug, model_card_data, table
-from emfm.hub.rendering import fill, fill_card
+from emfm.hub.card import dataset_slug, fill, fill_card, model_card_data, table
 from emfm.hub.zoo import FORMS, DataSource, Metric, ModelInfo, mean_and_spread
 from emfm.pretraining.card import KIND, OPENING, command_lines, training_table
 

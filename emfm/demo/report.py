@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from emfm.files import write_text
-from emfm.hub.rendering import TEMPLATES, fill
+from emfm.hub.card import TEMPLATES, fill
 
 
 def write_report(output: Path, summary: dict[str, Any], pictures: dict[str, np.ndarray]) -> Path:

@@ -7,8 +7,7 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 
 from emfm.data.examples import Examples
-from emfm.hub.card import HERE, UNKNOWN_LICENSE, dataset_slug, model_card_data
-from emfm.hub.rendering import TEMPLATES, fill_card
+from emfm.hub.card import HERE, TEMPLATES, UNKNOWN_LICENSE, dataset_slug, fill_card, model_card_data
 from emfm.loading.names import locate, zoo_id
 from emfm.tasks import TASKS
 

@@ -89,7 +89,7 @@ class EMTrainer(Trainer):
         args.metric_for_best_model, args.greater_is_better = model.figure_of_merit, model.greater_is_better
         self._crops_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         crops = self._training_crops(model, args, train_dataset)
-        model.to(memory_format=model.memory_format)
+        model.to(memory_format=model.trunk.memory_format)
         super().__init__(model=model, args=args, train_dataset=crops, eval_dataset=eval_dataset, **kwargs)
         # the losses are means already: with accumulated gradients they are averaged, not summed
         self.model_accepts_loss_kwargs = False

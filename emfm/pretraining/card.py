@@ -6,8 +6,7 @@ from typing import Any
 
 from emfm.backbones import norm_choice
 from emfm.config import EMFoundationConfig
-from emfm.hub.card import HERE, model_card_data, table
-from emfm.hub.rendering import TEMPLATES, fill, fill_card
+from emfm.hub.card import HERE, TEMPLATES, fill, fill_card, model_card_data, table
 from emfm.tasks.metrics import RESTORATION_FIGURES
 
 KIND: dict[str, Any] = {"pipeline_tag": "image-to-image", "tags": ["self-supervised"]}

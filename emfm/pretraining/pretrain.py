@@ -191,7 +191,7 @@ def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingSta
     drawn_anew = BACKBONES[config.backbone].full_resolution
     config.residual = not drawn_anew if args.residual is None else args.residual
     generator = EMFoundation(config)
-    generator = generator.to(accelerator.device).to(memory_format=generator.memory_format)
+    generator = generator.to(accelerator.device).to(memory_format=generator.trunk.memory_format)
     pretext = Pretext(generator, args.filters, args.structures > 0).to(accelerator.device)
     discriminator = PatchDiscriminator(args.discriminator_width).to(accelerator.device)
     if accelerator.device.type == "cuda":  # on a CPU its instance norm would copy every map

@@ -13,9 +13,9 @@ from emfm.data.croppers import Cropper, DegradingCropper, IntensityJitter, PairC
 from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
-from emfm.loading.download import model_folder
+from emfm.loading.names import model_folder
 from emfm.modeling import EMRestoringModel, ImageOutput
-from emfm.processing import EMImageProcessor, IntensityStatistics
+from emfm.processing import EMImageProcessor
 from emfm.tasks.losses import restoration_loss
 from emfm.tasks.metrics import RESTORATION_FIGURES, RestorationMetrics
 from emfm.tasks.task import CardWords, EMTaskModel, ModelChoices
@@ -97,10 +97,6 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         if self.config.scale == 1:
             return pixel_values
         return F.interpolate(pixel_values, scale_factor=self.config.scale, mode="bicubic", align_corners=False)
-
-    def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return the restored micrograph from network values (1, H, W), in the input's units and dtype."""
-        return self.processor.denormalize(maps[0], statistics, dtype)
 
     def new_metrics(self) -> RestorationMetrics:
         """Return empty sums for an evaluation; `add(output, target)` and `result()` fill and read them."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from emfm.io.formats import planes, tiff_pixel_size, vendor
 from emfm.io.formats.colour import RULES
-from emfm.io.lazy_image import CACHE_BYTES
+from emfm.io.large_images import CACHE_BYTES
 from emfm.io.reading import SUFFIXES
 
 TEXT = (Path(__file__).parent.parent / "docs" / "formats.md").read_text()

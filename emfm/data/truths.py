@@ -5,7 +5,7 @@ import numpy as np
 from emfm.data.classes import GreyValues
 from emfm.data.restoration_pairs import SCALES
 from emfm.errors import EMError
-from emfm.io.lazy_image import LazyImage
+from emfm.io.large_images import LazyImage
 from emfm.io.reading import Micrograph
 
 

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from emfm.errors import EMError
 from emfm.io.formats.pictures import PNG_MAGIC
-from emfm.io.formats.tiff_structure import MAGIC
+from emfm.io.formats.tiff_parts import MAGIC
 
 # Pillow's own limit, without which `datasets` would not show the image either: 13,377 pixels a side.
 MOST_PIXELS = 178_956_970

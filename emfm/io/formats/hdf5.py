@@ -21,19 +21,18 @@ def open_hdf5(path: Path, request: Request) -> Planes:
     """
     import h5py
 
-    try:
-        file = h5py.File(path, "r")  # closed when the last object of it is gone
-        dataset = _dataset(file, request)
-        if dataset.external:
-            raise EMError(f"{request.name}: '{dataset.name}' keeps its values in other files, which is not supported")
-        if not dataset.is_virtual:  # its pixels lie in other files
-            chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
-            check_claim(chunk, dataset.id.get_storage_size(), request)
-        return planes_of_array(dataset, None, _pixel_size(dataset, request), request)
-    except EMError:
-        raise
-    except Exception as error:  # the HDF5 library reports damage as OSError, RuntimeError, KeyError and others
-        raise request.damaged(error) from error
+    file = h5py.File(path, "r")  # closed when the last object of it is gone
+    dataset = _dataset(file, request)
+    if dataset.external:
+        raise EMError(f"{request.name}: '{dataset.name}' keeps its values in other files, which is not supported")
+    if not dataset.is_virtual:  # its pixels lie in other files
+        chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
+        check_claim(chunk, dataset.id.get_storage_size(), request)
+    sides = np.asarray(dataset.attrs.get("element_size_um", ())).ravel()
+    pixel_size = None
+    if sides.size >= 2 and sides.dtype.kind in "iuf":
+        pixel_size = pixel_side(nanometres(sides[-1], "um"), nanometres(sides[-2], "um"), request.name)
+    return planes_of_array(dataset, None, pixel_size, request)
 
 
 def _dataset(file: Any, request: Request) -> Any:
@@ -72,11 +71,3 @@ def _images(file: Any) -> list[str]:
 
     file.visititems(visit)
     return names
-
-
-def _pixel_size(dataset: Any, request: Request) -> float | None:
-    sides = dataset.attrs.get("element_size_um")
-    sides = None if sides is None else np.asarray(sides).ravel()
-    if sides is None or sides.size < 2 or sides.dtype.kind not in "iuf":
-        return None
-    return pixel_side(nanometres(sides[-1], "um"), nanometres(sides[-2], "um"), request.name)

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from emfm.errors import EMError
 from emfm.io.formats.colour import one_channel
-from emfm.io.lazy_image import LazyImage
+from emfm.io.large_images import LazyImage
 
 logger = logging.getLogger(__name__)
 # Smaller images are read at once: damage is found when the file is opened, and thousands of them keep no file open.
@@ -54,8 +55,18 @@ class Request:
 
     def damaged(self, why: object) -> EMError:
         """Return the error of a file that cannot be decoded."""
-        text = str(why) or type(why).__name__
-        return EMError(f"{self.name}: the file is damaged or not a {self.kind} image ({_one_line(text)})")
+        text = " ".join(str(why).split())[:300] or type(why).__name__
+        return EMError(f"{self.name}: the file is damaged or not a {self.kind} image ({text})")
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Give what a decoder raises on damaged files, which may be of any kind, as the one error of such files."""
+        try:
+            yield
+        except EMError:
+            raise
+        except Exception as error:
+            raise self.damaged(error) from error
 
 
 @dataclass(frozen=True)
@@ -126,13 +137,8 @@ def plane_of(pixels: Pixels, read: ReadRegion, request: Request, mapped: bool = 
 
     def region(top: int, bottom: int, left: int, right: int) -> np.ndarray:
         expected = (bottom - top, right - left, *([pixels.samples] if pixels.samples > 1 else []))
-        try:
+        with request.decoding():
             values = read(top, bottom, left, right)
-        except EMError:
-            raise
-        # the decoders raise many kinds on damaged files; whatever it is, the user needs the file's name
-        except Exception as error:
-            raise request.damaged(error) from error
         if values.shape != expected:
             raise request.damaged(f"{values.shape} pixels in the place of {expected}")
         if pixels.samples > 1:
@@ -249,7 +255,3 @@ def nanometres(value: Any, unit: Any) -> float | None:
         return None if factor is None else float(value) * factor
     except (TypeError, ValueError):
         return None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]

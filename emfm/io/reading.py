@@ -85,7 +85,8 @@ def read_micrograph(
     if planes.stack and index is None:
         raise EMError(
             f"{request.name}: a stack of shape {(*planes.stack, *planes.shape)}, axes {planes.axes}, "
-            f"with {planes.count} slices; choose one with index=0 to {planes.count - 1} (--index), or go through all with read_stack"
+            f"with {planes.count} slices; choose one with index=0 to {planes.count - 1} (--index), or go through all "
+            "with read_stack"
         )
     return _slice(request, planes, index or 0)
 

@@ -14,12 +14,7 @@ Sides = tuple[float | None, float | None]
 
 
 def tiff_pixel_size(tiff: tifffile.TiffFile, name: str) -> float | None:
-    """Return nm a pixel from the first source that states it, None where none does.
-
-    Args:
-        tiff: the open file.
-        name: of the file, for warnings.
-    """
+    """Return nm a pixel from the first source that states it, None where none does; the name is for warnings."""
     for source in (_ome, _thermo_fisher, _zeiss, _resolution):
         sides = source(tiff)
         if sides != (None, None):
@@ -32,10 +27,9 @@ def _ome(tiff: tifffile.TiffFile) -> Sides:
     if not tiff.is_ome or not tiff.ome_metadata:
         return None, None
     try:
-        root = ElementTree.fromstring(tiff.ome_metadata)
+        pixels = ElementTree.fromstring(tiff.ome_metadata).find(".//{*}Pixels")
     except ElementTree.ParseError:
         return None, None
-    pixels = next((element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"), None)
     if pixels is None:
         return None, None
     x, y = (nanometres(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "um")) for axis in "XY")

@@ -108,17 +108,19 @@ def _ome(array: Any, multiscale: dict, level: str, request: Request) -> tuple[st
 
 def _check_codecs(array: Any, request: Request) -> None:
     """Raise an error if the chunks pass through a codec that is not known to be harmless."""
-
-    def names(content: Any) -> list[str]:
-        if isinstance(content, (list, tuple)):
-            return [name for item in content for name in names(item)]
-        if not isinstance(content, dict):
-            return []
-        own = [str(content[key]) for key in ("id", "name") if isinstance(content.get(key), str)]
-        return own + names(list(content.get("configuration", {}).values()))
-
     metadata = array.metadata.to_dict()
-    found = names([metadata.get(key) for key in ("codecs", "filters", "compressor")])
-    unknown = sorted({name for name in found if name.removeprefix("numcodecs.") not in SAFE_CODECS})
+    waiting: list[Any] = [metadata.get(key) for key in ("codecs", "filters", "compressor")]
+    unknown = set()
+    while waiting:
+        content = waiting.pop()
+        if isinstance(content, (list, tuple)):
+            waiting += content
+        elif isinstance(content, dict):
+            for name in (content.get("id"), content.get("name")):
+                if isinstance(name, str) and name.removeprefix("numcodecs.") not in SAFE_CODECS:
+                    unknown.add(name)
+            waiting += content.get("configuration", {}).values()  # codecs inside of shards
     if unknown:
-        raise EMError(f"{request.name}: its chunks are encoded with {', '.join(unknown)}, which is not read for safety")
+        raise EMError(
+            f"{request.name}: its chunks are encoded with {', '.join(sorted(unknown))}, which is not read for safety"
+        )

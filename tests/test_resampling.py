@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from emfm import EMError, EMForDenoising, EMForSemanticSegmentation, EMFoundationConfig, predict
-from emfm.inference.pixel_size import matched
-from emfm.inference.resampling import Resampled, as_dtype, blocks_of
+from emfm.inference.resampling import Resampled, as_dtype, blocks_of, matched
 from emfm.io.large_images import release_pages, thinned
 from emfm.io.reading import Micrograph
 

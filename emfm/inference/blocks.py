@@ -82,33 +82,25 @@ class Blocks:
         share = max(1, threads // workers)
         reading = ThreadPoolExecutor(1)
         computing = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+        pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
         try:
             network = self._network()
 
             def compute(values: Future[Tensor]) -> np.ndarray:
                 return network.maps(values.result().to(network.device)).cpu().numpy()
 
-            yield from self._in_turn(reading, computing, compute, workers + 1)
+            for group in self._groups():
+                pending.append((group, computing.submit(compute, reading.submit(self._read, group))))
+                if len(pending) > workers:
+                    yield from self._blended(*pending.popleft())
+            while pending:
+                yield from self._blended(*pending.popleft())
         finally:
             for pool in (reading, computing):
                 pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)  # a number set in a thread is taken over by threads to come
             self._model.train(was_training)
 
-    def _in_turn(
-        self, reading: ThreadPoolExecutor, computing: ThreadPoolExecutor, compute: Any, ahead: int
-    ) -> Iterator[Block]:
-        """Keep `ahead` groups of tiles under way and blend them in their order."""
-        pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
-        groups = self._groups()
-        more = True
-        while more or pending:
-            while more and len(pending) < ahead:
-                group = next(groups, None)
-                more = group is not None
-                if group is not None:
-                    pending.append((group, computing.submit(compute, reading.submit(self._read, group))))
-            if pending:
-                group, result = pending.popleft()
-                for (row, column, *_), maps in zip(group, result.result(), strict=True):
-                    yield self.blend.add(row, column, maps)
+    def _blended(self, group: list[Place], computed: Future[np.ndarray]) -> Iterator[Block]:
+        for (row, column, *_), maps in zip(group, computed.result(), strict=True):
+            yield self.blend.add(row, column, maps)

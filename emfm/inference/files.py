@@ -59,10 +59,7 @@ def expand_inputs(given: list[str], output: Path) -> list[Path]:
 
 
 def predict_files(
-    model: EMPreTrainedModel | str | Path,
-    inputs: list[Path],
-    output: Path,
-    arguments: PredictArguments | None = None,
+    model: EMPreTrainedModel | str | Path, inputs: list[Path], output: Path, arguments: PredictArguments | None = None
 ) -> list[dict[str, Any]]:
     """Predict micrographs of any size to files, in memory bounded by the tile.
 

@@ -66,8 +66,8 @@ class LazyImage:
         parts = region if isinstance(region, tuple) else (region,)
         if len(parts) > 2 or not all(isinstance(part, slice) for part in parts):
             raise IndexError(f"a lazily read image takes image[rows, columns] with slices, got {region!r}")
-        rows: range = range(self.shape[0])[parts[0]]
-        columns: range = range(self.shape[1])[parts[1] if len(parts) > 1 else slice(None)]
+        wanted: list[slice] = [*parts, slice(None)]
+        rows, columns = range(self.shape[0])[wanted[0]], range(self.shape[1])[wanted[1]]
         if rows.step < 1 or columns.step < 1:
             raise IndexError(f"a lazily read image takes slices with positive steps, got {region!r}")
         result = np.empty((len(rows), len(columns)), self.dtype)

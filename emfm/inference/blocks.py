@@ -1,5 +1,13 @@
-"""A model's blended maps of a micrograph, block by block, while the next tiles are read and computed."""
+"""A model's blended maps of a micrograph, block by block, while the next tiles are read and computed.
 
+The network predicts with norms that no longer look at their input. Instance norm takes mean and variance of each
+channel over the whole input. Over tiles these would differ from tile to tile, and so would the results of two tiles at
+their border. Here they are measured once for the micrograph, over tiles spread over all of it that pass through the
+network together, and hold for every tile. They are folded into the convolutions before them. What remains is a chain of
+convolutions, for which an overlap of the reach makes the tiled result equal to that of the whole.
+"""
+
+import copy
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emfm.inference import frozen
+from emfm.backbones.norms import InstanceNorm, JointNorm, exchange
 from emfm.inference.plan import Plan
 from emfm.inference.tiling import Blend
 from emfm.io.large_images import release_pages
@@ -18,7 +26,11 @@ from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
 
 Block = tuple[int, int, np.ndarray]  # row and column in the result, and the maps (C, h, w)
-Place = tuple[int, int, tuple[int, int], tuple[int, int]]  # row and column of the tile; its rows and columns of pixels
+Span = tuple[int, int]
+Place = tuple[int, int, Span, Span]  # row and column of the tile; its rows and columns of pixels
+# Pixels over which instance norm is measured, and the side of the squares that they are taken in.
+NORM_PIXELS = 1024 * 1024
+NORM_SIDE = 256
 
 
 class Blocks:
@@ -51,13 +63,6 @@ class Blocks:
     def __len__(self) -> int:
         return (self._rows[1] - self._rows[0]) * len(self._spans[1])
 
-    def _network(self) -> EMPreTrainedModel:
-        """Return the model itself where one pass sees the whole of a small micrograph, else its frozen copy."""
-        height, width = self._image.shape
-        if self._plan.tiling.count(height, width) == 1 and height * width <= frozen.NORM_PIXELS:
-            return self._model
-        return frozen.frozen_network(self._model, self._image, self._statistics)
-
     def _groups(self) -> Iterator[list[Place]]:
         """Yield the tiles that pass through the network together: neighbours of one size."""
         for row in range(*self._rows):
@@ -68,12 +73,7 @@ class Blocks:
                     yield alike[start : start + self._plan.batch]
 
     def _read(self, group: list[Place]) -> Tensor:
-        parts = []
-        for _, _, rows, columns in group:
-            part = np.asarray(self._image[rows[0] : rows[1], columns[0] : columns[1]])
-            parts.append(self._model.processor.normalize(part, self._statistics, (rows[0], columns[0])))
-            release_pages(self._image)
-        return torch.from_numpy(np.stack(parts)[:, None])  # (B, 1, h, w)
+        return _values(self._model, self._image, self._statistics, [place[2:] for place in group])
 
     def __iter__(self) -> Iterator[Block]:
         was_training, threads = self._model.training, torch.get_num_threads()
@@ -84,7 +84,10 @@ class Blocks:
         computing = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
         pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
         try:
-            network = self._network()
+            network = self._model
+            # one pass sees the whole of a small micrograph
+            if len(self._spans[0]) * len(self._spans[1]) > 1 or np.prod(self._image.shape) > NORM_PIXELS:
+                network = frozen_network(self._model, self._image, self._statistics)
 
             def compute(values: Future[Tensor]) -> np.ndarray:
                 return network.maps(values.result().to(network.device)).cpu().numpy()
@@ -104,3 +107,57 @@ class Blocks:
     def _blended(self, group: list[Place], computed: Future[np.ndarray]) -> Iterator[Block]:
         for (row, column, *_), maps in zip(group, computed.result(), strict=True):
             yield self.blend.add(row, column, maps)
+
+
+def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> EMPreTrainedModel:
+    """Return a copy of a model that maps every pixel by its surroundings alone, for tiles of one micrograph.
+
+    Args:
+        model: in evaluation mode.
+        image: (H, W) micrograph over which instance norm is measured; not used with batch norm.
+        statistics: its intensity statistics.
+    """
+    network = copy.deepcopy(model)
+    network.__dict__.pop("forward", None)  # a trainer's wrapper would call the model that was copied
+    if exchange(network, InstanceNorm, JointNorm):
+        with torch.no_grad():
+            network(_sample(model, image, statistics))
+        network.eval()
+    network.trunk.fold()
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+
+
+def _sample(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> Tensor:
+    """Return squares (B, 1, side, side) of network values spread evenly over a micrograph, or a small one whole."""
+    height, width = image.shape
+    if height * width <= NORM_PIXELS:
+        boxes = [((0, height), (0, width))]
+    else:
+        size = min(NORM_SIDE, height), min(NORM_SIDE, width)
+        corners = spread((height, width), size, NORM_PIXELS // (size[0] * size[1]), model.trunk.stride)
+        boxes = [((row, row + size[0]), (column, column + size[1])) for row, column in corners]
+    return _values(model, image, statistics, boxes).to(model.device)
+
+
+def _values(
+    model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics, boxes: list[tuple[Span, Span]]
+) -> Tensor:
+    """Return network values (B, 1, h, w) of parts of one size: their rows and columns in the micrograph."""
+    parts = []
+    for (top, bottom), (left, right) in boxes:
+        part = np.asarray(image[top:bottom, left:right])
+        parts.append(model.processor.normalize(part, statistics, (top, left)))
+        release_pages(image)
+    return torch.from_numpy(np.stack(parts)[:, None])
+
+
+def spread(shape: tuple[int, int], size: tuple[int, int], count: int, align: int) -> list[tuple[int, int]]:
+    """Return corners of at most `count` rectangles on an even grid over a micrograph, as square-meshed as can be."""
+    room = [max(1, whole // part) for whole, part in zip(shape, size, strict=True)]
+    rows = min(room[0], count, max(1, round((count * room[0] / room[1]) ** 0.5)))
+    numbers = rows, min(room[1], count // rows)
+    starts = []
+    for whole, part, number in zip(shape, size, numbers, strict=True):
+        places = np.linspace(0, whole - part, number) if number > 1 else [(whole - part) / 2]
+        starts.append([int(place) // align * align for place in places])
+    return [(row, column) for row in starts[0] for column in starts[1]]

@@ -80,7 +80,8 @@ def _next(file: BinaryIO, place: int, types: tuple[np.dtype, np.dtype, np.dtype]
 class Segments:
     """The strips or tiles of one compressed page, decoded one by one.
 
-    `segments[:, top:bottom, left:right]` is a region (separate samples, rows, columns, samples).
+    `segments[:, top:bottom, left:right]` is a region (separate samples, rows, columns, samples) that begins at the
+    corner of a segment, and ends at one or with the image, as the blocks of a `LazyImage` do.
 
     Args:
         opened: the open file, an `OpenTiff`; held, so that it stays open as long as this.
@@ -95,7 +96,6 @@ class Segments:
         self._opened, self._page = opened, page
         self._key = key = page.keyframe
         self._separate, _, height, width, self._together = key.shaped
-        self._size = height, width
         rows, columns = (key.tilelength, key.tilewidth) if key.is_tiled else (key.rowsperstrip, width)
         self.chunk = max(1, min(rows, height)), max(1, columns)
         self._down, self._across = -(-height // self.chunk[0]), -(-width // self.chunk[1])
@@ -114,17 +114,15 @@ class Segments:
         shape = (self._separate, bottom - top, right - left, self._together)
         result = np.zeros(shape, self._key.dtype)  # segments that a sparse file leaves out are zero
         for sample in range(self._separate):
-            for i in range(top // rows, -(-bottom // rows)):
-                for j in range(left // columns, -(-right // columns)):
-                    segment = self._decoded((sample * self._down + i) * self._across + j)
+            for y in range(top, bottom, rows):
+                for x in range(left, right, columns):
+                    number = (sample * self._down + y // rows) * self._across + x // columns
+                    segment = self._decoded(number)
                     if segment is None:
                         continue
-                    y, x = i * rows, j * columns
-                    part = segment[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
-                    row, column = max(y - top, 0), max(x - left, 0)
-                    place = result[sample, row : row + part.shape[0], column : column + part.shape[1]]
-                    least = min(rows, self._size[0] - y), min(columns, self._size[1] - x)
-                    if place.shape != part.shape or segment.shape[0] < least[0] or segment.shape[1] < least[1]:
+                    place = result[sample, y - top : y - top + rows, x - left : x - left + columns]
+                    part = segment[: place.shape[0], : place.shape[1]]
+                    if part.shape != place.shape:
                         raise ValueError(f"a strip or tile of {segment.shape[:2]} pixels in the place of {self.chunk}")
                     place[...] = part
         return result

@@ -44,7 +44,7 @@ def open_vendor(path: Path, request: Request) -> Planes:
     files = {"path": str(path.absolute()), "scratch": str(scratch)}
     memory, seconds = MEMORY + MEMORY_PER_BYTE * size, SECONDS + size / BYTES_PER_SECOND
     try:
-        found = _guarded().ask(request.name, memory, seconds, **files, request=asdict(request))
+        found = _GUARDED.ask(request.name, memory, seconds, **files, request=asdict(request))
         if found["offset"] is not None:
             array = np.memmap(path, np.dtype(found["dtype"]), "r", found["offset"], tuple(found["shape"]))
         else:
@@ -54,11 +54,6 @@ def open_vendor(path: Path, request: Request) -> Planes:
         _remove(scratch)
     x, y = found["sides"]
     return planes_of_array(array, found["axes"], pixel_side(x, y, request.name), request)
-
-
-@cache
-def _guarded() -> Guarded:
-    return Guarded(describe)
 
 
 @cache
@@ -153,3 +148,6 @@ def _axes(signal: Signal) -> tuple[str | None, Sides]:
         return None, (None, None)
     x, y = axes[letters.index("X")], axes[letters.index("Y")]
     return letters, (nanometres(x.get("scale"), x.get("units")), nanometres(y.get("scale"), y.get("units")))
+
+
+_GUARDED = Guarded(describe)  # starts when it is first asked

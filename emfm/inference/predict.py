@@ -1,7 +1,7 @@
 """Prediction on a micrograph of any size, whether the result goes to an array in memory or to a file."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,15 +104,7 @@ def result_form(model: EMPreTrainedModel, image: Any) -> tuple[tuple[int, int], 
 
 @dataclass(frozen=True)
 class Flow:
-    """How micrographs become results.
-
-    Args:
-        model: ready.
-        tile: largest side of a tile in pixels; None chooses by the free memory.
-        match_pixel_size: resample micrographs to the pixel sizes that the model was trained at, and the results back.
-        progress: show a bar that counts tiles.
-        processes: that do this together.
-    """
+    """How micrographs become results; the fields are the arguments of `predict`, and the processes that share it."""
 
     model: EMPreTrainedModel
     tile: int | None
@@ -144,7 +136,8 @@ class Flow:
         model, processes = self.model, self.processes
         statistics = processes.together(lambda: model.processor.statistics(image))
         how = plan(model, image.shape, self.tile, processes.count)
-        first, last = processes.share(len(how.tiling.spans(image.shape[0])))
+        rows = len(how.tiling.spans(image.shape[0]))
+        first, last = processes.rank * rows // processes.count, (processes.rank + 1) * rows // processes.count
         blocks = Blocks(model, image, statistics, how, (first, last))
 
         def write(row: int, column: int, maps: np.ndarray) -> None:
@@ -183,10 +176,8 @@ class Flow:
 def _write_behind(blocks: Iterable[Block], write: Callable[[int, int, np.ndarray], None]) -> None:
     """Write each block while the next one is computed."""
     with ThreadPoolExecutor(1) as writing:
-        before: Future[None] | None = None
+        before = writing.submit(lambda: None)
         for block in blocks:
-            if before is not None:
-                before.result()
-            before = writing.submit(write, *block)
-        if before is not None:
             before.result()
+            before = writing.submit(write, *block)
+        before.result()

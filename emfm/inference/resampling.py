@@ -131,14 +131,10 @@ def _fitting(model: EMPreTrainedModel, pixel_size: float) -> float:
 
 def check_pixel_size(model: EMPreTrainedModel, micrograph: Micrograph) -> None:
     """Log a warning where a micrograph's pixel size is known and not one that the model was trained at."""
-    if model.config.pixel_size_range is None or micrograph.pixel_size is None:
-        return
-    if _fitting(model, micrograph.pixel_size) != micrograph.pixel_size:
-        smallest, largest = model.config.pixel_size_range
-        logger.warning(
-            "%s has %.4g nm per pixel, the model was trained at %.4g to %.4g: --match-pixel-size resamples it",
-            *(micrograph.name, micrograph.pixel_size, smallest, largest),
-        )
+    known, trained_at = micrograph.pixel_size, model.config.pixel_size_range
+    if known is not None and trained_at is not None and _fitting(model, known) != known:
+        message = "%s has %.4g nm per pixel, the model was trained at %.4g to %.4g: --match-pixel-size resamples it"
+        logger.warning(message, micrograph.name, known, *trained_at)
 
 
 def matched(model: EMPreTrainedModel, micrograph: Micrograph) -> Micrograph:

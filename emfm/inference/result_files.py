@@ -12,8 +12,8 @@ from filelock import FileLock
 from numpy.lib.format import open_memmap
 
 from emfm.inference.processes import Processes
+from emfm.io.writing import resolution_tags
 
-CLASSIC_TIFF_BYTES = 2**32 - 2**25  # larger ones become BigTIFF
 ZARR_CHUNK = 1024
 LOCK = ".lock"  # in a partial Zarr image
 
@@ -44,11 +44,8 @@ class ResultFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _remove(self.partial)
         if self.format == "tif":
-            big = int(np.prod(self.shape)) * self.dtype.itemsize > CLASSIC_TIFF_BYTES
-            kind = dict(shape=self.shape, dtype=self.dtype, photometric="minisblack", metadata=None)
-            if self.pixel_size is not None:
-                kind |= dict(resolution=(1e7 / self.pixel_size,) * 2, resolutionunit="CENTIMETER")
-            tifffile.imwrite(self.partial, bigtiff=big, **kind)
+            kind = dict(photometric="minisblack", metadata=None, **resolution_tags(self.pixel_size))
+            tifffile.imwrite(self.partial, shape=self.shape, dtype=self.dtype, **kind)
         elif self.format == "npy":
             open_memmap(self.partial, mode="w+", dtype=self.dtype, shape=self.shape)
         else:

@@ -126,8 +126,8 @@ def _limit(memory: int, seconds: float) -> None:
         import resource
     except ImportError:  # Windows
         return
-    used = int(time.process_time()) + 1
-    limits = {resource.RLIMIT_AS: memory, resource.RLIMIT_CPU: used + 2 * int(seconds), resource.RLIMIT_CORE: 0}
+    until = int(time.process_time()) + 1 + 2 * int(seconds)
+    limits = {resource.RLIMIT_AS: memory, resource.RLIMIT_CPU: until, resource.RLIMIT_CORE: 0}
     for kind, limit in limits.items():
         hard = resource.getrlimit(kind)[1]
         within = limit if hard == resource.RLIM_INFINITY else min(limit, hard)

@@ -50,9 +50,8 @@ def check_decodable(content: bytes, name: str) -> None:
             size = struct.unpack(">II", content[16:24]) if content.startswith(PNG_MAGIC) else None
             raise _too_large(size, name) from error
         except UnidentifiedImageError as error:  # its text is the buffer's address
-            raise EMError(
-                f"{name}: the file is not a PNG, JPEG or TIFF image; it begins with {content[:8]!r}"
-            ) from error
+            begin = content[:8]
+            raise EMError(f"{name}: the file is not a PNG, JPEG or TIFF image; it begins with {begin!r}") from error
 
 
 def _too_large(size: tuple[int, ...] | None, name: str) -> EMError:

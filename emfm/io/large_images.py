@@ -64,12 +64,10 @@ class LazyImage:
     def __getitem__(self, region: Any) -> np.ndarray:
         """Return `image[rows, columns]`; slices with positive steps, the second may be left out."""
         parts = region if isinstance(region, tuple) else (region,)
-        if len(parts) > 2 or not all(isinstance(part, slice) for part in parts):
-            raise IndexError(f"a lazily read image takes image[rows, columns] with slices, got {region!r}")
+        if len(parts) > 2 or not all(isinstance(part, slice) and (part.step or 1) > 0 for part in parts):
+            raise IndexError(f"a lazily read image takes image[rows, columns], slices of positive step, got {region!r}")
         wanted: list[slice] = [*parts, slice(None)]
         rows, columns = range(self.shape[0])[wanted[0]], range(self.shape[1])[wanted[1]]
-        if rows.step < 1 or columns.step < 1:
-            raise IndexError(f"a lazily read image takes slices with positive steps, got {region!r}")
         result = np.empty((len(rows), len(columns)), self.dtype)
         for i, into_rows, take_rows in _parts(rows, self._block[0]):
             for j, into_columns, take_columns in _parts(columns, self._block[1]):

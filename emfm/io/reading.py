@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from emfm.errors import EMError
-from emfm.io.formats.colour import check_rule
-from emfm.io.formats.hdf5 import open_hdf5
+from emfm.io.formats.colour import RULES
+from emfm.io.formats.containers import open_hdf5, open_zarr
 from emfm.io.formats.mapped import open_mrc, open_npy
 from emfm.io.formats.pictures import open_picture
 from emfm.io.formats.planes import Planes, Request
 from emfm.io.formats.tiff import open_tiff
 from emfm.io.formats.tiff_parts import MAGIC
 from emfm.io.formats.vendor import open_vendor
-from emfm.io.formats.zarr_store import open_zarr
 from emfm.io.large_images import LazyImage
 
 ZARR = ".zarr"  # the only format whose files are folders
@@ -121,7 +120,8 @@ def decode_micrograph(content: bytes, name: str) -> Micrograph:
 
 
 def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[Request, Planes]:
-    check_rule(colour)
+    if colour is not None and colour not in RULES:
+        raise EMError(f"colour is '{colour}'; expected {', '.join(RULES)}, or None to refuse colour images")
     path = Path(path)
     if "::" in str(path) and not path.exists():
         file, _, dataset_of_path = str(path).rpartition("::")

@@ -14,12 +14,6 @@ RULES = {
 }
 
 
-def check_rule(colour: str | None) -> None:
-    """Raise an error for a rule that is none."""
-    if colour is not None and colour not in RULES:
-        raise EMError(f"colour is '{colour}'; expected {', '.join(RULES)}, or None to refuse colour images")
-
-
 def one_channel(values: np.ndarray, colour: str | None, name: str) -> np.ndarray:
     """Return the grey values of red, green, blue and perhaps alpha, which is ignored.
 

@@ -26,12 +26,8 @@ LARGEST_OF_TAGS = 1e4
 Sides = tuple[float | None, float | None]
 
 
-class OpenTiff:
-    """A TIFF file that is closed when the last image of it is gone.
-
-    Args:
-        file: its path, or its whole content.
-    """
+class _OpenTiff:
+    """A TIFF file, or its whole content; it is closed when the last image of it is gone."""
 
     def __init__(self, file: Path | BytesIO):
         self._file = file
@@ -61,7 +57,7 @@ def open_tiff(file: Path | BytesIO, request: Request) -> Planes:
 
     Thumbnails and the coarser levels of a pyramid are left out.
     """
-    opened = OpenTiff(file)
+    opened = _OpenTiff(file)
     series = opened.tiff.series
     page = series[0].keyframe
     _check_page(page, request)
@@ -110,7 +106,7 @@ def _check_page(page: Any, request: Request) -> None:
         raise EMError(f"{request.name}: {page.bitspersample} bits a value in format {page.sampleformat} are not read")
 
 
-def _page(opened: OpenTiff, page: Any, offset: int | None, request: Request) -> np.ndarray | LazyImage:
+def _page(opened: _OpenTiff, page: Any, offset: int | None, request: Request) -> np.ndarray | LazyImage:
     """Return one page, or one slice of a contiguous stack that starts at an offset."""
     key = page.keyframe
     separate, _, height, width, together = key.shaped

@@ -27,11 +27,7 @@ _READING = threading.Lock()
 
 
 def check_structure(file: BinaryIO, size: int) -> None:
-    """Walk the chain of directories of a TIFF file.
-
-    Args:
-        file: open for reading; left at its start.
-        size: of the file in bytes.
+    """Walk the chain of directories of an open TIFF file of so many bytes, and leave it at its start.
 
     Raises:
         ValueError: no TIFF, a directory beyond the end or in a circle, or a value larger than the file.
@@ -51,30 +47,24 @@ def check_structure(file: BinaryIO, size: int) -> None:
         if place in seen:
             raise ValueError(f"its directories run in a circle, back to byte {place}")
         seen.add(place)
-        place = _next(file, place, (count_type, tag, number), size)
+        if place > size - count_type.itemsize:
+            raise ValueError(f"a directory at byte {place} of {size}")
+        file.seek(place)
+        count = int(np.frombuffer(file.read(count_type.itemsize), count_type)[0])
+        if not 0 < count <= MOST_TAGS:
+            raise ValueError(f"a directory of {count} entries")
+        content = file.read(count * tag.itemsize + number.itemsize)
+        if len(content) < count * tag.itemsize + number.itemsize:
+            raise ValueError(f"a directory of {count} entries at byte {place} of {size}")
+        tags = np.frombuffer(content, tag, count)
+        values = tags["count"].astype(np.float64) * _BYTES[tags["type"]]
+        if (values > size).any():
+            largest = tags[int(values.argmax())]
+            raise ValueError(f"{int(largest['count'])} values under tag {int(largest['code'])}")
+        place = int(np.frombuffer(content, number, 1, count * tag.itemsize)[0])
     if not seen:
         raise ValueError("it has no directory")
     file.seek(0)
-
-
-def _next(file: BinaryIO, place: int, types: tuple[np.dtype, np.dtype, np.dtype], size: int) -> int:
-    """Check the directory at a place, and return the place of the next one."""
-    count_type, tag, number = types
-    if place > size - count_type.itemsize:
-        raise ValueError(f"a directory at byte {place} of {size}")
-    file.seek(place)
-    count = int(np.frombuffer(file.read(count_type.itemsize), count_type)[0])
-    if not 0 < count <= MOST_TAGS:
-        raise ValueError(f"a directory of {count} entries")
-    content = file.read(count * tag.itemsize + number.itemsize)
-    if len(content) < count * tag.itemsize + number.itemsize:
-        raise ValueError(f"a directory of {count} entries at byte {place} of {size}")
-    tags = np.frombuffer(content, tag, count)
-    values = tags["count"].astype(np.float64) * _BYTES[tags["type"]]
-    if (values > size).any():
-        largest = tags[int(values.argmax())]
-        raise ValueError(f"{int(largest['count'])} values under tag {int(largest['code'])}")
-    return int(np.frombuffer(content, number, 1, count * tag.itemsize)[0])
 
 
 class Segments:
@@ -83,17 +73,12 @@ class Segments:
     `segments[:, top:bottom, left:right]` is a region (separate samples, rows, columns, samples) that begins at the
     corner of a segment, and ends at one or with the image, as the blocks of a `LazyImage` do.
 
-    Args:
-        opened: the open file, an `OpenTiff`; held, so that it stays open as long as this.
-        page: of it.
-        request: of the caller.
-
     Raises:
         EMError: segments are missing, lie beyond the end of the file, or claim too many pixels.
     """
 
     def __init__(self, opened: Any, page: Any, request: Request):
-        self._opened, self._page = opened, page
+        self._opened, self._page = opened, page  # the file stays open as long as this
         self._key = key = page.keyframe
         self._separate, _, height, width, self._together = key.shaped
         rows, columns = (key.tilelength, key.tilewidth) if key.is_tiled else (key.rowsperstrip, width)

@@ -1,4 +1,4 @@
-"""Zarr (versions 2 and 3) and OME-Zarr folders, read lazily through zarr.
+"""Containers of named arrays, read lazily: HDF5 through h5py, Zarr (versions 2 and 3) and OME-Zarr through zarr.
 
 OME-Zarr: the finest level of the first multiscale image, with its axes and scale (OME-NGFF 0.1 to 0.5).
 """
@@ -9,16 +9,76 @@ from typing import Any
 
 import numpy as np
 
-from emfm.errors import EMError
+from emfm.errors import EMError, nearest
 from emfm.io.formats.planes import WHOLE_BYTES, Planes, Request, check_claim, nanometres, pixel_side, planes_of_array
 
+# Objects of an HDF5 file that are looked at, and names that an error lists.
+MOST_OBJECTS, MOST_LISTED = 10_000, 12
 # Codecs that only compute. Others of numcodecs, "pickle" above all, run what a file tells them to.
 SAFE_CODECS = {
     *("blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4", "shuffle", "delta", "bytes", "endian", "transpose"),
     *("sharding_indexed", "crc32c", "crc32", "adler32", "fletcher32", "jenkins_lookup3", "fixedscaleoffset"),
     *("quantize", "bitround", "packbits", "astype", "zfpy", "pcodec"),
 }
-MOST_LISTED = 12
+
+
+def open_hdf5(path: Path, request: Request) -> Planes:
+    """Open the image of an HDF5 file: the only one in it, or the one that `request.dataset` names.
+
+    The pixel size comes from the attribute `element_size_um` (z, y, x in micrometres; the convention of ilastik, napari
+    and plant-seg).
+    """
+    import h5py
+
+    file = h5py.File(path, "r")  # closed when the last object of it is gone
+    dataset = _hdf5_dataset(file, request)
+    if dataset.external:
+        raise EMError(f"{request.name}: '{dataset.name}' keeps its values in other files, which is not supported")
+    if not dataset.is_virtual:  # its pixels lie in other files
+        chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
+        check_claim(chunk, dataset.id.get_storage_size(), request)
+    sides = np.asarray(dataset.attrs.get("element_size_um", ())).ravel()
+    pixel_size = None
+    if sides.size >= 2 and sides.dtype.kind in "iuf":
+        pixel_size = pixel_side(nanometres(sides[-1], "um"), nanometres(sides[-2], "um"), request.name)
+    return planes_of_array(dataset, None, pixel_size, request)
+
+
+def _hdf5_dataset(file: Any, request: Request) -> Any:
+    import h5py
+
+    if request.dataset is None:
+        names = _images(file)
+        if len(names) == 1:
+            return file[names[0]]
+        if not names:
+            raise EMError(f"{request.name} holds no image: no dataset of numbers with two or more axes")
+        listed = _listed([f"{name} {file[name].shape} {file[name].dtype}" for name in names])
+        raise EMError(
+            f"{request.name} holds {len(names)} datasets: {listed}; choose one with dataset='{names[0]}' or "
+            f"{request.name}::{names[0]}"
+        )
+    found = file.get(request.dataset)
+    if not isinstance(found, h5py.Dataset):
+        raise EMError(f"{request.name} has no dataset '{request.dataset}'; {nearest(request.dataset, _images(file))}")
+    return found
+
+
+def _images(file: Any) -> list[str]:
+    """Return the names of the datasets that may be images."""
+    import h5py
+
+    names, seen = [], 0
+
+    def visit(name: str, item: Any) -> bool | None:
+        nonlocal seen
+        seen += 1
+        if isinstance(item, h5py.Dataset) and item.ndim >= 2 and item.dtype.kind in "biuf":
+            names.append(name)
+        return True if seen >= MOST_OBJECTS else None
+
+    file.visititems(visit)
+    return names
 
 
 def open_zarr(path: Path, request: Request) -> Planes:
@@ -27,7 +87,7 @@ def open_zarr(path: Path, request: Request) -> Planes:
     from zarr.storage import LocalStore
 
     root = zarr.open(LocalStore(path, read_only=True), mode="r")
-    array, multiscale, level = _find(root, request)
+    array, multiscale, level = _zarr_array(root, request)
     _check_codecs(array, request)
     chunk = math.prod(array.chunks) * array.dtype.itemsize
     if chunk > WHOLE_BYTES:
@@ -37,7 +97,7 @@ def open_zarr(path: Path, request: Request) -> Planes:
     return planes_of_array(array, axes, pixel_size, request)
 
 
-def _find(root: Any, request: Request) -> tuple[Any, dict | None, str]:
+def _zarr_array(root: Any, request: Request) -> tuple[Any, dict | None, str]:
     """Return the array, the multiscale image that it is a level of, and the level's name there."""
     import zarr
 
@@ -49,14 +109,14 @@ def _find(root: Any, request: Request) -> tuple[Any, dict | None, str]:
             node = root[wanted]
             parent = root[parent_name] if parent_name else root
         except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise EMError(f"{request.name} has no dataset '{request.dataset}'; it holds {_listed(root)}") from error
+            raise EMError(f"{request.name} has no dataset '{request.dataset}'; it holds {_members(root)}") from error
     while isinstance(node, zarr.Group) and not _multiscales(node):
         images = [child for _, child in node.members() if not isinstance(child, zarr.Array) or child.ndim >= 2]
         if "bioformats2raw.layout" in node.attrs:  # has a group for metadata, too
             images = [child for child in images if isinstance(child, zarr.Group) and _multiscales(child)]
         if len(images) != 1:
             hint = "; choose one with dataset=" if images else ""
-            raise EMError(f"{request.name} holds {len(images)} images: {_listed(node)}{hint}")
+            raise EMError(f"{request.name} holds {len(images)} images: {_members(node)}{hint}")
         node = images[0]
     if isinstance(node, zarr.Array):
         found = _multiscales(parent) if isinstance(parent, zarr.Group) else []
@@ -74,7 +134,12 @@ def _multiscales(group: Any) -> list[dict]:
     return attributes.get("ome", attributes).get("multiscales") or []  # 0.5 puts them under "ome"
 
 
-def _listed(node: Any) -> str:
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return (", ".join(names[:MOST_LISTED]) or "nothing") + more
+
+
+def _members(node: Any) -> str:
     import zarr
 
     if isinstance(node, zarr.Array):
@@ -82,8 +147,7 @@ def _listed(node: Any) -> str:
     named = []
     for name, child in node.members():
         named.append(f"{name} {child.shape} {child.dtype}" if isinstance(child, zarr.Array) else f"{name}/")
-    more = f" and {len(named) - MOST_LISTED} more" if len(named) > MOST_LISTED else ""
-    return (", ".join(sorted(named)[:MOST_LISTED]) or "nothing") + more
+    return _listed(sorted(named))
 
 
 def _ome(array: Any, multiscale: dict, level: str, request: Request) -> tuple[str | None, float | None]:

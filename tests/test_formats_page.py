@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from emfm.io.formats import planes, tiff, vendor
-from emfm.io.formats.colour import RULES
+from emfm.io.formats.planes import RULES
 from emfm.io.large_images import CACHE_BYTES
 from emfm.io.reading import SUFFIXES
 

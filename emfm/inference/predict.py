@@ -14,11 +14,11 @@ from tqdm.auto import tqdm
 from emfm.inference.blocks import Block, Blocks
 from emfm.inference.plan import plan
 from emfm.inference.processes import Processes
-from emfm.inference.resampling import Resampled, as_dtype, blocks_of, check_pixel_size, matched
+from emfm.inference.resampling import Resampled, blocks_of, check_pixel_size, matched
 from emfm.inference.result_files import ResultFile
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
-from emfm.processing import IntensityStatistics
+from emfm.processing import IntensityStatistics, as_dtype
 from emfm.reports.prediction import Prediction
 from emfm.tasks import load_model, task_of
 

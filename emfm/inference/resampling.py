@@ -102,18 +102,6 @@ class Resampled:
         return result
 
 
-def as_dtype(values: np.ndarray, dtype: Any) -> np.ndarray:
-    """Return interpolated values in a micrograph's dtype: integers are rounded and limited to their range."""
-    dtype = np.dtype(dtype)
-    if dtype.kind == "b":
-        return values >= 0.5
-    if dtype.kind not in "iu":
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    top = float(limits.max) if float(limits.max) <= limits.max else np.nextafter(float(limits.max), 0)
-    return np.clip(np.rint(values.astype(np.float64)), limits.min, top).astype(dtype)
-
-
 def blocks_of(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
     """Yield the rows and columns of blocks that cover an image of some shape."""
     for top in range(0, shape[0], BLOCK):

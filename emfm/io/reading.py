@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from emfm.errors import EMError
-from emfm.io.formats.colour import RULES
 from emfm.io.formats.containers import open_hdf5, open_zarr
 from emfm.io.formats.mapped import open_mrc, open_npy
 from emfm.io.formats.pictures import open_picture
-from emfm.io.formats.planes import Planes, Request
+from emfm.io.formats.planes import RULES, Planes, Request
 from emfm.io.formats.tiff import open_tiff
 from emfm.io.formats.tiff_parts import MAGIC
 from emfm.io.formats.vendor import open_vendor

@@ -7,8 +7,7 @@ import numpy as np
 from PIL import JpegImagePlugin, PngImagePlugin
 
 from emfm.errors import EMError
-from emfm.io.formats.colour import one_channel
-from emfm.io.formats.planes import Planes, Request, check_claim, planes_of_array
+from emfm.io.formats.planes import Planes, Request, check_claim, one_channel, planes_of_array
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Modes whose array is not the values as they are; all others hold one, three or four values a pixel.

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from emfm.errors import EMError
-from emfm.io.formats.colour import one_channel
 from emfm.io.large_images import LazyImage
 
 logger = logging.getLogger(__name__)
@@ -33,6 +32,14 @@ NANOMETRES = {
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1.0),
     **dict.fromkeys(("a", "å", "å", "angstrom", "ångström", "ang"), 0.1),
     **dict.fromkeys(("pm", "picometer", "picometre"), 1e-3),
+}
+# Shares of red, green and blue in the grey value. "luminance" is that of ITU-R BT.601, which Pillow's mode L has too.
+RULES = {
+    "luminance": (0.299, 0.587, 0.114),
+    "mean": (1 / 3, 1 / 3, 1 / 3),
+    "red": (1.0, 0.0, 0.0),
+    "green": (0.0, 1.0, 0.0),
+    "blue": (0.0, 0.0, 1.0),
 }
 ReadRegion = Callable[[int, int, int, int], np.ndarray]
 
@@ -209,6 +216,27 @@ def _guessed(shape: tuple[int, ...]) -> str:
     colour = len(kept) > 2 and shape[kept[-1]] in (3, 4)
     letters = dict(zip(reversed(kept), "SXY" if colour else "XY", strict=False))
     return "".join(letters.get(axis, "Q") for axis in range(len(shape)))
+
+
+def one_channel(values: np.ndarray, colour: str | None, name: str) -> np.ndarray:
+    """Return the grey values (H, W) of red, green, blue and perhaps alpha (H, W, 3 or 4), which is ignored.
+
+    Equal channels are grey already; what differs is converted by the rule, in the image's own dtype.
+
+    Raises:
+        EMError: the channels differ, and there is no rule.
+    """
+    if (values[..., :1] == values[..., 1:3]).all():
+        return np.ascontiguousarray(values[..., 0])
+    if colour is None:
+        raise EMError(
+            f"{name}: a colour image; a micrograph has one channel: convert it to greyscale first, or name a rule, "
+            "for example colour='luminance'"
+        )
+    grey = values[..., :3] @ np.array(RULES[colour])
+    if values.dtype.kind == "b":
+        return grey >= 0.5
+    return (np.rint(grey) if values.dtype.kind in "iu" else grey).astype(values.dtype)
 
 
 def check_claim(nbytes: int, encoded: int, request: Request) -> None:

@@ -36,14 +36,8 @@ NORM_SIDE = 256
 class Blocks:
     """Iterates over the finished blocks of a model's result on one micrograph.
 
-    Tiles are read by one thread and computed by `plan.workers` others, while the caller works on the block before.
-
-    Args:
-        model: any.
-        image: (H, W); what is read of it at a time is a tile.
-        statistics: the intensity statistics of the whole.
-        plan: tiles and threads.
-        rows: first row of tiles and the one after the last; None for all.
+    Tiles of the image (H, W) are read by one thread and computed by `plan.workers` others, while the caller works on
+    the block before. `rows` are the first row of tiles and the one after the last, None stands for all.
     """
 
     def __init__(
@@ -72,9 +66,6 @@ class Blocks:
                 for start in range(0, len(alike), self._plan.batch):
                     yield alike[start : start + self._plan.batch]
 
-    def _read(self, group: list[Place]) -> Tensor:
-        return _values(self._model, self._image, self._statistics, [place[2:] for place in group])
-
     def __iter__(self) -> Iterator[Block]:
         was_training, threads = self._model.training, torch.get_num_threads()
         self._model.eval()
@@ -93,7 +84,9 @@ class Blocks:
                 return network.maps(values.result().to(network.device)).cpu().numpy()
 
             for group in self._groups():
-                pending.append((group, computing.submit(compute, reading.submit(self._read, group))))
+                boxes = [(rows, columns) for _, _, rows, columns in group]
+                values = reading.submit(_values, self._model, self._image, self._statistics, boxes)
+                pending.append((group, computing.submit(compute, values)))
                 if len(pending) > workers:
                     yield from self._blended(*pending.popleft())
             while pending:
@@ -110,33 +103,24 @@ class Blocks:
 
 
 def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> EMPreTrainedModel:
-    """Return a copy of a model that maps every pixel by its surroundings alone, for tiles of one micrograph.
+    """Return a copy of a model that maps every pixel by its surroundings alone, for tiles of one micrograph (H, W).
 
-    Args:
-        model: in evaluation mode.
-        image: (H, W) micrograph over which instance norm is measured; not used with batch norm.
-        statistics: its intensity statistics.
+    The model is in evaluation mode. Its instance norm is measured over the micrograph; batch norm needs no measuring.
     """
     network = copy.deepcopy(model)
     network.__dict__.pop("forward", None)  # a trainer's wrapper would call the model that was copied
     if exchange(network, InstanceNorm, JointNorm):
+        height, width = image.shape
+        boxes = [((0, height), (0, width))]
+        if height * width > NORM_PIXELS:  # squares spread evenly over the micrograph
+            size = min(NORM_SIDE, height), min(NORM_SIDE, width)
+            corners = spread((height, width), size, NORM_PIXELS // (size[0] * size[1]), model.trunk.stride)
+            boxes = [((row, row + size[0]), (column, column + size[1])) for row, column in corners]
         with torch.no_grad():
-            network(_sample(model, image, statistics))
+            network(_values(model, image, statistics, boxes).to(model.device))
         network.eval()
     network.trunk.fold()
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
-
-
-def _sample(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> Tensor:
-    """Return squares (B, 1, side, side) of network values spread evenly over a micrograph, or a small one whole."""
-    height, width = image.shape
-    if height * width <= NORM_PIXELS:
-        boxes = [((0, height), (0, width))]
-    else:
-        size = min(NORM_SIDE, height), min(NORM_SIDE, width)
-        corners = spread((height, width), size, NORM_PIXELS // (size[0] * size[1]), model.trunk.stride)
-        boxes = [((row, row + size[0]), (column, column + size[1])) for row, column in corners]
-    return _values(model, image, statistics, boxes).to(model.device)
 
 
 def _values(

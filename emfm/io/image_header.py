@@ -30,10 +30,6 @@ _UNBOUNDED = {8: 1032, 32946: 1032, 34925: MOST_BYTES}
 def check_decodable(content: bytes, name: str) -> None:
     """Look at the header of a PNG, JPEG or TIFF file in memory, and at how far its compressed parts unpack.
 
-    Args:
-        content: the whole file.
-        name: stands in the error.
-
     Raises:
         EMError: it is damaged or of another format, or its pixels would fill the memory.
     """

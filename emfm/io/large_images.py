@@ -112,9 +112,7 @@ def release_pages(image: Any) -> None:
 def thinned(image: Any, step: int) -> np.ndarray:
     """Return every `step`-th pixel of every `step`-th row, in the image's dtype.
 
-    Args:
-        image: (H, W); an array, a memory map, or anything with `shape`, `dtype` and `image[rows, columns]`.
-        step: 1 returns all pixels.
+    The image (H, W) is an array, a memory map, or anything with `shape`, `dtype` and `image[rows, columns]`.
     """
     height, width = image.shape
     result = np.empty((-(-height // step), -(-width // step)), dtype=image.dtype)

@@ -101,9 +101,7 @@ def read_stack(path: str | Path, *, dataset: str | None = None, colour: str | No
 def decode_micrograph(content: bytes, name: str) -> Micrograph:
     """Read one micrograph from the bytes of a PNG, JPEG or TIFF file, as the rows of a dataset hold them.
 
-    Args:
-        content: the whole file.
-        name: stands in errors and in the result.
+    The name stands in errors and in the result.
 
     Raises:
         EMError: damaged, of another format, in colour, or a stack.

@@ -29,8 +29,14 @@ def open_npy(path: Path, request: Request) -> Planes:
 
 def open_mrc(path: Path, request: Request) -> Planes:
     """Map an MRC file; rows come in the file's order, slices along its third axis."""
+    from mrcfile import utils
+
     header, start = _header(path, request)
-    dtype, shape = _layout(path, header)
+    dtype = utils.data_dtype_from_header(header)
+    stamp, flags = np.frombuffer(header.tobytes(), header.nx.dtype, 2, _IMOD_OFFSET)
+    if dtype == np.int8 and stamp == _IMOD_STAMP and not flags & 1:
+        dtype = np.dtype(np.uint8)
+    shape = tuple(int(length) for length in utils.data_shape_from_header(header))
     expected = start + math.prod(shape) * dtype.itemsize
     found = path.stat().st_size
     without_name = bytes(header.map)[:3] != b"MAP"  # of software before the year 2000
@@ -55,20 +61,6 @@ def _header(path: Path, request: Request) -> tuple[Any, int]:
         warnings.simplefilter("ignore")  # what it warns of is checked here
         header = MrcInterpreter(BytesIO(content), permissive=True, header_only=True).header
     return header, HEADER_BYTES + max(int(np.frombuffer(extended, header.nx.dtype)[0]), 0)
-
-
-def _layout(path: Path, header: Any) -> tuple[np.dtype, tuple[int, ...]]:
-    from mrcfile import utils
-
-    dtype = utils.data_dtype_from_header(header)
-    shape = tuple(int(length) for length in utils.data_shape_from_header(header))
-    if dtype == np.int8:
-        with path.open("rb") as file:
-            file.seek(_IMOD_OFFSET)
-            words = np.frombuffer(file.read(8), np.dtype("i4").newbyteorder(header.nx.dtype.byteorder))
-        if words[0] == _IMOD_STAMP and not words[1] & 1:
-            dtype = np.dtype(np.uint8)
-    return dtype, shape
 
 
 def _side(header: Any, axis: str) -> float | None:

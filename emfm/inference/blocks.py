@@ -1,10 +1,11 @@
-"""A model's blended maps of a micrograph, block by block, while the next tiles are read and computed.
+"""A model's blended maps of a micrograph, block by block, while the next tiles are computed.
 
-The network predicts with norms that no longer look at their input. Instance norm takes mean and variance of each
-channel over the whole input. Over tiles these would differ from tile to tile, and so would the results of two tiles at
-their border. Here they are measured once for the micrograph, over tiles spread over all of it that pass through the
-network together, and hold for every tile. They are folded into the convolutions before them. What remains is a chain of
-convolutions, for which an overlap of the reach makes the tiled result equal to that of the whole.
+The network predicts with norms that no longer look at their input. Instance norm takes mean and
+variance of each channel over the whole input. Over tiles these would differ from tile to tile, and
+so would the results of two tiles at their border. Here they are measured once for the micrograph,
+over tiles spread over all of it that pass through the network together, and hold for every tile.
+They are folded into the convolutions before them. What remains is a chain of convolutions, for
+which an overlap of the reach makes the tiled result equal to that of the whole.
 """
 
 import copy
@@ -36,8 +37,8 @@ NORM_SIDE = 256
 class Blocks:
     """Iterates over the finished blocks of a model's result on one micrograph.
 
-    Tiles of the image (H, W) are read by one thread and computed by `plan.workers` others, while the caller works on
-    the block before. `rows` are the first row of tiles and the one after the last, None stands for all.
+    Tiles of the image (H, W) are read by one thread and computed by `plan.workers` others, while the
+    caller works on the block before. `rows` are the first row of tiles and the one after the last.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Blocks:
 def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> EMPreTrainedModel:
     """Return a copy of a model that maps every pixel by its surroundings alone, for tiles of one micrograph (H, W).
 
-    The model is in evaluation mode. Its instance norm is measured over the micrograph; batch norm needs no measuring.
+    The model is in evaluation mode. Only instance norm is measured over the micrograph.
     """
     network = copy.deepcopy(model)
     network.__dict__.pop("forward", None)  # a trainer's wrapper would call the model that was copied
@@ -126,7 +127,7 @@ def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensitySt
 def _values(
     model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics, boxes: list[tuple[Span, Span]]
 ) -> Tensor:
-    """Return network values (B, 1, h, w) of parts of one size: their rows and columns in the micrograph."""
+    """Return network values (B, 1, h, w) of boxes of one size, their rows and columns."""
     parts = []
     for (top, bottom), (left, right) in boxes:
         part = np.asarray(image[top:bottom, left:right])

@@ -1,6 +1,6 @@
-"""Prediction from files to files of any size: one or many, by one process or several, going on where a run stopped.
+"""Prediction from files to files of any size: one or many, by one process or several.
 
-A small JSON file beside each result tells what it was made from, so that a run that was stopped can go on.
+A small JSON file beside each result tells what it was made from, so a stopped run can go on.
 """
 
 import glob
@@ -63,10 +63,11 @@ def predict_files(
 ) -> list[dict[str, Any]]:
     """Predict micrographs of any size to files, in memory bounded by the tile.
 
-    For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what the task's report
-    makes of it, and the record `NAME.tif.json` are written. A result whose record says that it was made from the same
-    input, model and settings is left as it is. Under torchrun or accelerate the files are divided among the processes,
-    and what does not divide evenly is done by all of them together.
+    For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what the
+    task's report makes of it, and the record `NAME.tif.json` are written. A result whose record says
+    that it was made from the same input, model and settings is left as it is. Under torchrun or
+    accelerate the files are divided among the processes, and what does not divide evenly is done by
+    all of them together.
 
     Args:
         model: a model, or the name or folder of one.
@@ -182,7 +183,7 @@ def _record_path(result: Path) -> Path:
 
 
 def _read_record(result: Path) -> dict[str, Any]:
-    """Return the record of a finished result, an empty one where there is none or the result is gone."""
+    """Return the record of a finished result; an empty one if it or the result is gone."""
     try:
         found = json.loads(_record_path(result).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -35,7 +35,7 @@ class _OnMicrographs(Pipeline):
 
     @property
     def _own(self) -> bool:
-        """Whether the model is one of emfm's, of a task that the Hub calls by this pipeline's tag."""
+        """Whether the model is one of emfm's, of a task with this pipeline's tag on the Hub."""
         return isinstance(self.model, EMPreTrainedModel) and task_of(self.model).card.pipeline_tag == self.pipeline_tag
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:

@@ -1,4 +1,4 @@
-"""Prediction on a micrograph of any size, whether the result goes to an array in memory or to a file."""
+"""Prediction on a micrograph of any size; the result goes to an array in memory or to a file."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -68,7 +68,7 @@ def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
 
 
 class ArrayResult:
-    """A result (H, W) in memory, with the methods of a `ResultFile`: there is one process, and nothing to tidy up."""
+    """A result (H, W) in memory, with the methods of a `ResultFile`; there is nothing to tidy up."""
 
     def __init__(self, shape: tuple[int, int], dtype: np.dtype):
         self.shape, self.dtype = shape, dtype
@@ -104,7 +104,7 @@ def result_form(model: EMPreTrainedModel, image: Any) -> tuple[tuple[int, int], 
 
 @dataclass(frozen=True)
 class Flow:
-    """How micrographs become results; the fields are the arguments of `predict`, and the processes that share it."""
+    """How micrographs become results; the fields are as in `predict`, the processes share the work."""
 
     model: EMPreTrainedModel
     tile: int | None

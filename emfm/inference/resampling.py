@@ -1,4 +1,4 @@
-"""Resampling of micrographs that may be larger than memory, above all to a pixel size that a model was trained at.
+"""Resampling of micrographs of any size, above all to a pixel size that a model was trained at.
 
 It is done region by region, with the same result as for the whole.
 """

@@ -87,7 +87,7 @@ def block_shape(shape: tuple[int, int], chunk: tuple[int, int], itemsize: int) -
 
 
 def _parts(wanted: range, block: int) -> Iterator[tuple[int, slice, slice]]:
-    """Cut wanted pixels of an axis by blocks: index of the block, where its pixels go, and which of it are taken."""
+    """Yield each block of an axis with wanted pixels: its index, where they go, and where they lie."""
     done = 0
     while done < len(wanted):
         index, first = divmod(wanted[done], block)

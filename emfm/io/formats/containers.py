@@ -1,4 +1,4 @@
-"""Containers of named arrays, read lazily: HDF5 through h5py, Zarr (versions 2 and 3) and OME-Zarr through zarr.
+"""Containers of named arrays, read lazily: HDF5 through h5py, Zarr (2 and 3) through zarr.
 
 OME-Zarr: the finest level of the first multiscale image, with its axes and scale (OME-NGFF 0.1 to 0.5).
 """

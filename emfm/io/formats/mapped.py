@@ -1,4 +1,4 @@
-"""MRC and its kin (MRCS, MAP, REC, ST) and NPY, memory-mapped. mrcfile reads the header of MRC files.
+"""MRC and its kin (MRCS, MAP, REC, ST; header read by mrcfile) and NPY, memory-mapped.
 
 Format: Cheng et al. 2015, MRC2014, J. Struct. Biol. 192, 146.
 """

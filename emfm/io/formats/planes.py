@@ -67,7 +67,7 @@ class Request:
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
-        """Give what a decoder raises on damaged files, which may be of any kind, as the one error of such files."""
+        """Turn what a decoder raises on damaged files, of whatever kind, into one error."""
         try:
             yield
         except EMError:
@@ -219,9 +219,9 @@ def _guessed(shape: tuple[int, ...]) -> str:
 
 
 def one_channel(values: np.ndarray, colour: str | None, name: str) -> np.ndarray:
-    """Return the grey values (H, W) of red, green, blue and perhaps alpha (H, W, 3 or 4), which is ignored.
+    """Return the grey values (H, W) of red, green, blue (H, W, 3 or 4); alpha is ignored.
 
-    Equal channels are grey already; what differs is converted by the rule, in the image's own dtype.
+    Equal channels are grey already; others are converted by the rule, in the image's own dtype.
 
     Raises:
         EMError: the channels differ, and there is no rule.
@@ -246,10 +246,10 @@ def check_claim(nbytes: int, encoded: int, request: Request) -> None:
 
 
 def pixel_side(x: float | None, y: float | None, name: str) -> float | None:
-    """Return one pixel size from those along a row and a column, in nm; None where the file has none that can be one.
+    """Return one pixel size from those along a row and a column, in nm; None where none can be one.
 
-    Where one is missing it is as the other. Sides that differ by more than 1 % are warned of, and the side of the
-    square of the same area is returned: areas stay right, lengths do not.
+    A missing one is as the other. Where they differ by more than 1 %, a warning is logged and the side
+    of the square of the same area is returned: areas stay right, lengths do not.
     """
     y = x if y is None else y
     x = y if x is None else x

@@ -1,6 +1,7 @@
-"""The parts of a TIFF file: its directories, checked before anything is decoded, and the strips and tiles of a page.
+"""The parts of a TIFF file: its directories, and the strips and tiles of a page.
 
-Damage of the directories costs neither time nor memory so. Format: TIFF 6.0, Adobe 1992; BigTIFF, libtiff.org.
+The directories are checked before anything is decoded, so their damage costs neither time nor
+memory. Format: TIFF 6.0, Adobe 1992; BigTIFF, libtiff.org.
 """
 
 import threading
@@ -70,8 +71,8 @@ def check_structure(file: BinaryIO, size: int) -> None:
 class Segments:
     """The strips or tiles of one compressed page, decoded one by one.
 
-    `segments[:, top:bottom, left:right]` is a region (separate samples, rows, columns, samples) that begins at the
-    corner of a segment, and ends at one or with the image, as the blocks of a `LazyImage` do.
+    `segments[:, top:bottom, left:right]` is a region (separate samples, rows, columns, samples). It
+    begins at the corner of a segment, and ends at one or with the image, as a `LazyImage` asks for.
 
     Raises:
         EMError: segments are missing, lie beyond the end of the file, or claim too many pixels.

@@ -140,7 +140,7 @@ def _signal(signals: list[Signal], request: Request) -> Signal:
 
 
 def _axes(signal: Signal) -> tuple[str | None, Sides]:
-    """Return the axes' letters in the array's order, None where it is no image, and nm a pixel along x and y."""
+    """Return the axes' letters as the array has them, None for no image, and nm a pixel (x, y)."""
     axes = sorted(signal["axes"], key=lambda axis: axis.get("index_in_array", 0))
     named = {"x": "X", "y": "Y", "z": "Z", "depth": "Z"}
     letters = "".join(named.get(str(axis.get("name", "")).strip().lower(), "Q") for axis in axes)

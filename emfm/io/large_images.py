@@ -15,6 +15,7 @@ BLOCK = 1024
 CACHE_BYTES = 128 << 20
 # Blocks are made of whole chunks, and at least so large: a call for every small chunk would take longer than decoding.
 BLOCK_BYTES = 1 << 20
+ReadRegion = Callable[[int, int, int, int], np.ndarray]  # top, bottom, left and right
 
 
 class LazyImage:
@@ -32,13 +33,7 @@ class LazyImage:
 
     ndim = 2
 
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        dtype: np.dtype,
-        chunk: tuple[int, int],
-        read: Callable[[int, int, int, int], np.ndarray],
-    ):
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype, chunk: tuple[int, int], read: ReadRegion):
         self.shape, self.dtype, self.size = shape, dtype, shape[0] * shape[1]
         self.nbytes = self.size * dtype.itemsize
         self._block = rows, columns = block_shape(shape, chunk, dtype.itemsize)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emfm.errors import EMError
-from emfm.io.large_images import LazyImage
+from emfm.io.large_images import LazyImage, ReadRegion
 
 logger = logging.getLogger(__name__)
 # Smaller images are read at once: damage is found when the file is opened, and thousands of them keep no file open.
@@ -41,7 +41,6 @@ RULES = {
     "green": (0.0, 1.0, 0.0),
     "blue": (0.0, 0.0, 1.0),
 }
-ReadRegion = Callable[[int, int, int, int], np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class _OpenTiff:
         weakref.finalize(self, self.tiff.close)
 
     def mapped(self, page: Any, offset: int) -> np.ndarray:
-        """Return values that lie in the file as they are: (samples, rows, columns, samples)."""
+        """Return what lies in the file as it is: (separate samples, rows, columns, samples)."""
         separate, _, height, width, together = page.shaped
         shape = separate, height, width, together
         dtype = page.dtype.newbyteorder(self.tiff.byteorder)

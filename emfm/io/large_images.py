@@ -116,10 +116,7 @@ def thinned(image: Any, step: int) -> np.ndarray:
     rows, columns = (max(1, side // step) * step for side in (rows, columns))
     for top in range(0, height, rows):
         for left in range(0, width, columns):
-            if isinstance(image, np.ndarray):
-                part = np.asarray(image[top : top + rows : step, left : left + columns : step])
-            else:
-                part = np.asarray(image[top : top + rows, left : left + columns])[::step, ::step]
+            part = np.asarray(image[top : top + rows, left : left + columns])[::step, ::step]
             row, column = top // step, left // step
             result[row : row + part.shape[0], column : column + part.shape[1]] = part
         release_pages(image)

@@ -113,16 +113,7 @@ class EMImageProcessor(BaseImageProcessor):
 
     def denormalize(self, values: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
         """Map network values back to the micrograph's units; integers are rounded and limited to the dtype's range."""
-        restored = np.asarray(values, dtype=np.float64) * statistics.scale + statistics.offset
-        dtype = np.dtype(dtype)
-        if dtype.kind == "b":
-            return restored >= 0.5
-        if dtype.kind in "iu":
-            limits = np.iinfo(dtype)
-            # float64 rounds the largest 64-bit integers up, out of the range: take the float64 below
-            top = float(limits.max) if float(limits.max) <= limits.max else np.nextafter(float(limits.max), 0)
-            return np.clip(np.rint(restored), limits.min, top).astype(dtype)
-        return restored.astype(dtype)
+        return as_dtype(np.asarray(values, dtype=np.float64) * statistics.scale + statistics.offset, dtype)
 
     def preprocess(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
         """Turn one micrograph or a list of them into a batch.
@@ -219,3 +210,16 @@ def _check_finite(image: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
             f"the micrograph holds {nans} NaN and {infinities} infinite values, the first at {first}: "
             "replace them, for example with numpy.nan_to_num or the local median"
         )
+
+
+def as_dtype(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return computed values in a micrograph's dtype: integers are rounded and limited to their range."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return values >= 0.5
+    if dtype.kind not in "iu":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    # float64 rounds the largest 64-bit integers up, out of the range: take the float64 below
+    top = float(limits.max) if float(limits.max) <= limits.max else np.nextafter(float(limits.max), 0)
+    return np.clip(np.rint(values.astype(np.float64)), limits.min, top).astype(dtype)

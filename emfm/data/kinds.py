@@ -9,7 +9,7 @@ from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicr
 from emfm.data.labelled_folder import Record
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.errors import EMError
-from emfm.io.lazy_image import LazyImage
+from emfm.io.large_images import LazyImage
 from emfm.io.reading import Micrograph
 
 

@@ -1,7 +1,7 @@
-"""Importing this module makes emfm's models known to transformers: AutoModel, AutoImageProcessor and pipeline().
+"""Importing this module makes emfm known to AutoModel, AutoImageProcessor and pipeline().
 
-`AutoModel.from_pretrained` takes a folder or a Hub id and returns the class that the weights were saved from.
-`pipeline("em-image-to-image")` restores micrographs, `pipeline("image-segmentation")` segments them.
+`AutoModel.from_pretrained` takes a folder or a Hub id and returns the class that was saved there.
+`pipeline("em-image-to-image")` restores, `pipeline("image-segmentation")` segments micrographs.
 """
 
 from typing import Any

@@ -29,14 +29,14 @@ class EMFoundationConfig(PreTrainedConfig):
 
     # The generator's name, as the zoo and the command line know it.
     generator: str = DEFAULT_GENERATOR
-    # Which trunk of `emfm.backbones.BACKBONES` builds it; it decides which of the next four it needs.
+    # A key of `emfm.backbones.BACKBONES`; it decides which of the next four are needed.
     backbone: str = generator_fields(DEFAULT_GENERATOR)["backbone"]
     # Channels at full resolution, doubled per level; 4 in the paper.
     width: int = 4
     # Dilation of each level's convolutions, bottleneck last; they set the receptive field.
     dilations: list[int] | tuple[int, ...] = (1, 1, 1, 1, 1)
-    # Normalisation layers: "instance" adapts to each micrograph's contrast, which fine-tuning on mixed
-    # micrographs needs; with "batch" the result in tiles equals that of the whole image.
+    # Normalisation layers: "instance" adapts to each micrograph's contrast, which fine-tuning on
+    # mixed micrographs needs; with "batch" the result in tiles equals that of the whole image.
     norm: str = "instance"
     # What the library calls the architecture that is taken from it, such as timm.
     variant: str | None = None
@@ -48,7 +48,7 @@ class EMFoundationConfig(PreTrainedConfig):
     scale: int = 1
     # Restoration: whether the network predicts what is to be added to its input.
     residual: bool = False
-    # Restoration: gain and offset from the units of the targets in training to those of their images.
+    # Restoration: gain and offset from the units of the training targets to those of the images.
     target_units: list[float] | tuple[float, float] | None = None
     # Segmentation: weight of each class in the cross-entropy; None for equal ones.
     class_weights: list[float] | tuple[float, ...] | None = None
@@ -89,12 +89,12 @@ class EMFoundationConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
-        """Build the configuration from the content of a config.json, of this version or an earlier one.
+        """Build the configuration from the content of a config.json of this or an earlier version.
 
         Fields that are given take the place of those read, as in transformers.
 
         Raises:
-            EMError: it is not one of emfm's, a field is unknown, or a value is not of the field's kind.
+            EMError: it is not one of emfm's, a field is unknown, or a value does not suit it.
         """
         kind = config_dict.get("model_type")
         if kind != cls.model_type:

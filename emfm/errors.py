@@ -16,7 +16,7 @@ class MissingSplitError(EMError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the known names closest to `name`, or with all of them if none is close."""
+    """Return a hint with the known names closest to `name`, or with all if none is close."""
     known = list(known)
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"known names: {', '.join(known)}"

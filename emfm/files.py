@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: no half-written file ever stands there."""
+    """Let `write` fill a temporary file, then rename it to `path`: it is whole or not there."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -30,7 +30,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill; it then takes the place of `path`, safe from a power cut."""
+    """Yield a temporary folder to fill; it then replaces `path`, safe from a power cut."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -13,7 +13,7 @@ SCHEMA_VERSION = 3
 
 
 def complete_pretraining_record(fields: dict[str, Any]) -> None:
-    """Version 1 left out of `pretraining` what was not chosen: accumulation, and the step at which it was saved."""
+    """Version 1 left out of `pretraining` what was not chosen: accumulation, the saved step."""
     record = fields.get("pretraining")
     if record is not None:
         record.setdefault("gradient_accumulation_steps", 1)
@@ -43,8 +43,8 @@ def migrate(fields: dict[str, Any]) -> dict[str, Any]:
         raise EMError(f"config.json has schema_version {version!r}; expected 1 to {SCHEMA_VERSION}, as emfm writes it")
     if version > SCHEMA_VERSION:
         raise EMError(
-            f"this model has schema_version {version}; this emfm reads 1 to {SCHEMA_VERSION}: update emfm, or load an "
-            "older revision of the model"
+            f"this model has schema_version {version}; this emfm reads 1 to {SCHEMA_VERSION}: "
+            "update emfm, or load an older revision of the model"
         )
     for step in range(version, SCHEMA_VERSION):
         try:

@@ -1,4 +1,4 @@
-"""The generator, EMFoundation, and what all models share: padding, strict loading, the processor beside the weights."""
+"""The generator EMFoundation, and what all models share: padding, strict loading, processor."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,11 +48,11 @@ def _without_bar() -> Iterator[None]:
 
 
 class EMPreTrainedModel(PreTrainedModel):
-    """A trunk and a head. A trunk saved by one class loads into every other; only the head may be new.
+    """A trunk and a head. A trunk of one class loads into every other; only the head may be new.
 
     Attributes:
         processor: the EMImageProcessor that belongs to the weights; saved and loaded with them.
-        new_head: whether the head was never trained for this class's task: its weights are random, or of another class.
+        new_head: whether the head is random or of another class, so not trained for this task.
     """
 
     config_class = EMFoundationConfig
@@ -92,30 +92,30 @@ class EMPreTrainedModel(PreTrainedModel):
 
     @property
     def receptive_field(self) -> int:
-        """Side of the convolutions' receptive field in pixels; instance norm adds statistics of the whole input."""
+        """Side of the convolutions' receptive field in pixels; instance norm sees the whole."""
         return self.trunk.receptive_field
 
     @property
     def reach(self) -> int:
-        """How far in input pixels an output pixel can see in any direction; instance norm sees the whole besides."""
+        """How far in pixels an output pixel can see in any direction, instance norm left out."""
         return self.trunk.reach
 
     def fitting(self, processor: EMImageProcessor) -> EMImageProcessor:
-        """Return the processor that this kind of model needs in the place of the one that came with the weights."""
+        """Return the processor for this kind of model, given the one that came with the weights."""
         return processor
 
     def features(self, pixel_values: Tensor) -> list[Tensor]:
         """Return the trunk's maps of network values (B, 1, H, W) of any size, finest first.
 
         Returns:
-            Maps (B, C_i, ceil(H / s_i), ceil(W / s_i)) at strides s_i = 1, 2, 4, ...; at most the trunk's stride.
+            Maps (B, C_i, ceil(H / s), ceil(W / s)) at strides s = 1, 2, 4, ... up to the trunk's.
         """
         height, width = pixel_values.shape[-2:]
         maps = self.trunk.features(self._pad(pixel_values))
         return [m[..., : -(-height // 2**level), : -(-width // 2**level)] for level, m in enumerate(maps)]
 
     def _full_resolution(self, pixel_values: Tensor) -> Tensor:
-        """Return the trunk's features (B, C, H, W) at the input's size: padded inside, cropped back."""
+        """Return the trunk's features (B, C, H, W) at the input's size: padded and cropped."""
         padded = self._pad(pixel_values)  # checks the shape
         height, width = pixel_values.shape[-2:]
         return self.trunk(padded)[..., :height, :width]
@@ -124,7 +124,7 @@ class EMPreTrainedModel(PreTrainedModel):
         """Mirror the bottom and right edges up to the next multiple of the trunk's stride."""
         if pixel_values.ndim != 4 or pixel_values.shape[1] != 1 or 0 in pixel_values.shape:
             raise EMError(f"pixel_values has shape {tuple(pixel_values.shape)}; expected (batch, 1, height, width)")
-        while True:  # a mirror is at most one pixel smaller than the image, so tiny images take several
+        while True:  # a mirror is smaller than the image, so tiny images take several
             height, width = pixel_values.shape[-2:]
             bottom, right = -height % self.trunk.stride, -width % self.trunk.stride
             if not bottom and not right:
@@ -152,8 +152,8 @@ class EMPreTrainedModel(PreTrainedModel):
         Args:
             pretrained_model_name_or_path: a zoo name ("unet4-rf200"), a local folder, or a Hub id.
             *args: passed on to transformers.
-            **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download` as in transformers;
-                fields of the configuration, such as `id2label`.
+            **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download` as in
+                transformers; fields of the configuration, such as `id2label`.
 
         Raises:
             EMError: nothing goes by this name, a file is missing, or other weights than the head's
@@ -186,11 +186,11 @@ class EMPreTrainedModel(PreTrainedModel):
         return (model, info) if want_info else model
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
-        """Push the model with its processor, card and test tensors in one commit; returns the commit's address.
+        """Push model, processor, card and test tensors in one commit; return its address.
 
         Args:
             repo_id: `owner/name`.
-            **kwargs: `private`, `branch`, `tag`, `create_pr`, `token`, `message` of `emfm.hub.push.PushArguments`.
+            **kwargs: `private`, `branch`, `tag`, `create_pr`, `token`, `message`: `PushArguments`.
 
         Raises:
             EMError: the Hub refuses, or the model's configuration holds something private.
@@ -207,7 +207,7 @@ class EMPreTrainedModel(PreTrainedModel):
 
 
 class EMRestoringModel(EMPreTrainedModel):
-    """A trunk and a head that makes an image of its features, by `config.residual` as a change of the input or anew."""
+    """A trunk and a head that makes an image, or with `config.residual` a change of the input."""
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
@@ -228,19 +228,19 @@ class EMRestoringModel(EMPreTrainedModel):
         return self.residual_head if self.config.residual else self.image_head
 
     def restored_from(self, features: Tensor, image: Tensor) -> Tensor:
-        """Return the restored image (B, 1, H, W) from the trunk's features (B, C, H, W) and the input (B, 1, H, W)."""
+        """Return the restored image (B, 1, H, W) from the features (B, C, H, W) and the input."""
         head = self.restoring_head
         return head.restored(head.out(head.read(features, image)), image)
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return the restored micrograph (H, W) from network values (1, H, W), in its units and dtype."""
+        """Return network values (1, H, W) as a restored micrograph (H, W), its units and dtype."""
         return self.processor.denormalize(maps[0], statistics, dtype)
 
 
 class EMFoundation(EMRestoringModel):
     """The generator that is pretrained: a trunk and a head that makes an image.
 
-    The class is what Kazimi et al. 2024 (arXiv:2402.18286) call the generator of the conditional GAN.
+    Kazimi et al. 2024 (arXiv:2402.18286) call it the generator of the conditional GAN.
     """
 
     def __init__(self, config: EMFoundationConfig):
@@ -252,7 +252,7 @@ class EMFoundation(EMRestoringModel):
 
         Args:
             pixel_values: (B, 1, H, W) network values, any H and W.
-            labels: (B, 1, H, W) clean network values; the loss is their mean absolute difference (L1).
+            labels: (B, 1, H, W) clean network values; the loss is the mean absolute difference.
             **kwargs: accepted for transformers' pipelines, not used.
         """
         reconstruction = self.restored_from(self._full_resolution(pixel_values), pixel_values)
@@ -261,5 +261,5 @@ class EMFoundation(EMRestoringModel):
 
     @torch.no_grad()
     def maps(self, pixel_values: Tensor) -> Tensor:
-        """Return the restored images (B, 1, H, W) in network values; neighbouring tiles may be blended."""
+        """Return restored images (B, 1, H, W) in network values; tiles may be blended."""
         return self(pixel_values).reconstruction.float()

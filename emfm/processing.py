@@ -1,4 +1,4 @@
-"""The only place where intensities change: from a micrograph's own units to what a network sees, and back."""
+"""The only place where intensities change: from a micrograph's units to network values and back."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from emfm.errors import EMError
 from emfm.io.large_images import READ_PIXELS, release_pages, thinned
 
-# A scale below this share of the dtype's unit (or of the values' size, for floats) counts as a constant image.
+# Scales below this share of the dtype's unit (floats: the values' size) mean a constant image.
 CONSTANT = 1e-6
 # Statistics of larger micrographs come from a strided sample of about this many pixels.
 SAMPLE_PIXELS = 4_000_000
@@ -30,14 +30,14 @@ class IntensityStatistics:
 
 
 class EMImageProcessor(BaseImageProcessor):
-    """Turns micrographs of any bit depth into `pixel_values`, and network outputs back into the micrograph's units.
+    """Turns micrographs of any bit depth into `pixel_values`, and a network's outputs back.
 
-    Each micrograph is scaled by its own robust statistics, taken once over the whole of it and never over a tile:
-    the percentiles `low` and `high` become -1 and +1, and values beyond `clip` are cut. The same rule holds for
-    training, evaluation and prediction, and travels with the weights as `preprocessor_config.json`.
+    Each micrograph is scaled once by robust statistics of the whole, never of a tile: the
+    percentiles `low` and `high` become -1 and +1, values beyond `clip` are cut. Training,
+    evaluation and prediction share this rule; `preprocessor_config.json` keeps it by the weights.
 
-    A micrograph whose percentiles coincide (a sparse mask, say) is scaled by its standard deviation; a constant one
-    becomes all zeros. The maximum is never used: one hot pixel does not change the scale.
+    Where the percentiles coincide (a sparse mask, say) the standard deviation is the scale; a
+    constant micrograph becomes all zeros. The maximum is never used: a hot pixel changes nothing.
 
     Args:
         low: lower percentile, 0 to 100.
@@ -45,7 +45,7 @@ class EMImageProcessor(BaseImageProcessor):
         clip: network values are limited to [-clip, clip].
     """
 
-    model_input_names = ["pixel_values"]  # noqa: RUF012  (transformers reads a plain class attribute)
+    model_input_names = ["pixel_values"]  # noqa: RUF012  (transformers reads this attribute)
 
     def __init__(self, low: float = 1.0, high: float = 99.0, clip: float = 3.0, **kwargs):
         super().__init__(**kwargs)
@@ -57,7 +57,7 @@ class EMImageProcessor(BaseImageProcessor):
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
-        """Build the processor from the content of `preprocessor_config.json`; a field it does not know is an error."""
+        """Build the processor from `preprocessor_config.json`; an unknown field is an error."""
         fields = {k: v for k, v in image_processor_dict.items() if k not in ("image_processor_type", "processor_class")}
         fields.update({key: kwargs.pop(key) for key in ("low", "high", "clip") if key in kwargs})
         unknown = sorted(set(fields) - {"low", "high", "clip"})
@@ -71,12 +71,12 @@ class EMImageProcessor(BaseImageProcessor):
         """Measure a whole micrograph once.
 
         Args:
-            image: (H, W) of boolean, integer or floating dtype; may be memory-mapped, or anything with `shape`, `dtype`
-                and `image[rows, columns]`. It is never loaded whole.
+            image: (H, W) of boolean, integer or floating dtype; may be memory-mapped, or anything
+                with `shape`, `dtype` and `image[rows, columns]`. It is never loaded whole.
 
         Raises:
-            EMError: the shape or dtype does not fit, or the values hold NaN or infinity; of a micrograph of more than
-                2^24 pixels the sample is checked here, and the rest by `normalize`.
+            EMError: shape or dtype do not fit, or values are NaN or infinite. Above 2^24 pixels
+                the sample is checked here, the rest by `normalize`.
         """
         _check_array(image)
         if image.shape[0] * image.shape[1] <= CHECKED_PIXELS:
@@ -90,13 +90,13 @@ class EMImageProcessor(BaseImageProcessor):
         smallest = CONSTANT * unit
         offset, scale = (low + high) / 2, (high - low) / 2
         if scale <= smallest:
-            # both percentiles fall on the background: two standard deviations keep a sparse structure visible
+            # both percentiles are background: two standard deviations keep sparse structure visible
             offset, scale = middle, 2 * float(sample.std())
         if scale <= smallest:
-            scale = max(1.0, abs(offset))  # so that the rounding of large floating point values stays near zero, too
+            scale = max(1.0, abs(offset))  # so that rounding of large floats stays near zero, too
         return IntensityStatistics(float(offset), float(scale))
 
-    def normalize(  # type: ignore[override]  # transformers' own takes a mean and a deviation, which mean nothing here
+    def normalize(  # type: ignore[override]  # transformers' own takes a mean and a deviation
         self, image: np.ndarray, statistics: IntensityStatistics, origin: tuple[int, int] = (0, 0)
     ) -> np.ndarray:
         """Map values to float32 network values in [-clip, clip]; NaN or infinity is an EMError.
@@ -112,15 +112,15 @@ class EMImageProcessor(BaseImageProcessor):
         return np.clip(values, -self.clip, self.clip).astype(np.float32)
 
     def denormalize(self, values: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Map network values back to the micrograph's units; integers are rounded and limited to the dtype's range."""
+        """Map network values back to the micrograph's units and dtype; integers are rounded."""
         return as_dtype(np.asarray(values, dtype=np.float64) * statistics.scale + statistics.offset, dtype)
 
     def preprocess(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
         """Turn one micrograph or a list of them into a batch.
 
         Args:
-            images: a 2-D array or tensor, a greyscale PIL image, a list of these, or an array (B, H, W). A PIL image
-                stored as RGB is accepted where its three channels are equal.
+            images: a 2-D array or tensor, a greyscale PIL image, a list of these, or an array
+                (B, H, W). A PIL image in RGB is accepted where its three channels are equal.
             return_tensors: "pt" for torch, "np" for numpy.
             **kwargs: none; a name that is not known is an error.
 
@@ -150,7 +150,7 @@ class EMImageProcessor(BaseImageProcessor):
 
         Args:
             outputs: what `EMForSemanticSegmentation` returned.
-            target_sizes: (height, width) per image; checked, since the logits already have the input's size.
+            target_sizes: (height, width) per image; checked, as logits have the input's size.
         """
         maps = list(outputs.logits.argmax(dim=1))
         sizes = [tuple(found.shape) for found in maps] if target_sizes is None else target_sizes
@@ -174,8 +174,8 @@ def as_array(image: Any) -> np.ndarray:
         return np.ascontiguousarray(array[..., 0])
     if array.ndim != 2 or image.mode == "P":
         raise EMError(
-            f"the image is in colour (PIL mode {image.mode}); a micrograph has one channel: convert it, for example "
-            "with image.convert('L')"
+            f"the image is in colour (PIL mode {image.mode}); a micrograph has one channel: "
+            "convert it, for example with image.convert('L')"
         )
     return array
 
@@ -183,15 +183,15 @@ def as_array(image: Any) -> np.ndarray:
 def _check_array(image: np.ndarray) -> None:
     if image.ndim != 2 or 0 in image.shape:
         raise EMError(
-            f"expected a micrograph of shape (height, width), got {image.shape}: pass slices of a stack one by one, "
-            "and one channel of a colour image"
+            f"expected a micrograph of shape (height, width), got {image.shape}: "
+            "pass slices of a stack one by one, and one channel of a colour image"
         )
     if image.dtype.kind not in "biuf":
         raise EMError(f"micrographs are boolean, integer or floating point; got dtype {image.dtype}")
 
 
 def _check_finite(image: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
-    """Raise an error that counts the values that are not finite and names the first, from the whole's corner."""
+    """Raise an error that counts values that are not finite and says where the first lies."""
     if image.dtype.kind != "f":
         return
     nans, infinities, first = 0, 0, ""
@@ -207,13 +207,13 @@ def _check_finite(image: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
             infinities += int(np.isinf(band).sum())
     if first:
         raise EMError(
-            f"the micrograph holds {nans} NaN and {infinities} infinite values, the first at {first}: "
-            "replace them, for example with numpy.nan_to_num or the local median"
+            f"the micrograph holds {nans} NaN and {infinities} infinite values, the first at "
+            f"{first}: replace them, for example with numpy.nan_to_num or the local median"
         )
 
 
 def as_dtype(values: np.ndarray, dtype: Any) -> np.ndarray:
-    """Return computed values in a micrograph's dtype: integers are rounded and limited to their range."""
+    """Return values in a micrograph's dtype: integers are rounded and limited to their range."""
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
         return values >= 0.5

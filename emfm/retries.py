@@ -1,4 +1,4 @@
-"""Requests to the Hub: made again after a fault that passes by itself, and other faults told in one line."""
+"""Requests to the Hub: repeated after a fault that passes; other faults told in one line."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ LOGIN = " Log in with `hf auth login` or set HF_TOKEN, and check that the token 
 
 
 def with_retries(request: Callable[[], Result]) -> Result:
-    """Return what a request to the Hub returns; after a fault that may pass it is made again, twice at most.
+    """Return what a request to the Hub returns; repeated, twice at most, if a fault may pass.
 
     A download goes on where the last try broke off. A fault that stays is raised as it comes.
     """
@@ -31,15 +31,15 @@ def with_retries(request: Callable[[], Result]) -> Result:
 
 
 def _may_pass(error: BaseException | None) -> bool:
-    """Tell whether the same request may succeed a moment later; what the disk or the cache refuses will not."""
+    """Tell whether the same request may succeed later; what disk or cache refuses will not."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     if isinstance(error, LocalEntryNotFoundError):  # not in the cache, for a reason
         return _may_pass(error.__cause__)
     if isinstance(error, HfHubHTTPError):
         return error.response is not None and error.response.status_code in PASSING
-    transport = HfHubHTTPError.__bases__[0]  # that of the HTTP library, which differs between releases of the client
-    return isinstance(error, transport) or "Consistency check failed" in str(error)  # a body that was cut short
+    transport = HfHubHTTPError.__bases__[0]  # the HTTP library's, which differs between releases
+    return isinstance(error, transport) or "Consistency check failed" in str(error)  # cut short
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def download_errors(repo_id: str, revision: str | None) -> Iterator[None]:
 
     try:
         yield
-    except Exception as error:  # the client's transport has errors of its own, which differ between its releases
+    except Exception as error:  # the client's transport has its own, which differ between releases
         why = f"cannot download {repo_id}: {error}"
         if isinstance(error, errors.GatedRepoError):
             why = f"{repo_id} is gated: ask for access on its page, then log in with `hf auth login` or give a token"
@@ -67,7 +67,7 @@ def download_errors(repo_id: str, revision: str | None) -> Iterator[None]:
 def push_errors(repo_id: str) -> Iterator[None]:
     """Turn what the Hub's client raises in a push into an error that says how to go on.
 
-    A card that the Hub does not take is a ValueError, a large file that does not arrive a RuntimeError.
+    A card that the Hub refuses is a ValueError, a large file that does not arrive a RuntimeError.
     """
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 

@@ -1,7 +1,7 @@
-"""HRNet from timm as a generator's trunk: stride-4 stem, no full-resolution skip, an upsampling head.
+"""HRNet from timm as a trunk: stride-4 stem, no full-resolution skip, an upsampling head.
 
-The four branches (strides 4 to 32) are brought to stride 4, mixed, and upsampled to full resolution in two steps,
-as Kazimi et al. 2024 (arXiv:2402.18286) use HRNet for image-to-image work.
+The four branches (strides 4 to 32) are brought to stride 4, mixed, and upsampled in two steps to
+full resolution, as Kazimi et al. 2024 (arXiv:2402.18286) use HRNet for image-to-image work.
 """
 
 from importlib import import_module
@@ -59,7 +59,7 @@ class HRNetTrunk(Trunk):
     def __init__(self, config: TrunkConfig):
         super().__init__(config)
         timm = _import_timm()
-        # feature_location "" gives the plain branches; out_indices 1..4 leaves the stride-2 stem out
+        # feature_location "" gives the plain branches; out_indices 1..4 skips the stride-2 stem
         self.body = timm.create_model(
             config.variant, features_only=True, in_chans=1, feature_location="", out_indices=(1, 2, 3, 4)
         )
@@ -82,7 +82,7 @@ class HRNetTrunk(Trunk):
             raise EMError(f"variant is '{config.variant}'; an HRNet has one of {', '.join(VARIANTS)}")
 
     def blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Return timm's stages and the head back to full resolution, in the order in which an image passes them."""
+        """Return timm's stages and the head to full resolution, in the order an image passes."""
         stages = [module for module in self.body.children() if next(module.parameters(), None) is not None]
         return stages, [self.mix, self.up2, self.up1]
 
@@ -98,7 +98,7 @@ class HRNetTrunk(Trunk):
 
 
 def _reach(variant: str) -> int:
-    """Return how far, in pixels, an output pixel can see: an upper bound along the coarsest branch."""
+    """Return how far in pixels an output pixel can see: an upper bound on the coarsest branch."""
     from timm.models.hrnet import cfg_cls
 
     cfg: dict[str, Any] = cfg_cls[variant]
@@ -106,6 +106,6 @@ def _reach(variant: str) -> int:
     pixels += cfg["stage1"]["num_blocks"][0] * 4  # one 3x3 at stride 4 in each bottleneck block
     for stage, stride in (("stage2", 8), ("stage3", 16), ("stage4", 32)):
         pixels += stride // 2  # the strided 3x3 that opens the coarser branch
-        pixels += cfg[stage]["num_modules"] * cfg[stage]["num_blocks"][-1] * 2 * stride  # two 3x3 a basic block
-    pixels += 32 + 32  # a coarse cell spread by nearest upsampling, and its neighbour by bilinear upsampling
+        pixels += cfg[stage]["num_modules"] * cfg[stage]["num_blocks"][-1] * 2 * stride  # two 3x3
+    pixels += 32 + 32  # a coarse cell spread by nearest upsampling, and its neighbour by bilinear
     return pixels + (4 + 2) + (2 + 1)  # the head: two bilinear steps and two 3x3

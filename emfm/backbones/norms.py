@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Instance norm with weight and bias that also takes a map of a single pixel, which equals its own mean."""
+    """Instance norm with weight and bias that also takes a map of one pixel, its own mean."""
 
     def __init__(self, channels: int):
         super().__init__(channels, affine=True)
@@ -28,7 +28,7 @@ NORM_LAYERS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "
 class JointNorm(nn.BatchNorm2d):
     """Instance norm over all images of a batch together, as if they were one.
 
-    In training mode, as when it is new, it keeps the mean and variance that it finds; in evaluation mode they hold.
+    In training mode it keeps the mean and variance that it finds; in evaluation mode they hold.
     """
 
     def __init__(self, norm: InstanceNorm):
@@ -44,7 +44,7 @@ class JointNorm(nn.BatchNorm2d):
 
 
 class SpelledInstanceNorm(nn.Module):
-    """Instance norm in elementary operations, for export: it also holds for a map of a single pixel.
+    """Instance norm in elementary operations, for export; also for a map of a single pixel.
 
     The mean of row means keeps float32's error small on large images.
     """
@@ -62,7 +62,7 @@ class SpelledInstanceNorm(nn.Module):
 
 
 def exchange(network: nn.Module, kind: type[nn.Module], substitute: Callable[[Any], nn.Module]) -> bool:
-    """Put `substitute(module)` in the place of every module of a kind; returns whether there was one."""
+    """Put `substitute(module)` in place of every module of a kind; tell whether there was one."""
     found = [name for name, module in network.named_modules() if isinstance(module, kind)]
     for name in found:
         parent, _, last = name.rpartition(".")

@@ -32,8 +32,8 @@ class ImageHead(nn.Conv2d):
 class ResidualHead(nn.Module):
     """Says for every pixel what is to be added to the input, and how much of the input stays.
 
-    A trunk without a path at full resolution cannot tell one pixel from the next: two small convolutions beside it
-    see the input itself.
+    A trunk without a path at full resolution cannot tell one pixel from the next: two small
+    convolutions beside it see the input itself.
     """
 
     def __init__(self, trunk: Trunk):
@@ -55,6 +55,6 @@ class ResidualHead(nn.Module):
         return features if self.details is None else torch.cat([features, self.details(image)], dim=1)
 
     def restored(self, outputs: Tensor, image: Tensor) -> Tensor:
-        """Return the restored image (B, 1, H, W) from what `out` puts out (B, 2, H, W) and the input."""
+        """Return the restored image (B, 1, H, W) from `out`'s output (B, 2, H, W) and the input."""
         added, share = outputs.chunk(2, dim=1)  # (B, 1, H, W) each
         return image + image * share + added

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class TrunkConfig(Protocol):
-    """The fields of a configuration that a trunk is built from; the backbone decides what they mean."""
+    """The fields of a configuration that a trunk is built from; their meaning is its own."""
 
     width: int
     dilations: list[int] | tuple[int, ...]
@@ -32,12 +32,12 @@ class Trunk(nn.Module):
 
     @classmethod
     def fields_of(cls, name: str) -> dict[str, Any] | None:
-        """Return the fields of a configuration that a generator's name stands for, None if it is not its own."""
+        """Return the fields that a generator's name stands for, None if it is not its own."""
         return {} if name in cls.generators else None
 
     @classmethod
     def check(cls, config: TrunkConfig) -> None:
-        """Raise an EMError where a field of a configuration does not fit; `norm` is checked already."""
+        """Raise an EMError where a field does not fit; `norm` is checked already."""
 
     @property
     def receptive_field(self) -> int:
@@ -46,7 +46,7 @@ class Trunk(nn.Module):
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """The layout in which it trains fastest on a CPU: channels last, which instance norm would copy."""
+        """The layout that trains fastest on CPUs: channels last, which instance norm would copy."""
         copied = any(isinstance(module, nn.InstanceNorm2d) for module in self.modules())
         return torch.contiguous_format if copied else torch.channels_last
 
@@ -62,7 +62,7 @@ class Trunk(nn.Module):
         raise NotImplementedError
 
     def blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Return the encoder's blocks and the decoder's, each in the order in which an image passes them."""
+        """Return encoder blocks and decoder blocks, each in the order in which an image passes."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Residual U-Nets of Sytwu et al. 2022, as used by Kazimi et al. 2024 (arXiv:2402.18286).
 
-Level l works at stride 2^l: one residual block on the way down, one on the way up, one at the bottom.
+Level l works at stride 2^l: one residual block on the way down, one on the way up, one at the end.
 The dilation of each level's convolutions sets the receptive field without adding parameters.
 """
 
@@ -34,7 +34,7 @@ PAPER_WIDTH, MAX_WIDTH = 4, 256
 
 
 class ResidualBlock(nn.Module):
-    """conv3x3 - norm - ReLU - conv3x3 - norm, plus a 1x1 shortcut, then ReLU. All convolutions carry a bias."""
+    """conv3x3 - norm - ReLU - conv3x3 - norm, plus a 1x1 shortcut, then ReLU; all with bias."""
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int, norm: str):
         super().__init__()
@@ -86,8 +86,8 @@ class UNetTrunk(Trunk):
         self.channels = [config.width * 2**level for level in range(depth + 1)]
         self.stride = 2**depth
         self.reach = _reach(config.dilations)
-        # largest in the last block: the joined map (3 times the width), the skip connection, and what
-        # its convolutions make of it; measured: 132 to 163 at width 4, 655 at 16, with two classes
+        # largest in the last block: the joined map (3 times the width), the skip connection and
+        # what follows; measured: 132 to 163 at width 4, 655 at 16, with two classes
         self.bytes_per_pixel = 38 * config.width + 60
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
@@ -134,7 +134,7 @@ class UNetTrunk(Trunk):
         exchange(self, ResidualBlock, FoldedBlock)
 
     def blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Return encoder (bottleneck last) and decoder, in the order in which an image passes them."""
+        """Return encoder (bottleneck last) and decoder, in the order in which an image passes."""
         return [*self.encoder, self.bottleneck], list(reversed(self.decoder))
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -146,22 +146,22 @@ class UNetTrunk(Trunk):
             x = F.max_pool2d(x, 2)
         maps = [self.bottleneck(x)]
         for block, skip in zip(reversed(self.decoder), reversed(skips), strict=True):
-            # nothing but the joined map lives on while the block works: this is where memory is at its peak
+            # only the joined map lives on while the block works: here memory is at its peak
             joined = torch.cat([F.interpolate(maps[0], scale_factor=2, mode="nearest"), skip], dim=1)
             maps.insert(0, block(joined))
         return maps
 
 
 def _reach(dilations: Sequence[int]) -> int:
-    """Return how far, in pixels, an output pixel can see in any direction, whatever its position."""
+    """Return how far, in pixels, an output pixel can see in any direction, at any position."""
     *levels, bottom = dilations
     farthest = 0
     for phase in range(2 ** len(levels)):
         low = high = phase
-        for dilation in levels:  # output to bottleneck: two convolutions, then the coarser cell below
+        for dilation in levels:  # output to bottleneck: two convolutions, then the coarser cell
             low, high = (low - 2 * dilation) // 2, (high + 2 * dilation) // 2
         low, high = low - 2 * bottom, high + 2 * bottom
-        for dilation in reversed(levels):  # bottleneck to input: a pooled cell covers two finer ones
+        for dilation in reversed(levels):  # bottleneck to input: a pooled cell covers two
             low, high = 2 * low - 2 * dilation, 2 * high + 1 + 2 * dilation
         farthest = max(farthest, phase - low, high - phase)
     return farthest

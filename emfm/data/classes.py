@@ -42,8 +42,8 @@ class GreyValues:
         unknown = set(found.tolist()) - set(self.names)
         if unknown:
             raise EMError(
-                f"{name} holds the grey values {shorten(unknown)}, which labels.json does not name; it has "
-                f"{', '.join(str(value) for value in sorted(self.names))}"
+                f"{name} holds the grey values {shorten(unknown)}, which labels.json does not "
+                f"name; it has {', '.join(str(value) for value in sorted(self.names))}"
             )
         classes = self._classes()
         index_of = np.array([classes.index(value) if value in classes else IGNORED for value in found.tolist()])
@@ -70,8 +70,8 @@ def values_as_classes(masks: Iterable[np.ndarray], where: str, labels: str) -> G
     """Return classes for masks without labels.json: their values must be 0..K-1.
 
     Raises:
-        EMError: they hold other values, or a single one; says `where` they are, and which file of `labels` would
-            name their values.
+        EMError: they hold other values, or a single one; says `where` they are, and which file of
+            `labels` would name their values.
     """
     values: set[int] = set()
     for mask in masks:
@@ -80,13 +80,13 @@ def values_as_classes(masks: Iterable[np.ndarray], where: str, labels: str) -> G
         return GreyValues({value: "background" if value == 0 else f"class {value}" for value in sorted(values)})
     shown = json.dumps({str(value): f"name of {value}" for value in sorted(values)[:8]})
     raise EMError(
-        f"the masks in {where} hold the grey values {shorten(values)}; without labels.json they must be 0..K-1: write "
-        f"{labels} like {shown}"
+        f"the masks in {where} hold the grey values {shorten(values)}; without labels.json they "
+        f"must be 0..K-1: write {labels} like {shown}"
     )
 
 
 def read_json_object(path: Path, expected: str) -> dict:
-    """Return the content of a JSON file that holds an object, or raise an error that shows what was expected."""
+    """Return the object that a JSON file holds, or raise an error that shows an example."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -18,7 +18,7 @@ SHARE = Range(least=0, most=1)
 
 @dataclass(frozen=True)
 class CorruptionStrength:
-    """Ranges from which each image draws its damage, uniformly unless said otherwise; stored with the weights.
+    """Ranges of each image's damage, uniform unless said otherwise; stored with the weights.
 
     Deviations are standard deviations, intensities are in network values.
     """

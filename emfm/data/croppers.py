@@ -1,7 +1,7 @@
-"""How a training crop is cut from a micrograph and its truth: place, symmetry, intensities; decided by a key alone.
+"""How a crop is cut from a micrograph and its truth: place, symmetry, intensities; by a key.
 
-A cropper measures a micrograph once (`prepare`) and then cuts any number of crops from it (`crop`). A crop is
-`pixel_values` (1, h, w) float32 and `labels`: class indices (h, w) int64, or the target (1, H, W) float32.
+A cropper measures a micrograph once (`prepare`), then cuts any number of crops (`crop`). A crop is
+`pixel_values` (1, h, w) and `labels`: classes (h, w) int64 or a target (1, H, W), both float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,13 +24,13 @@ IntensityChange = Callable[[np.ndarray], np.ndarray]
 
 
 def dihedral(array: np.ndarray, symmetry: int) -> np.ndarray:
-    """Turn or mirror an array (..., H, W) by one of the square's eight symmetries, 0 to 7; 0 is the identity."""
+    """Turn or mirror an array (..., H, W) by one of the square's symmetries, 0 (none) to 7."""
     rotated = np.rot90(array, symmetry % 4, axes=(-2, -1))
-    return (rotated[..., ::-1] if symmetry >= 4 else rotated).copy()  # never a view of the micrograph
+    return (rotated[..., ::-1] if symmetry >= 4 else rotated).copy()  # never a view
 
 
 def cut(array: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
-    """Return a (side, side) crop; where the micrograph is smaller it is mirrored at its bottom and right edges."""
+    """Return a (side, side) crop; a smaller micrograph is mirrored at bottom and right."""
     crop = array[top : top + side, left : left + side]
     missing = side - crop.shape[0], side - crop.shape[1]
     return np.pad(crop, ((0, missing[0]), (0, missing[1])), mode="symmetric") if any(missing) else crop
@@ -50,7 +50,7 @@ class Cropper(Protocol):
 class IntensityJitter:
     """Makes training see other contrasts than the few labelled micrographs have.."""
 
-    strength: float  # factors are 1 +- strength, summands +- strength network values; 0 changes nothing
+    strength: float  # factors 1 +- strength, summands +- strength network values; 0: no change
 
     def draw(self, rng: np.random.Generator) -> IntensityChange:
         """Return the change of one crop."""
@@ -63,14 +63,14 @@ class IntensityJitter:
 class PairCropper:
     """Crops of micrographs with their targets, both scaled by the statistics of the micrograph.
 
-    So a network's output means the same as its input, and the micrograph's own statistics turn it into its units.
+    Output and input of a network mean the same, and the micrograph's statistics give its units.
     """
 
     processor: EMImageProcessor
     side: int  # of a crop's target in pixels; a multiple of the scale
     jitter: IntensityJitter
     scale: int = 1  # target pixels per image pixel and axis
-    units: tuple[float, float] = (1.0, 0.0)  # gain and offset from the targets' units to those of the images
+    units: tuple[float, float] = (1.0, 0.0)  # gain and offset from targets' units to the images'
 
     def prepare(self, image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, IntensityStatistics]:
         """Return a micrograph, its target, and the micrograph's statistics."""
@@ -90,7 +90,7 @@ class PairCropper:
         return _as_tensors(change(dihedral(values, symmetry)), dihedral(labels, symmetry))
 
     def labels(self, target: np.ndarray, statistics: IntensityStatistics, change: IntensityChange) -> np.ndarray:
-        """Return what the network shall put out (H, W) float32 for a crop of the target: its network values."""
+        """Return what the network shall put out for a target's crop: network values (H, W)."""
         gain, offset = self.units
         wanted = gain * target.astype(np.float64) + offset
         return change(((wanted - statistics.offset) / statistics.scale).astype(np.float32))
@@ -98,7 +98,7 @@ class PairCropper:
 
 @dataclass(frozen=True)
 class DegradingCropper:
-    """Crops of clean micrographs, each damaged anew; scaled as the whole damaged micrograph would be."""
+    """Crops of clean micrographs, each damaged anew; scaled like the whole damaged micrograph."""
 
     processor: EMImageProcessor
     side: int  # of a clean crop in pixels; a multiple of the degradation's scale
@@ -136,8 +136,8 @@ def _as_tensors(values: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
 class TrainingCrops(Dataset):
     """`count` crops by index, over as many rounds through the micrographs as that takes.
 
-    The crop of an index is the same in any process and in any order: the seed, the round (epoch) and the place in it
-    decide micrograph and crop.
+    The crop of an index is the same in any process and order: the seed, the round (epoch) and the
+    place in it decide micrograph and crop.
     """
 
     def __init__(self, data: Examples, cropper: Cropper, count: int, seed: int):
@@ -159,8 +159,8 @@ class TrainingCrops(Dataset):
 class StreamedTrainingCrops(IterableDataset):
     """Endless crops from a stream, one of each micrograph an epoch.
 
-    No two processes or data workers see the same micrograph in an epoch. The seed decides order and crops; `process`
-    holds index and number of processes.
+    No two processes or data workers see the same micrograph in an epoch. The seed decides order
+    and crops; `process` holds index and number of processes.
     """
 
     def __init__(self, data: StreamedExamples, cropper: Cropper, seed: int, process: tuple[int, int] = (0, 1)):

@@ -1,4 +1,4 @@
-"""`load_em_dataset`: what fine-tuning trains and measures on, from a folder or from a dataset of the Hub."""
+"""`load_em_dataset`: what fine-tuning trains and measures on, from a folder or the Hub."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -32,26 +32,27 @@ def load_em_dataset(
     truth: str | None = None,
     streaming: bool = False,
 ) -> Any:
-    """Load one split of labelled micrographs, of pairs, or of clean micrographs from which pairs are made.
+    """Load one split of labelled micrographs, of pairs, or of clean micrographs to damage.
 
     Args:
-        source: a folder, a folder of parquet files, or a dataset's id on the Hub. A folder holds `images/` and, with
-            the same file names, `masks/` or `targets/`. `labels.json` maps a grey value of the masks to a class name,
-            "ignore" for pixels without truth; without it the values must be 0..K-1. `splits.json` lists file names per
-            split; without it every image belongs to "train". A dataset has the columns `image` and `mask` or `target`.
+        source: a folder, a folder of parquet files, or a dataset's id on the Hub. A folder holds
+            `images/` and, with the same file names, `masks/` or `targets/`; a dataset the columns
+            `image` and `mask` or `target`. `labels.json` maps grey values of masks to class names,
+            "ignore" for pixels without truth; without it they must be 0..K-1. `splits.json` lists
+            file names per split; without it every image belongs to "train".
         split: "train", "validation", "test" or another name.
-        degrade: make pairs from the images, taken as clean: "dose", "paper", "background" or "downsample". Masks and
-            targets are not read; a plain folder of micrographs will do.
-        scale: target pixels per image pixel and axis; by default what the pairs have, and 2 for "downsample".
+        degrade: make pairs from the images, taken as clean: "dose", "paper", "background" or
+            "downsample". Truth is not read; a plain folder of micrographs will do.
+        scale: target pixels per image pixel and axis; by default the pairs', 2 for "downsample".
         truth: "masks" or "targets", where a folder holds both.
         streaming: read a dataset as it comes, without downloading it first.
 
     Returns:
-        `LabelledMicrographs`, `PairedMicrographs` or `CleanMicrographs`; `StreamedExamples` of these with `streaming`.
+        `LabelledMicrographs`, `PairedMicrographs`, `CleanMicrographs`, or `StreamedExamples` of it.
 
     Raises:
-        EMError: a folder, file or split is missing, sizes differ, a mask holds a grey value without a class, or the
-            scale does not fit.
+        EMError: a folder, file or split is missing, sizes differ, a mask holds a grey value
+            without a class, or the scale does not fit.
     """
     if truth is not None and truth not in TRUTHS:
         raise EMError(f"truth is '{truth}'; expected {' or '.join(TRUTHS)}")
@@ -73,26 +74,26 @@ def load_em_dataset(
     if degraded:
         return degraded(folder_records(folder, split, None))
     truth = truth or folder_truth(folder)
-    records = folder_records(folder, split, truth)  # at first, so that a missing split is found before masks are read
+    records = folder_records(folder, split, truth)  # a missing split is found before masks are read
     if truth == "targets":
         return paired(records, scale)
     return labelled(records, name, folder_classes(folder))
 
 
 def _open_rows(source: str, split: str, streaming: bool) -> tuple["Dataset | IterableDataset", str | None]:
-    """Open a split, undecoded; returns it with "masks" or "targets", None where it holds images alone."""
+    """Open a split, undecoded; return it with "masks" or "targets", None for images alone."""
     rows, images = load_split(source, split, streaming)
     truths = [truth for truth, column in TRUTHS.items() if column in images]
     if "image" not in images or len(truths) > 1:
         raise EMError(
-            f"the dataset '{source}' has the image columns {', '.join(images)}; expected 'image' and one of 'mask' "
-            "(segmentation) and 'target' (restoration)"
+            f"the dataset '{source}' has the image columns {', '.join(images)}; "
+            "expected 'image' and one of 'mask' (segmentation) and 'target' (restoration)"
         )
     return rows, truths[0] if truths else None
 
 
 def _kind_of_dataset(source: str, truth: str | None, found: str | None, scale: int | None, streaming: bool) -> Kind:
-    """Return how the truth in a data set's column is read; `found` is what the columns hold, `truth` what was meant."""
+    """Return how the truth is read: `found` is what the columns hold, `truth` what was meant."""
     if found is None or truth not in (None, found):
         wanted = f"'{TRUTHS[truth]}'" if truth else "'mask' or 'target'"
         raise EMError(f"the dataset '{source}' has no column {wanted} beside 'image'; pairs can be made with --degrade")
@@ -121,7 +122,7 @@ def _hub_labels(source: str) -> GreyValues | None:
 
 
 def _record(row: dict[str, Any], name: str, truth: str | None) -> Record:
-    """Decode a row; the pixel size of its column, where that holds one, stands above that of the image."""
+    """Decode a row; a pixel size in its column stands above that of the image."""
     micrograph = decode(row["image"], f"{name}, image")
     size = row.get(PIXEL_SIZE)
     if isinstance(size, (int, float)) and 0 < size < math.inf:
@@ -133,7 +134,7 @@ def _record(row: dict[str, Any], name: str, truth: str | None) -> Record:
 
 
 def _stream(rows: Any, kind: Kind, source: str, truth: str | None) -> StreamedExamples:
-    examples = partial(_of_rows, kind, source, truth)  # of a module, so that it reaches spawned data workers
+    examples = partial(_of_rows, kind, source, truth)  # a module's: it reaches spawned workers
     first = examples([("row 0", next(iter(rows)))])
     return StreamedExamples(rows, first.part(0, 0), examples)
 

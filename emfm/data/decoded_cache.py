@@ -1,7 +1,7 @@
 """Decoded and measured micrographs in the cache of `datasets`.
 
-The pixels go into an Arrow file in their own dtype (uint8 for most) and are memory-mapped: every process and data
-worker of a machine shares one copy, memory stays flat, and a second run starts at once.
+The pixels go into an Arrow file in their own dtype and are memory-mapped: all processes and data
+workers of a machine share one copy, memory stays flat, and a second run starts at once.
 """
 
 import shutil
@@ -37,7 +37,7 @@ Percentiles = tuple[float, float, float]  # low, high and clip of the processor
 
 
 class Decoded:
-    """Micrographs by index out of a memory-mapped Arrow table with `COLUMNS`, each with its statistics."""
+    """Micrographs by index, with statistics, out of a memory-mapped Arrow table of `COLUMNS`."""
 
     def __init__(self, rows: "Dataset"):
         self._rows = rows.with_format("arrow")
@@ -78,7 +78,7 @@ def decode_dataset(source: str, processor: EMImageProcessor) -> Decoded:
 
 
 def decode_files(files: tuple[File, ...], processor: EMImageProcessor) -> Decoded:
-    """Decode image files; sizes and times of change are part of the cache's key, so an edited file is decoded again.
+    """Decode image files; size and time of change are in the cache's key, so edits are seen.
 
     The files are a tuple, for `datasets` would take a list for shards.
 
@@ -109,7 +109,7 @@ def decode_files(files: tuple[File, ...], processor: EMImageProcessor) -> Decode
 
 
 def fits(encoded_bytes: int) -> bool:
-    """Tell whether the decoded pixels of so many bytes of image files fit on the disk of the cache."""
+    """Tell whether so many bytes of image files fit, decoded, on the disk of the cache."""
     from datasets.config import HF_DATASETS_CACHE
 
     place = Path(HF_DATASETS_CACHE)

@@ -1,7 +1,7 @@
-"""What pretraining does to a micrograph: damage on whole batches, each image's share decided by (seed, epoch, index).
+"""Pretraining's damage on whole batches; (seed, epoch, index) decide each image's share.
 
-Values are network values, where -1 and +1 are a micrograph's lower and upper percentile; so a noise of 0.5 has a
-quarter of the contrast between them as its standard deviation.
+Values are network values, where -1 and +1 are a micrograph's lower and upper percentile; so a
+noise of 0.5 has a quarter of the contrast between them as its standard deviation.
 """
 
 import numpy as np
@@ -13,17 +13,17 @@ from emfm.data.corruptions import CORRUPTIONS, CorruptionStrength
 from emfm.data.keyed_random import KeyedRandom
 from emfm.errors import EMError
 
-# Electrons per pixel where the network value is -1, as a share of those where it is +1: no region is free of them.
+# Electrons per pixel at network value -1, as a share of those at +1: no region is free of them.
 DARK = 0.1
 
 
 class Corruption:
     """Damages batches of clean crops.
 
-    "paper" blurs, then adds noise, as Kazimi et al. 2024 (arXiv:2402.18286) do with strengths that they do not state.
-    "dose" does what a microscope does: defocus, displaced scan lines, counting of few electrons, read-out noise and a
-    slow background; half of the crops have their contrast inverted, input and target alike. "masked" hides square
-    blocks on top of "paper", "dose+masked" on top of "dose".
+    "paper" blurs, then adds noise, as Kazimi et al. 2024 (arXiv:2402.18286) do with strengths that
+    they do not state. "dose" does what a microscope does: defocus, displaced scan lines, counting
+    of few electrons, read-out noise, a slow background; the contrast of half of the crops is
+    inverted, input and target. "masked" hides squares on top of "paper", "dose+masked" of "dose".
 
     Args:
         kind: a key of `CORRUPTIONS`.
@@ -58,11 +58,11 @@ class Corruption:
         return damaged, clean
 
     def _microscope(self, clean: Tensor, random: KeyedRandom) -> Tensor:
-        """Image (B, 1, H, W) with few electrons, in the order in which they meet lens, scan, sample and detector."""
+        """Image (B, 1, H, W) with few electrons: they meet lens, scan, sample and detector."""
         strength = self.strength
         image = gaussian_blur(clean, random.between(strength.defocus))
         image = displace_lines(image, random.between(strength.jitter) * random.normal(1, clean.shape[2], 1))
-        # a slow background: smooth, with a standard deviation of about 1, from a 4 x 4 grid of values
+        # a slow background: smooth, standard deviation about 1, from a 4 x 4 grid of values
         amplitude, grid = random.between(strength.background), random.normal(1, 4, 4)
         background = F.interpolate(grid, size=clean.shape[-2:], mode="bicubic", align_corners=True)
         image = image + amplitude * background
@@ -83,7 +83,7 @@ class Corruption:
 
 
 def displace_lines(images: Tensor, shifts: Tensor) -> Tensor:
-    """Move every line of (B, 1, H, W) sideways by its own distance, as an unsteady scan does; edges are repeated.
+    """Move every line of (B, 1, H, W) sideways, as an unsteady scan does; edges are repeated.
 
     Shifts (B, 1, H, 1) are in pixels; between pixels the values are interpolated linearly.
     """
@@ -109,9 +109,9 @@ def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
         raise EMError(f"a blur of {float(sigmas.max()):.1f} px reaches {radius} px, the image is {height} x {width}")
     offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
     sigmas = sigmas.view(-1, 1).clamp_min(1e-3)  # 0 becomes a kernel of one pixel
-    within = offsets.abs() <= torch.ceil(3 * sigmas)  # an image's own reach, whatever the rest of the batch needs
+    within = offsets.abs() <= torch.ceil(3 * sigmas)  # an image's own reach, whatever the batch
     kernel = torch.exp(-0.5 * (offsets / sigmas) ** 2) * within
     kernel = kernel / kernel.sum(dim=1, keepdim=True)  # (B, 2 radius + 1)
-    padded = F.pad(images, (radius,) * 4, mode="reflect").transpose(0, 1)  # the batch becomes groups
+    padded = F.pad(images, (radius,) * 4, mode="reflect").transpose(0, 1)  # batch becomes groups
     blurred = F.conv2d(padded, kernel.view(batch, 1, -1, 1), groups=batch)
     return F.conv2d(blurred, kernel.view(batch, 1, 1, -1), groups=batch).transpose(0, 1)

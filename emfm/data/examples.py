@@ -48,7 +48,7 @@ class Examples:
         return self
 
     def take(self, count: int, seed: int = 0) -> Self:
-        """Return `count` of the micrographs, drawn by `seed`; the first n of one seed are among its first n + 1.
+        """Return `count` micrographs drawn by `seed`; the first n are among the first n + 1.
 
         Raises:
             EMError: there are fewer.
@@ -87,8 +87,8 @@ class LabelledMicrographs(Examples):
         """Return a weight for each class, with a mean of 1 over the pixels.
 
         Args:
-            power: a class's weight is the inverse of its share of the pixels to this power: 1 lets all classes count
-                alike, 0 all pixels. A class that does not occur gets the weight 1.
+            power: a class weighs the inverse of its share of the pixels to this power: 1 lets all
+                classes count alike, 0 all pixels. A class that does not occur gets the weight 1.
         """
         counts = np.zeros(len(self.id2label))
         for mask in self.masks:
@@ -110,11 +110,11 @@ class PairedMicrographs(Examples):
         return self.targets[index]
 
     def target_units(self) -> tuple[float, float]:
-        """Return (gain, offset) that turn a target's value into the image's units: `gain * value + offset`.
+        """Return (gain, offset) from target values to the image's units: `gain * value + offset`.
 
-        Targets are usually in their image's own units: (1, 0). Where they are not, say floats from 0 to 1 beside
-        16-bit counts, the relation is the least-squares line of image values over target values, which noise of zero
-        mean does not bend. A slope between 1/2 and 2 counts as the same units: a background or a blur changes it, too.
+        Targets are usually in their image's own units: (1, 0). Where they are not, say floats 0
+        to 1 beside 16-bit counts, the least-squares line of image over target gives them; noise of
+        zero mean does not bend it. A slope of 1/2 to 2, as from a blur, counts as the same units.
 
         Raises:
             EMError: units differ, and images and targets do not correlate enough to say how.
@@ -133,8 +133,8 @@ class PairedMicrographs(Examples):
             return 1.0, 0.0
         if correlation < LEAST_CORRELATION:
             raise EMError(
-                f"images and targets hardly resemble each other (correlation {correlation:.2f}), so their units cannot "
-                "be compared: check that equal file names mean the same place, and give targets in the images' units"
+                f"images and targets hardly resemble each other (correlation {correlation:.2f}): "
+                "equal file names must mean the same place, and targets be in the images' units"
             )
         return gain, float(image.mean() - gain * target.mean())
 
@@ -157,8 +157,8 @@ class CleanMicrographs(Examples):
         for image, name in zip(self.images, self.names, strict=True):
             if min(image.shape) < smallest:
                 raise EMError(
-                    f"{name} is {image.shape[0]} x {image.shape[1]} pixels; '{self.degrade}' needs at least {smallest} "
-                    "a side: leave it out"
+                    f"{name} is {image.shape[0]} x {image.shape[1]} pixels; '{self.degrade}' "
+                    f"needs at least {smallest} a side: leave it out"
                 )
 
     @property
@@ -176,10 +176,10 @@ class CleanMicrographs(Examples):
         return self.images[index]
 
     def to_measure(self) -> PairedMicrographs:
-        """Return whole micrographs, each damaged once, always in the same way, with the clean ones as targets.
+        """Return whole micrographs, each damaged once, always alike, with the clean as targets.
 
-        Damaged images are float32 in the clean micrograph's units, not cut off at the limits of its dtype. Where the
-        degradation makes pixels larger, up to `scale - 1` rows and columns at the lower right are left out.
+        Damaged ones are float32 in the clean one's units, not cut off at its dtype's limits. Where
+        pixels become larger, up to `scale - 1` rows and columns at the lower right are left out.
         """
         damaged = [self.degradation.whole(image, index) for index, image in enumerate(self.images)]
         targets = [

@@ -29,8 +29,8 @@ def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]
     """Load one split of a dataset of the Hub, or of a folder of parquet files.
 
     Returns:
-        A `Dataset` or, `streaming`, an `IterableDataset` of the images, undecoded, and their pixel sizes where it has
-        them; the names of the image columns, at least one.
+        A `Dataset` or, `streaming`, an `IterableDataset` of the images, undecoded, and their pixel
+        sizes where it has them; the names of the image columns, at least one.
 
     Raises:
         MissingSplitError: there is no such split.
@@ -45,17 +45,17 @@ def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]
     try:
         rows = with_retries(lambda: datasets.load_dataset(**where, split=split, streaming=streaming))
     except Exception as error:  # the Hub, the network and each file format have errors of their own
-        kind = MissingSplitError if isinstance(error, ValueError) else EMError  # what `datasets` raises for one
+        kind = MissingSplitError if isinstance(error, ValueError) else EMError  # a missing split
         raise kind(
-            f"cannot load the split '{split}' of the dataset '{source}' ({type(error).__name__}: {error}); "
-            "expected a folder of images, a folder of parquet files, or the id of a dataset on the Hub"
+            f"cannot load the split '{split}' of the dataset '{source}' ({type(error).__name__}: "
+            f"{error}); expected a folder of images or parquet files, or a dataset's id on the Hub"
         ) from error
     features = rows.features or {}
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if not images:
         raise EMError(
-            f"the dataset '{source}' has no image column; its columns are {', '.join(features) or 'unknown'}: cast "
-            "that of the images to datasets.Image"
+            f"the dataset '{source}' has no image column; its columns are "
+            f"{', '.join(features) or 'unknown'}: cast that of the images to datasets.Image"
         )
     rows = rows.select_columns([*images, PIXEL_SIZE] if PIXEL_SIZE in features else images)
     for name in images:
@@ -64,7 +64,7 @@ def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]
 
 
 def load_images(source: str, streaming: bool) -> tuple[Any, str]:
-    """Load the first image column of the split "train", undecoded, as `image`; returns it with the column's own name.
+    """Load the first image column of "train", undecoded, as `image`; return it and its name.
 
     Raises:
         EMError: it cannot be loaded, or has no image column.
@@ -75,7 +75,7 @@ def load_images(source: str, streaming: bool) -> tuple[Any, str]:
 
 
 def decode(sample: dict[str, Any] | None, name: str) -> Micrograph:
-    """Decode a row's undecoded image: its `bytes`, or a `path` to read them from; errors begin with `name`.
+    """Decode a row's image, its `bytes` or the file at its `path`; errors begin with `name`.
 
     Raises:
         EMError: the row holds no image, or one that is damaged or would fill the memory.

@@ -1,7 +1,7 @@
-"""Random numbers for whole batches in which each image's share follows from (seed, epoch, index) alone.
+"""Random numbers for batches; each image's share follows from (seed, epoch, index) alone.
 
-A counter-based generator: every number is a hash of its image's key and its own place, so the result depends neither on
-the rest of the batch nor on the order of batches, and a GPU computes it as readily as a CPU.
+A counter-based generator: every number is a hash of its image's key and its own place, so the
+result depends on neither the rest of the batch nor the order of batches; GPUs do it as well.
 """
 
 import math
@@ -9,10 +9,10 @@ import math
 import torch
 from torch import Tensor
 
-# SplitMix64 (Steele, Lea and Flood 2014): the step between states and the two multipliers of the finaliser, as int64.
+# SplitMix64 (Steele, Lea and Flood 2014): step between states, multipliers of the finaliser, int64.
 _STEP = 0x9E3779B97F4A7C15 - (1 << 64)
 _MULTIPLIERS = (0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64))
-# Below this rate a Poisson count is found by inverting the distribution; it then hardly ever exceeds _LARGEST.
+# Below this rate a Poisson count comes from inversion; it then hardly ever exceeds _LARGEST.
 _SMALL_RATE, _LARGEST = 4.0, 20
 
 
@@ -29,7 +29,7 @@ def _mix(words: Tensor) -> Tensor:
 
 
 class KeyedRandom:
-    """Draws for a batch; the n-th call returns the same numbers for the same key, whatever else is in the batch.
+    """Draws for a batch; the n-th call gives the same numbers for the same key in any batch.
 
     Keys (B, 2) int64 are epoch and index of each image; the numbers are made on their device.
     """
@@ -56,7 +56,7 @@ class KeyedRandom:
         return low + (high - low) * self.uniform(1, 1, 1)
 
     def normal(self, *shape: int) -> Tensor:
-        """Return (B, *shape) float32, standard normal (Box and Muller 1958); none lies beyond 5.9."""
+        """Return (B, *shape) float32, standard normal (Box and Muller 1958), none beyond 5.9."""
         count = math.prod(shape)
         words = self._words((count + 1) // 2)
         radius = torch.sqrt(-2 * torch.log(_unit(_shifted(words, 40))))
@@ -67,8 +67,8 @@ class KeyedRandom:
     def poisson(self, rates: Tensor) -> Tensor:
         """Return Poisson counts, whole numbers as float32, for rates (B, ...) of 0 or more.
 
-        Rates of 4 and more use the expansion of the distribution's inverse about the normal one
-        (Giles 2016, ACM Transactions on Mathematical Software 42, equation 6), smaller ones inversion.
+        Rates from 4 on use an expansion of the inverse about the normal one (Giles 2016, ACM
+        Transactions on Mathematical Software 42, equation 6), smaller ones inversion.
         """
         rates = rates.float()
         normal = self.normal(*rates.shape[1:])

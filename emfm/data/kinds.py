@@ -1,4 +1,4 @@
-"""What micrographs are learnt from: masks, targets, or the micrographs themselves, damaged. One function each."""
+"""What micrographs are learnt from: masks, targets or themselves, damaged. A function each."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ from emfm.io.reading import Micrograph
 
 
 def labelled(records: Iterable[Record], source: str, labels: GreyValues | None) -> LabelledMicrographs:
-    """Return micrographs with class maps; without labels the masks themselves must say which classes there are."""
+    """Return micrographs with class maps; without labels the masks' values say the classes."""
     if labels is None:
         records = list(records)
         masks = [mask.array for _, mask, _ in records]
@@ -52,12 +52,10 @@ def class_map(mask: np.ndarray, micrograph: Micrograph, labels: GreyValues, name
     """Return the class indices (H, W) int16 of a mask.
 
     Raises:
-        EMError: it has another size than its micrograph, or holds a grey value without a class; `name` stands in it.
+        EMError: its size is not its micrograph's, or a grey value has no class; it says `name`.
     """
     if mask.shape != micrograph.image.shape:
-        raise EMError(
-            f"{name} is {_size(mask)} pixels, its image {_size(micrograph.image)}: a mask has its image's size"
-        )
+        raise EMError(f"{name} is {_size(mask)} pixels, its image {_size(micrograph.image)}: resize the mask")
     return labels.indices(mask, name)
 
 
@@ -65,8 +63,8 @@ def target_scale(image: np.ndarray, micrograph: Micrograph, known: int | None, n
     """Return how many pixels of a target image belong to one of its micrograph, per axis.
 
     Raises:
-        EMError: the sizes do not fit each other, or the `known` scale of the other targets, or the target holds values
-            that are not finite; its name stands in it.
+        EMError: the sizes do not fit each other, or the `known` scale of the other targets, or the
+            target holds values that are not finite; its name stands in it.
     """
     height, width = micrograph.image.shape
     fitting = [scale for scale in (1, *SCALES) if image.shape == (scale * height, scale * width)]
@@ -75,9 +73,7 @@ def target_scale(image: np.ndarray, micrograph: Micrograph, known: int | None, n
         raise EMError(f"{sizes}: a target has its image's size, or 2 or 4 times that a side for super-resolution")
     scale = known or fitting[0]
     if image.shape != (scale * height, scale * width):
-        raise EMError(
-            f"{sizes}: that does not fit the scale {scale} of this data set; give --scale, or resample the target"
-        )
+        raise EMError(f"{sizes}: that does not fit the scale {scale} of this data; give --scale or resample it")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise EMError(f"{name} holds NaN or infinite values: replace them, or leave the pair out")
     return scale

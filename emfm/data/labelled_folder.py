@@ -1,4 +1,4 @@
-"""Folders to fine-tune from: `images/` with `masks/` or `targets/` of the same file names, `splits.json`."""
+"""Folders to fine-tune from: `images/` with `masks/` or `targets/` of the same names, splits."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,25 +24,25 @@ def folder_truth(folder: Path) -> str:
     for part in (folder, folder / "images"):
         if not part.is_dir():
             raise EMError(
-                f"there is no folder {part}; a labelled folder holds images/ and masks/ of the same file names, a "
-                "paired one images/ and targets/"
+                f"there is no folder {part}; a labelled folder holds images/ and masks/ of the "
+                "same file names, a paired one images/ and targets/"
             )
     found = [truth for truth in TRUTHS if (folder / truth).is_dir()]
     if len(found) == 2:
         raise EMError(f"{folder} holds masks/ and targets/: say which with truth='masks' or truth='targets'")
     if not found:
         raise EMError(
-            f"there is no folder {folder / 'masks'} (segmentation) or {folder / 'targets'} (restoration) beside "
-            "images/; pairs can also be made from clean images with --degrade"
+            f"there is no folder {folder / 'masks'} (segmentation) or {folder / 'targets'} "
+            "(restoration) beside images/; pairs can also be made from clean images with --degrade"
         )
     return found[0]
 
 
 def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[Record]:
-    """Return an iterator over micrograph, its truth (without one itself), and the path of the truth, of one split.
+    """Iterate over a split's micrographs, their truth (without one themselves) and its path.
 
-    Without `splits.json` every image belongs to "train"; `truth` is "masks", "targets", or None for the micrographs
-    alone.
+    Without `splits.json` every image belongs to "train"; `truth` is "masks", "targets", or None
+    for the micrographs alone.
 
     Raises:
         EMError: a folder, file or split is missing, or a file is broken.
@@ -54,7 +54,7 @@ def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[Reco
         if not part.is_dir():
             more = "; pairs can also be made from clean images with --degrade" if truth == "targets" else ""
             raise EMError(f"there is no folder {part}; it holds a file of the same name for each of images/{more}")
-    names = _split_names(folder, images, split)  # at once, so that a missing split is found before anything is read
+    names = _split_names(folder, images, split)  # at once: a missing split is found before reading
     return _read(folder, images, names, truth)
 
 
@@ -104,7 +104,7 @@ def _check_names(path: Path, images: Path, split: str, names: Any) -> None:
 
 
 def folder_splits(folder: Path, images: Path) -> dict[str, list[str]]:
-    """Return the file names of each split that has any, from the folder's `splits.json`, relative to `images`.
+    """Return the file names of each split that has any, from `splits.json`, below `images`.
 
     Raises:
         EMError: `splits.json` is damaged, names no file, or one that is not there.

@@ -1,4 +1,4 @@
-"""Pairs for restoration out of clean micrographs: the damage of pretraining, larger pixels, or a background."""
+"""Pairs from clean micrographs: the damage of pretraining, larger pixels, or a background."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from emfm.data.degradations import Corruption, CorruptionStrength
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor
 
-# A fine-tuned model must keep contrast, and denoising keeps background and focus: those parts of "dose" are left out.
+# Contrast must stay, and in denoising background and focus, too: "dose" leaves those parts out.
 STRENGTHS = {
     "paper": CorruptionStrength(),
     "dose": CorruptionStrength(inverted=0.0, defocus=(0.0, 0.0), jitter=(0.0, 0.5), background=(0.0, 0.0)),
@@ -19,7 +19,7 @@ DEGRADATIONS = ("dose", "paper", "downsample", "background")
 SCALES = (2, 4)
 # Epoch of the key of micrographs that are damaged as a whole; training counts from 0.
 WHOLE = -1
-# A mosaic of so many patches a side stands for the whole micrograph when its damaged intensities are measured.
+# A mosaic of so many patches a side stands for the whole when damaged intensities are measured.
 PATCHES, PATCH = 4, 16
 
 
@@ -27,9 +27,9 @@ PATCHES, PATCH = 4, 16
 class Degradation:
     """Turns clean into damaged micrographs, decided by (seed, epoch, index).
 
-    Kinds are "dose" (counting of few electrons, read-out noise, unsteady scan lines), "paper" (Gaussian blur and
-    noise, as in pretraining), "background" ("dose" on top of a slow background) and "downsample" (pixels of `scale`
-    times the size, each the mean of those that it replaces).
+    Kinds are "dose" (counting of few electrons, read-out noise, unsteady scan lines), "paper"
+    (Gaussian blur and noise, as in pretraining), "background" ("dose" on a slow background) and
+    "downsample" (pixels of `scale` times the size, each the mean of those that it replaces).
     """
 
     kind: str
@@ -45,9 +45,9 @@ class Degradation:
             raise EMError(f"scale is {self.scale}; '{self.kind}' keeps the pixels, only 'downsample' has a scale")
 
     def __call__(self, clean: np.ndarray, epoch: int, index: int) -> np.ndarray:
-        """Return the damaged image (H / scale, W / scale) of clean network values (H, W), both float32.
+        """Return clean network values (H, W) damaged, (H / scale, W / scale); both float32.
 
-        Sides are multiples of `scale`. Epoch, index in the epoch, and seed decide strength and noise.
+        Sides are multiples of `scale`. Epoch, index in it, and seed decide strength and noise.
         """
         if self.kind == "downsample":
             height, width = clean.shape
@@ -59,7 +59,7 @@ class Degradation:
         return damaged[0, 0].numpy()
 
     def whole(self, image: np.ndarray, index: int) -> np.ndarray:
-        """Return a whole micrograph damaged, float32 in its own units; (H // scale, W // scale) pixels."""
+        """Return a whole micrograph damaged, float32 in its units, H // scale x W // scale."""
         statistics = EMImageProcessor().statistics(image)
         height, width = (length // self.scale * self.scale for length in image.shape)
         values = np.asarray(image[:height, :width], dtype=np.float64)
@@ -68,10 +68,10 @@ class Degradation:
 
 
 def mosaic(image: np.ndarray) -> np.ndarray:
-    """Return patches from all over a micrograph side by side, 64 x 64 pixels; a small micrograph as it is.
+    """Return patches from all over a micrograph, 64 x 64 pixels in all; a small one as it is.
 
-    Damaged like a crop, it tells how the damage changes the percentiles of the whole micrograph, which would take too
-    long to damage anew for every crop.
+    Damaged like a crop, it tells how the damage changes the percentiles of the whole micrograph,
+    which would take too long to damage anew for every crop.
     """
     side = PATCHES * PATCH
     if min(image.shape) < side:

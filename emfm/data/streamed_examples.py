@@ -27,7 +27,7 @@ class StreamedExamples:
     def take(self, count: int, seed: int = 0) -> Examples:
         """Read the first `count` micrographs into memory, fewer where the stream ends before.
 
-        The seed is not used: the first micrographs are what can be had without reading the whole stream.
+        The seed is not used: the first micrographs can be had without reading the whole stream.
 
         Raises:
             EMError: the stream is empty, or a micrograph is broken.
@@ -40,7 +40,7 @@ class StreamedExamples:
     def epochs(
         self, seed: int, consumer: int, consumers: int
     ) -> Iterator[tuple[int, int, tuple[np.ndarray, np.ndarray]]]:
-        """Yield (epoch, index in the epoch, (image, truth)) without end, in a new order for every epoch.
+        """Yield (epoch, index in it, (image, truth)) without end, in a new order every epoch.
 
         The stream has a share for each of `consumers`; no two shares hold the same micrograph.
 
@@ -60,8 +60,8 @@ class StreamedExamples:
                 yield epoch, index, (one.images[0], one.truth(0))
             if number < 0:
                 raise EMError(
-                    f"the stream has no micrograph for data worker {consumer + 1} of {consumers}: use fewer processes "
-                    "or workers, or leave --streaming out"
+                    f"the stream has no micrograph for data worker {consumer + 1} of {consumers}: "
+                    "use fewer processes or workers, or leave --streaming out"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Unlabelled micrographs for pretraining: folders or datasets, measured once, then read at random."""
+"""Unlabelled micrographs for pretraining: folders or datasets, measured once, read at random."""
 
 import logging
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class InMemory:
 
 
 class Undecoded:
-    """Micrographs read anew at every access, each measured at the first: for data too large for the cache."""
+    """Micrographs read anew at each access, measured at the first: for data beyond the cache."""
 
     def __init__(self, files: Sequence[str], processor: EMImageProcessor):
         self._files, self._processor = files, processor
@@ -54,7 +54,7 @@ class Undecoded:
 
 
 def open_micrographs(source: str, processor: EMImageProcessor) -> Micrographs:
-    """Open a folder of micrographs, a folder of parquet files, or a dataset of the Hub (`owner/name`).
+    """Open a folder of micrographs or of parquet files, or a dataset of the Hub (`owner/name`).
 
     Raises:
         EMError: nothing goes by this name, or a micrograph is broken.
@@ -69,6 +69,6 @@ def open_micrographs(source: str, processor: EMImageProcessor) -> Micrographs:
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
-    """Return the bytes and the newest time of change (ns) of a file, or of all files of a Zarr folder."""
+    """Return bytes and newest time of change (ns) of a file, or of all files of a Zarr folder."""
     stats = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path])]
     return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)

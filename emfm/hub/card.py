@@ -57,5 +57,5 @@ def figure(value: float | None, form: str = ".4f") -> str:
 
 
 def dataset_slug(name: str) -> str:
-    """Return a data set's name in letters that the Hub takes for the type of an evaluation's data."""
+    """Return a data set's name in letters that the Hub takes for an evaluation's data type."""
     return re.sub(r"[^\w./-]+", "-", name).strip("-") or "unknown"

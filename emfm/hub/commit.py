@@ -1,4 +1,4 @@
-"""One commit to a repository of the Hub: all of the files that it shall hold, and nothing of what it held before."""
+"""One commit to a repository of the Hub: all files that it shall hold, and nothing older."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,12 +18,12 @@ def commit_files(files: Mapping[str, Path], args: PushArguments, repo_type: str 
     before the commit.
 
     Args:
-        files: path in the repository: file. The example in README.md is changed to load from the repository.
+        files: path in the repository: file. README.md's example is changed to load from there.
         args: where and how.
         repo_type: "model" or "dataset".
 
     Raises:
-        EMError: the Hub refuses or does not answer; the repository is then as it was, or new and empty.
+        EMError: the Hub refuses or is silent; the repository is then as it was, or new and empty.
     """
     api = HfApi(token=args.token)
     with push_errors(args.repo_id):

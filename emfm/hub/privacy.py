@@ -1,4 +1,4 @@
-"""What must not leave the machine with published files: access tokens, absolute paths, the user's name."""
+"""What must not leave the machine with published files: tokens, paths, the user's name."""
 
 import getpass
 import os
@@ -8,19 +8,19 @@ from pathlib import Path
 from emfm.errors import EMError
 from emfm.loading.model_files import PUBLISHED
 
-# Access tokens of the Hub, and absolute paths of the three systems (in JSON their backslashes are doubled).
+# Access tokens of the Hub; absolute paths of the three systems (backslashes are doubled in JSON).
 _FOLDERS = "/(?:home|root|Users|tmp|mnt|data|scratch|srv|opt)/"
 PRIVATE = {
     "an access token": re.compile(r"\bhf_[A-Za-z0-9]{8,}"),
     "an absolute path": re.compile(rf"(?<![\w:/.]){_FOLDERS}|\b[A-Za-z]:(?:\\\\|\\\w{{3}})"),
 }
-# What begins like one of these; on the bytes of large files much faster, for each begins with a fixed character.
+# How these begin; fast on the bytes of large files, as each begins with a fixed character.
 _SUSPECTS = [re.compile(text.encode()) for text in ("hf_[A-Za-z0-9]{8}", _FOLDERS, r":\\(?:\\|\w{3})")]
 SHORTEST_NAME = 4
 
 
 def private_content(text: str) -> list[str]:
-    """Return what a text holds that must stay private, in words for an error; empty if there is nothing."""
+    """Return what a text holds that must stay private, in words for an error; empty if none."""
     found = [what for what, pattern in PRIVATE.items() if pattern.search(text)]
     token = os.environ.get("HF_TOKEN", "")
     if len(token) >= SHORTEST_NAME and token in text:
@@ -32,7 +32,7 @@ def private_content(text: str) -> list[str]:
 
 
 def holds_private_metadata(content: bytes) -> bool:
-    """Tell whether the bytes of an image file hold something private, as a path in its description or in UTF-16."""
+    """Tell whether an image file's bytes hold something private, be it a path or in UTF-16."""
     names = (os.environ.get("HF_TOKEN", ""), getpass.getuser())
     words = [name.encode() for name in names if len(name) >= SHORTEST_NAME]
     for part in (content, content.replace(b"\0", b"")):
@@ -43,7 +43,7 @@ def holds_private_metadata(content: bytes) -> bool:
 
 
 def check_private(folder: str | Path) -> None:
-    """Raise an error if a text file of a model holds something private: a token, a path or a user's name."""
+    """Raise an error if a text file of a model holds a token, a path or a user's name."""
     for path in (Path(folder) / name for name in PUBLISHED if name.endswith((".json", ".md"))):
         found = private_content(path.read_text(encoding="utf-8")) if path.is_file() else []
         if found:

@@ -1,4 +1,4 @@
-"""A model folder carries an input and the output that belongs to it, so that anyone can check what was loaded."""
+"""A model folder carries an input and its output, so that anyone can check what was loaded."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from emfm.errors import EMError
 from emfm.loading.model_files import TEST_TENSORS, check_checksums, write_checksums
 
-# Other machines sum in another order; measured between fp32 kernels the outputs differ by less than this.
+# Other machines sum in another order; between fp32 kernels outputs were measured to differ by less.
 TOLERANCE = 1e-3
 
 
@@ -33,7 +33,7 @@ def run_model(model: PreTrainedModel, pixel_values: torch.Tensor) -> torch.Tenso
 
 
 def write_test_tensors(model: PreTrainedModel, folder: str | Path) -> None:
-    """Write `test_tensors.safetensors` with `input` and the model's `output` into its folder, and `checksums.json`."""
+    """Write an input and the model's output as `test_tensors.safetensors`, and checksums."""
     pixel_values, path = fixed_input(), Path(folder) / TEST_TENSORS
     save_file({"input": pixel_values, "output": run_model(model, pixel_values).contiguous()}, path)
     path.chmod(0o644)  # safetensors makes it readable by its owner alone
@@ -41,7 +41,7 @@ def write_test_tensors(model: PreTrainedModel, folder: str | Path) -> None:
 
 
 def verify(model: PreTrainedModel, folder: str | Path) -> float:
-    """Compare the files with their checksums, recompute the stored output, and return the largest difference.
+    """Compare files with checksums, recompute the stored output, return the largest difference.
 
     Raises:
         EMError: a file is missing or was changed, or the outputs differ by more than the tolerance.
@@ -61,7 +61,7 @@ def verify(model: PreTrainedModel, folder: str | Path) -> float:
     difference = float((output - expected).abs().max())
     if not difference <= TOLERANCE:
         raise EMError(
-            f"{folder}: the output differs from the stored one by {difference:.3g} (allowed {TOLERANCE:g}): the "
-            "weights, the configuration or the code are not those that were published"
+            f"{folder}: the output differs from the stored one by {difference:.3g} (allowed "
+            f"{TOLERANCE:g}): weights, configuration or code are not those that were published"
         )
     return difference

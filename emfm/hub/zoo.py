@@ -1,7 +1,7 @@
 """The model zoo: which pretrained generators there are, and what is known of each.
 
-`facts.json` beside the weights holds the facts; `python -m model_cards.render` writes it from the files in
-`model_cards/`, the run's configuration and the committed results.
+`facts.json` beside the weights holds the facts; `python -m model_cards.render` writes it from the
+files in `model_cards/`, the run's configuration and the committed results.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Which files make a model folder, their checksums, and what must not leave the machine with them."""
+"""Which files make a model folder, which of them are published, and their checksums."""
 
 import json
 from pathlib import Path

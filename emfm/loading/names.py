@@ -14,7 +14,7 @@ from emfm.retries import download_errors, with_retries
 
 # The weights that ship inside the package, one folder a model.
 BUNDLED = Path(__file__).parents[1] / "weights"
-# Whose repositories on the Hub hold the zoo, unless the environment variable EMFM_ZOO names another account.
+# The account on the Hub that holds the zoo; the environment variable EMFM_ZOO names another.
 ZOO_NAMESPACE = "emfm"
 # What a download understands of the keywords of `from_pretrained`.
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
@@ -54,8 +54,8 @@ def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
             raise
         bundled = ", ".join(bundled_names())
         raise EMError(
-            f"the weights of '{name}' are not in this package, which has {bundled}, and {place} could "
-            f"not be loaded from the Hub; random weights of it come from "
+            f"the weights of '{name}' are not in this package, which has {bundled}, and {place} "
+            f"could not be loaded from the Hub; random weights of it come from "
             f"EMFoundation(EMFoundationConfig.from_name('{name}')) or --scratch {name} ({error})"
         ) from error
     missing = _missing(folder)
@@ -84,8 +84,8 @@ def locate(name_or_path: str | Path) -> str:
         missing = _missing(folder)
         if missing:
             raise EMError(
-                f"{folder} is not a whole emfm model: {', '.join(missing)} missing. A model folder holds "
-                f"{', '.join(_needed(folder))}, as save_pretrained writes them"
+                f"{folder} is not a whole emfm model: {', '.join(missing)} missing. "
+                f"A model folder holds {', '.join(_needed(folder))}, as save_pretrained writes them"
             )
         return str(folder)
     if name in bundled_names():

@@ -1,4 +1,4 @@
-"""Strict loading: what a folder holds must be what the model needs, before any memory is taken for it."""
+"""Strict loading: a folder must hold what the model needs; checked before memory is taken."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ SHOWN = 6
 
 
 def read_config(folder: Path, **fields: Any) -> tuple[EMFoundationConfig, dict[str, Any]]:
-    """Return the configuration of a model folder, and those of the keywords that are not fields of it.
+    """Return the configuration of a model folder, and the keywords that are not fields of it.
 
     Fields that are given take the place of those read. An EMError says what is wrong with the file.
     """
@@ -45,10 +45,10 @@ def read_processor(folder: Path) -> EMImageProcessor:
 
 
 def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: Path) -> None:
-    """Compare names and shapes of a weights file, from its header alone, with those that the configuration asks for.
+    """Compare the names and shapes in a weights file's header with what `config` asks for.
 
-    A head may be new where another class saved the weights; nothing else may be missing, unexpected or of another
-    shape.
+    A head may be new where another class saved the weights; nothing else may be missing,
+    unexpected or of another shape.
 
     Args:
         cls: the model that is to be loaded.
@@ -121,7 +121,7 @@ def load_with_adapter(
 
 
 def _base_of(path: Path) -> str:
-    """Return the name of the weights that additions belong to; PEFT understands more than emfm writes."""
+    """Return the name of the weights that additions belong to; PEFT allows more than emfm."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         base, kind = settings["base_model_name_or_path"], settings["peft_type"]
@@ -130,7 +130,7 @@ def _base_of(path: Path) -> str:
         raise EMError(f"{path} is damaged ({error!r}); expected what emfm writes for LoRA") from error
     if kind != "LORA" or library.partition(".")[0] != "emfm" or not isinstance(base, str):
         raise EMError(
-            f"{path} describes {kind} additions to {base!r} of {library}; emfm loads LoRA's additions to a named model "
-            "of its own"
+            f"{path} describes {kind} additions to {base!r} of {library}; "
+            "emfm loads LoRA's additions to a named model of its own"
         )
     return base

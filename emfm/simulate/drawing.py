@@ -9,12 +9,12 @@ from emfm.errors import EMError
 
 Range = tuple[float, float]
 Shape = tuple[int, int]  # height and width in px
-MARGIN = 16  # px simulated around an image and cut off, so that the FFT's periodic wrap stays outside
+MARGIN = 16  # px simulated around an image and cut off: the FFT's periodic wrap stays outside
 EXACT_BELOW = np.float32(6)  # expected electrons
 
 
 def check_shape_and_seed(shape: Shape, seed: int, least: int) -> None:
-    """Raise an EMError unless both sides are whole numbers of `least` px or more and the seed one of 0 or more."""
+    """Raise an EMError unless both sides are whole, `least` px or more, and the seed 0 or more."""
     if np.shape(shape) != (2,) or not all(isinstance(n, int | np.integer) and n >= least for n in shape):
         raise EMError(f"shape is {shape}, expected (height, width) of at least {least} px each; enlarge the image")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
@@ -24,7 +24,7 @@ def check_shape_and_seed(shape: Shape, seed: int, least: int) -> None:
 def check_numbers(
     parameters: object, positive: Sequence[str], lists: Sequence[str] = (), but: Sequence[str] = ()
 ) -> None:
-    """Check the dataclass that a simulator draws from: numbers, and, where the default is a pair, ranges (low, high).
+    """Check a simulator's dataclass: numbers, and ranges (low, high) where the default is one.
 
     Args:
         parameters: the dataclass.
@@ -66,9 +66,9 @@ def slow_field(shape: tuple[int, ...], coefficients: np.ndarray) -> np.ndarray:
 def record_counts(rng: Generator, electrons: np.ndarray, gain: float, offset: float, read_noise: float) -> np.ndarray:
     """Count electrons, read them out and round to the camera's 16 bits.
 
-    Counts come from the expansion of the Poisson distribution's inverse about the normal one (Giles 2016, ACM
-    Transactions on Mathematical Software 42, equation 6), which takes a third of the time of NumPy's exact ones. Its
-    mean and variance are right to 0.03 % from 6 expected electrons on; fewer are drawn exactly.
+    Counts come from an expansion of the Poisson distribution's inverse about the normal one (Giles
+    2016, ACM Transactions on Mathematical Software 42, equation 6): three times as fast as NumPy's.
+    Mean and variance are right to 0.03 % from 6 electrons on; fewer are drawn exactly.
 
     Args:
         rng: drawn from.

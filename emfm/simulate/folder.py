@@ -1,4 +1,4 @@
-"""Simulated micrographs written as folders to train from: labelled, or in pairs of input and target."""
+"""Simulated micrographs as folders to train from: labelled, or pairs of input and target."""
 
 import json
 import os
@@ -26,7 +26,7 @@ LABELS_OF = {
     "structures": {str(index): f"structure {index}" for index in range(MOST_CLASSES)},
 }
 Parameters = NanoparticleParameters | StemParameters
-# Seconds. A thread that wrote a file gets Python's lock back sooner from one that computes: a third faster.
+# Seconds. A thread that wrote a file gets Python's lock back sooner: a third faster.
 SWITCH_INTERVAL = 1e-4
 # Task: which image of `SimulatedStem` is its target.
 STEM_TARGETS = {"denoising": "clean", "background-removal": "background_free", "super-resolution": "finer"}
@@ -42,10 +42,10 @@ def write_simulated_folder(
 ) -> Path:
     """Write simulated micrographs with their truth and `splits.json`.
 
-    "nanoparticles" makes a labelled folder: `images/` (16-bit TIFF with pixel size), `masks/` (PNG), `labels.json`.
-    "atomic-stem" makes a folder of pairs for each restoration task, `denoising/`, `background-removal/` and
-    `super-resolution/`: `images/` (16-bit TIFF) and `targets/` (32-bit TIFF in the same counts, without noise; those of
-    super-resolution have twice as many pixels a side).
+    "nanoparticles" makes a labelled folder: `images/` (16-bit TIFF with pixel size), `masks/`
+    (PNG), `labels.json`. "atomic-stem" makes a folder of pairs for each restoration task,
+    `denoising/`, `background-removal/` and `super-resolution/`: `images/` (16-bit TIFF) and
+    `targets/` (32-bit, same counts, no noise; twice the pixels a side for super-resolution).
     "structures" makes a labelled folder whose classes mean something within one image alone.
 
     A sixth of the images, at least one, is the "validation" split and as many the "test" split.
@@ -79,7 +79,7 @@ def write_simulated_folder(
 
 
 def _write_all(names: list[str], seed: int, write: Callable[[str, int], None]) -> None:
-    """Call `write(name, the image's own seed)` for every image, on all processors: NumPy works beside Python's lock."""
+    """Call `write(name, the image's own seed)` for every image, on threads of all processors."""
     seeds = [int(np.random.SeedSequence((seed, index)).generate_state(1)[0]) for index in range(len(names))]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL)

@@ -1,11 +1,11 @@
 """Simulated bright-field micrographs of gold nanoparticles on amorphous carbon, with exact masks.
 
-These images are SIMULATED and approximate: closed formulas after Reimer and Kohl, Transmission Electron Microscopy, not
-a multislice calculation. They suit demonstrations and tests, not science. Simplifications, along the electrons' path:
+These images are SIMULATED and approximate: closed formulas after Reimer and Kohl, Transmission
+Electron Microscopy, no multislice. They suit demonstrations and tests, not science. Simplified:
 
-- Particles absorb as ellipsoids, exp(-thickness / attenuation length). Diffraction only scales a particle's depth.
-- Lattice fringes of Au 111 are one cosine per particle, because a crystal rarely lies along a zone axis.
-- The carbon is white noise through the transfer function of a defocused lens: weak phase, no spherical aberration.
+- Particles absorb as ellipsoids, exp(-thickness / attenuation length). Diffraction scales depth.
+- Lattice fringes of Au 111 are one cosine per particle; a crystal rarely lies along a zone axis.
+- Carbon is white noise through a defocused lens: weak phase, no spherical aberration.
 - The camera has a Gaussian point spread, Poisson counting, gain, offset and Gaussian read noise.
 """
 
@@ -32,21 +32,21 @@ class NanoparticleParameters:
         EMError: A range is reversed, a number is negative or not finite, or a fraction is above 1.
     """
 
-    nominal_diameters: tuple[float, ...] = (2.2, 5.0, 10.0, 20.0)  # nm, one per image: the paper's gold samples
+    nominal_diameters: tuple[float, ...] = (2.2, 5.0, 10.0, 20.0)  # nm, one an image: the paper's
     diameter_spread: float = 0.12  # standard deviation of ln(diameter) over particles
-    pixels_across: Range = (15.0, 120.0)  # px per nominal diameter, log-uniform: this sets the pixel size
-    coverage: Range = (0.1, 0.35)  # area fraction of candidates; one that overlaps an earlier particle is dropped
+    pixels_across: Range = (15.0, 120.0)  # px per nominal diameter, log-uniform; sets pixel size
+    coverage: Range = (0.1, 0.35)  # area fraction of candidates; later overlapping ones are dropped
     touching_fraction: float = 0.15  # chance that a particle is set against an earlier one
     outline_amplitude: float = 0.06  # scale of the relative radius modulation; order k has this / k
-    attenuation_length: Range = (10.0, 25.0)  # nm of gold; about its elastic mean free path at 100-300 kV
-    diffraction_spread: float = 0.6  # standard deviation of ln(depth) over particles: near Bragg they are darker
-    visibility: float = 8.0  # least signal-to-noise of a whole particle; Rose's limit of detection is 5
+    attenuation_length: Range = (10.0, 25.0)  # nm of gold, about its elastic mean free path
+    diffraction_spread: float = 0.6  # standard deviation of ln(depth): near Bragg they are darker
+    visibility: float = 8.0  # least signal-to-noise of a whole particle; Rose's limit is 5
     fringe_fraction: float = 0.5  # chance that a particle shows fringes, where pixels resolve them
-    fringe_amplitude: Range = (0.08, 0.2)  # relative to the intensity around, at a particle's centre
-    granularity: Range = (0.02, 0.06)  # rms phase contrast of the carbon, relative to the incident intensity
-    granularity_period: Range = (0.4, 1.0)  # nm, where the defocused lens transfers most; at least 3 px
+    fringe_amplitude: Range = (0.08, 0.2)  # relative to the intensity around, at the centre
+    granularity: Range = (0.02, 0.06)  # rms phase contrast of the carbon over incident intensity
+    granularity_period: Range = (0.4, 1.0)  # nm, where the lens transfers most; at least 3 px
     fresnel: Range = (0.2, 0.8)  # phase contrast of particles relative to their absorption
-    illumination: float = 0.1  # scale of the depth's slow drift over the field: beam and carbon thickness
+    illumination: float = 0.1  # scale of the depth's slow drift: beam and carbon thickness
     debris: Range = (0.0, 0.6)  # soft contamination blobs per particle; never part of the mask
     blur: Range = (0.5, 1.0)  # px, standard deviation of the point spread
     dose: Range = (30.0, 1500.0)  # electrons per pixel, log-uniform
@@ -62,11 +62,11 @@ class NanoparticleParameters:
 class Particles:
     """Geometry of N drawn particles, some of them cut by the image border or wholly outside it."""
 
-    centers: np.ndarray  # (N, 2) float64, row and column in px of the image; pixel centres are whole numbers
+    centers: np.ndarray  # (N, 2) float64, row and column in px; pixel centres are whole numbers
     diameters: np.ndarray  # (N,) float64, nm: diameter of the circle with the outline's area
     depths: np.ndarray  # (N,) float64, optical depth through the centre
-    fringe_angles: np.ndarray  # (N,) float64, rad from the column axis to the fringes' normal; NaN without fringes
-    outlines: np.ndarray  # (N, 7) complex64, relative radius is the real part of this polynomial of exp(i azimuth)
+    fringe_angles: np.ndarray  # (N,) float64, rad from the column axis to the normal; NaN: none
+    outlines: np.ndarray  # (N, 7) complex64; radius: Re of this polynomial of exp(i azimuth)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +86,8 @@ def simulate_nanoparticles(
 ) -> SimulatedMicrograph:
     """Simulate one bright-field micrograph of gold nanoparticles on amorphous carbon.
 
-    The same shape, seed and parameters give the same bytes under one NumPy version. On a small image the nominal
-    diameter is limited to 40 % of its shorter side, and one particle always has its centre inside the image.
+    Shape, seed and parameters decide every byte under one NumPy version. On a small image the
+    nominal diameter is limited to 40 % of its shorter side; one particle is centred inside.
 
     Raises:
         EMError: The height or width is below 16 px, or the seed is not zero or a positive integer.
@@ -97,7 +97,7 @@ def simulate_nanoparticles(
     conditions = _draw_conditions(rng, shape, p)
     particles = _draw_particles(rng, conditions, p)
     depth, fringes = _render_particles(rng, conditions, particles, p)
-    mask = (depth[MARGIN:-MARGIN, MARGIN:-MARGIN] > 0).astype(np.uint8)  # inside an outline any depth is above zero
+    mask = (depth[MARGIN:-MARGIN, MARGIN:-MARGIN] > 0).astype(np.uint8)  # depth is above 0 inside
     depth += _background_depth(rng, conditions, len(particles.depths), p)
     fringes += 1
     fringes *= np.exp(-depth)
@@ -129,18 +129,18 @@ def _draw_conditions(rng: Generator, shape: Shape, p: NanoparticleParameters) ->
     period = max(rng.uniform(*p.granularity_period) * diameter / nominal, 3.0)
     granularity = rng.uniform(*p.granularity)
     dose = float(np.exp(rng.uniform(*np.log(p.dose))))
-    # Noise of the mean over a particle's area; grains of the carbon count as one sample per period squared.
+    # Noise of the mean over a particle's area; carbon grains are one sample per period squared.
     noise = np.sqrt((granularity * period) ** 2 + 1 / dose) / (diameter * np.sqrt(np.pi) / 2)
-    least_depth = float(1.5 * p.visibility * noise)  # an ellipsoid's centre is 1.5 times as thick as its mean
+    least_depth = float(1.5 * p.visibility * noise)  # an ellipsoid's centre is 1.5 times its mean
     central_depth = nominal / rng.uniform(*p.attenuation_length)
     padded = (int(shape[0]) + 2 * MARGIN, int(shape[1]) + 2 * MARGIN)
     return _Conditions(padded, diameter, nominal / diameter, central_depth, least_depth, period, granularity, dose)
 
 
 def _draw_particles(rng: Generator, c: _Conditions, p: NanoparticleParameters) -> Particles:
-    """Draw sizes, contrasts, outlines and positions; candidates that overlap an earlier particle are dropped."""
+    """Draw sizes, contrasts, outlines, positions; candidates that overlap are dropped."""
     shape = np.array(c.padded) - 2 * MARGIN
-    extent = shape + c.diameter  # centres may lie up to a radius outside, so that the border cuts some particles
+    extent = shape + c.diameter  # centres up to a radius outside: the border cuts some particles
     count = max(1, round(rng.uniform(*p.coverage) * extent.prod() / (np.pi / 4 * c.diameter**2)))
     relative, strengths = np.exp(rng.standard_normal((2, count)) * [[p.diameter_spread], [p.diffraction_spread]])
     diameters = relative * c.diameter * c.pixel_size
@@ -156,7 +156,7 @@ def _draw_particles(rng: Generator, c: _Conditions, p: NanoparticleParameters) -
 
 
 def _place(rng: Generator, centers: np.ndarray, radii: np.ndarray, touching_fraction: float) -> np.ndarray:
-    """Set some centres (N, 2) against an earlier particle, in place, and return which particles may stay (N, bool)."""
+    """Set some centres (N, 2) against earlier ones, in place; return which may stay (N, bool)."""
     stays = np.zeros(len(radii), bool)
     places = centers.view(complex)[:, 0]  # the same memory: a distance is one absolute value
     steps = 0.97 * np.exp(2j * np.pi * rng.random(len(radii)))  # a little less than touching
@@ -174,11 +174,12 @@ def _place(rng: Generator, centers: np.ndarray, radii: np.ndarray, touching_frac
 def _render_particles(
     rng: Generator, c: _Conditions, particles: Particles, p: NanoparticleParameters
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the optical depth of all particles and their relative fringes, float32 with the margin."""
+    """Return optical depth and relative fringes of all particles, float32 with the margin."""
     depth, fringes = np.zeros((2, *c.padded), np.float32)
-    amplitude, wavenumber = rng.uniform(*p.fringe_amplitude), 2 * np.pi * c.pixel_size / GOLD_111_SPACING  # rad per px
+    amplitude = rng.uniform(*p.fringe_amplitude)
+    wavenumber = 2 * np.pi * c.pixel_size / GOLD_111_SPACING  # rad per px
     phases = rng.uniform(0, 2 * np.pi, len(particles.depths))
-    # A radius R (1 + m(azimuth)) encloses pi R^2 (1 + mean m^2): divide so that the nominal area stays.
+    # A radius R (1 + m(azimuth)) encloses pi R^2 (1 + mean m^2): divide to keep the nominal area.
     modulation = np.abs(particles.outlines[:, :5])
     radii = particles.diameters / c.pixel_size / 2 / np.sqrt(1 + (modulation**2).sum(axis=1) / 2)
     reaches = radii * (1 + modulation.sum(axis=1))
@@ -201,7 +202,7 @@ def _render_particles(
 def _boxes(
     centers: np.ndarray, reach: float, padded: Shape
 ) -> tuple[list[tuple[slice, slice]], np.ndarray, np.ndarray]:
-    """Return equal boxes inside the image that hold all its pixels up to `reach` px (or more) from each centre (N, 2).
+    """Return equal boxes inside the image with all pixels up to `reach` px from centres (N, 2).
 
     Beside the N slices come the offsets of their rows (N, height, 1) and columns (N, 1, width), float32 in px.
     """
@@ -228,7 +229,7 @@ def _thickness(rows: np.ndarray, columns: np.ndarray, radii: np.ndarray, outline
 
 
 def _background_depth(rng: Generator, c: _Conditions, num_particles: int, p: NanoparticleParameters) -> np.ndarray:
-    """Return the optical depth (float32, with the margin) of slow drift and of soft-edged debris."""
+    """Return the optical depth (float32, with the margin) of slow drift and soft-edged debris."""
     depth = slow_field(c.padded, (p.illumination * rng.standard_normal(5)).astype(np.float32))
     count = rng.poisson(rng.uniform(*p.debris) * num_particles)
     centers = rng.random((count, 2)) * c.padded
@@ -247,12 +248,12 @@ def _background_depth(rng: Generator, c: _Conditions, num_particles: int, p: Nan
 
 
 def _fall_off(exponents: np.ndarray) -> np.ndarray:
-    """Return exp(-exponents), float32; from 20 on it stays at 2e-9, as subnormal numbers would be slow."""
+    """Return exp(-exponents), float32; from 20 on 2e-9, as subnormal numbers would be slow."""
     return np.exp(-np.minimum(exponents, 20)).astype(np.float32)
 
 
 def _image_intensity(rng: Generator, transmitted: np.ndarray, c: _Conditions, p: NanoparticleParameters) -> np.ndarray:
-    """Image the transmitted intensity and the carbon through the lens: float32 without the margin, zero or more."""
+    """Image intensity and carbon through the lens: float32 without the margin, zero or more."""
     # Along either axis (cycles per px)^2; all that is radial is a product or a sum of the two.
     y, x = np.fft.fftfreq(transmitted.shape[0])[:, None] ** 2, np.fft.rfftfreq(transmitted.shape[1]) ** 2
     # sin(pi lambda defocus k^2) reaches 1 at the period; the Gaussian stands for partial coherence.
@@ -262,7 +263,7 @@ def _image_intensity(rng: Generator, transmitted: np.ndarray, c: _Conditions, p:
     width = 2 * (np.pi * rng.uniform(*p.blur)) ** 2
     spread = _fall_off(width * y) * _fall_off(width * x)
     carbon = transfer * spread
-    carbon *= np.float32(c.granularity / np.sqrt(np.mean(carbon**2)))  # Parseval: unit white noise gets this rms
+    carbon *= np.float32(c.granularity / np.sqrt(np.mean(carbon**2)))  # Parseval: to this rms
     # White noise drawn in Fourier space: its spectrum has the variance of a sum over all pixels.
     grains = rng.standard_normal((*carbon.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
     carbon *= np.float32(np.sqrt(transmitted.size / 2))

@@ -1,12 +1,12 @@
-"""Simulated atomic-resolution ADF-STEM images with their clean, background-free and finer counterparts.
+"""Simulated atomic-resolution ADF-STEM images with clean, background-free and finer versions.
 
-These images are SIMULATED and approximate: an incoherent image of columns, after Pennycook and Nellist, Scanning
-Transmission Electron Microscopy, not a multislice calculation. They suit training and tests of restoration.
+These images are SIMULATED and approximate: an incoherent image of columns after Pennycook and
+Nellist, Scanning Transmission Electron Microscopy, no multislice. They suit training and tests.
 
-- A column scatters as its atoms' Z^1.7 summed; the probe is a Gaussian, a small mistilt smears columns along a line.
-- Zone axes are projected cells, turned, strained and disordered at random. Thickness varies slowly; some atoms are
-  missing.
-- The background (support, contamination) varies slowly. Scan lines are displaced, electrons counted, read noise added.
+- A column scatters as its atoms' Z^1.7 summed; the probe is Gaussian, a small mistilt smears it.
+- Zone axes are projected cells, turned, strained and disordered at random. Thickness varies slowly;
+  some atoms are missing.
+- The background varies slowly. Scan lines are displaced, electrons counted, read noise added.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from emfm.errors import EMError
 from emfm.simulate.drawing import MARGIN, Range, Shape, check_numbers, check_shape_and_seed, record_counts, slow_field
 
 MIN_SIDE = 32  # px
-ROWS_AT_ONCE = 64  # of a Fourier transform of which few columns stay: less memory to fetch from the system
-CUT_OFF = 0.9  # over the probe's standard deviation: the frequency of which the probe passes less than a millionth
+ROWS_AT_ONCE = 64  # of a Fourier transform of which few columns stay: this takes less memory
+CUT_OFF = 0.9  # over the probe's deviation: the frequency where less than a millionth passes
 Z_EXPONENT = 1.7  # of the atomic number in the high-angle signal
 # Positions (N, 2) in px of the padded image, and signals (N,) of which the strongest is about 1.
 Columns = tuple[np.ndarray, np.ndarray]
@@ -97,7 +97,7 @@ class StemParameters:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedStem:
-    """A simulated ADF-STEM image with everything that is known about it, in counts of the detector."""
+    """A simulated ADF-STEM image and everything that is known about it, in detector counts."""
 
     image: np.ndarray  # (H, W) uint16, as recorded
     clean: np.ndarray  # (H, W) float32, expected counts: no noise, no displaced lines
@@ -105,7 +105,7 @@ class SimulatedStem:
     finer: np.ndarray  # (2H, 2W) float32, `clean` at half the pixel size
     pixel_size: float  # nm, of `image`
     projection: str
-    positions: np.ndarray  # (N, 2) float64, row and column in px of the image; pixel centres are whole numbers
+    positions: np.ndarray  # (N, 2) float64, row and column in px; pixel centres are whole numbers
 
 
 def simulate_stem(shape: Shape, seed: int, parameters: StemParameters | None = None) -> SimulatedStem:
@@ -143,7 +143,8 @@ def _draw_columns(
     """Return the columns inside the padded image."""
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    cell = np.array(projection.vectors) @ turn @ (np.eye(2) + p.strain * rng.uniform(-1, 1, (2, 2)))  # (2, 2), nm
+    strained = np.eye(2) + p.strain * rng.uniform(-1, 1, (2, 2))
+    cell = np.array(projection.vectors) @ turn @ strained  # (2, 2), nm
     half = np.array(padded) / 2
     reach = int(np.ceil(np.hypot(*half) * pixel_size / np.linalg.svd(cell, compute_uv=False)[-1])) + 1
     steps = np.arange(-reach, reach + 1)
@@ -164,13 +165,14 @@ def _draw_columns(
 def _render(
     rng: Generator, columns: tuple[np.ndarray, np.ndarray], padded: Shape, pixel_size: float, p: StemParameters
 ) -> np.ndarray:
-    """Return the columns seen by the probe, float32 on a grid of half the pixel size, without the margin."""
+    """Return the columns seen by the probe, float32, at half the pixel size, margin cut off."""
     (positions, strengths), (height, width) = columns, (2 * padded[0], 2 * padded[1])
-    tilt, smear = rng.uniform(0, np.pi), 2 * rng.uniform(*p.mistilt) / pixel_size  # grid points from top to bottom
+    tilt = rng.uniform(0, np.pi)
+    smear = 2 * rng.uniform(*p.mistilt) / pixel_size  # grid points from top to bottom
     sigma = 2 * rng.uniform(*p.probe) / pixel_size / np.sqrt(8 * np.log(2))  # grid points
     y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
     x = x[: np.searchsorted(x, CUT_OFF / sigma)]
-    # Top, middle and bottom of each column, displaced against each other: the mean of three shifts, in Fourier space.
+    # Top, middle and bottom of each column are displaced: the mean of three shifts in Fourier space.
     y_phase, x_phase = (np.pi * smear * np.sin(tilt) * y), (np.pi * smear * np.cos(tilt) * x)
     transfer = (1 + 2 * np.cos(y_phase.astype(np.float32) + x_phase.astype(np.float32))) / 3
     along, across = (np.exp(-2 * (np.pi * sigma * f) ** 2).astype(np.float32) for f in (y, x))
@@ -191,7 +193,7 @@ def _render(
 
 
 def _points(places: np.ndarray, weights: np.ndarray, shape: Shape) -> np.ndarray:
-    """Return a grid, float32, with weights (N,) at places (N, 2), each shared by the four grid points around it."""
+    """Return a float32 grid with weights (N,) at places (N, 2), shared by four grid points."""
     places = np.clip(places, 0, np.array(shape) - 2)
     corner = places.astype(np.intp)
     far = places - corner
@@ -205,9 +207,9 @@ def _points(places: np.ndarray, weights: np.ndarray, shape: Shape) -> np.ndarray
 
 
 def _displace_lines(rng: Generator, image: np.ndarray, deviation: float) -> np.ndarray:
-    """Move every line (of H) sideways by its own distance in px, linear between pixels; edges are repeated.
+    """Move every line (of H) sideways by its own distance in px, linearly; edges are repeated.
 
-    As `degradations.displace_lines` does, in NumPy: threads that each draw an image would wait for torch's threads.
+    `degradations.displace_lines` in NumPy: threads that draw images would wait for torch's threads.
     """
     height, width = image.shape
     shifts = (deviation * rng.standard_normal((height, 1))).astype(np.float32)

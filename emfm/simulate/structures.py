@@ -1,9 +1,9 @@
 """Simulated structures: regions of many shapes, contrasts and textures, with an exact class map.
 
-These images are SIMULATED and model no specimen. They draw at random what micrographs have in common: phases
-that interpenetrate, cells with walls and organelles, particles with and without a shell, fibres; regions that differ in
-grey, in texture, or in texture alone; a slow background, blur and noise. A network that learns to tell such regions
-apart has learnt what segmentation needs, whatever the specimen is.
+These images are SIMULATED and model no specimen. They draw at random what micrographs share: phases
+that interpenetrate, cells with walls and organelles, particles with and without shells, fibres;
+regions that differ in grey, in texture, or in texture alone; slow background, blur, noise. A
+network that tells such regions apart has learnt what segmentation needs of any specimen.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from emfm.simulate.drawing import Shape, check_shape_and_seed
 MIN_SIDE = 32  # px
 MOST_CLASSES = 6
 TEXTURED = 0.75  # chance that a class has a texture of its own
-SAME_GREY = 0.25  # chance that the classes of an image, walls apart, differ by little but their textures
+SAME_GREY = 0.25  # chance that an image's classes, walls apart, differ mostly in their textures
 SCALE = 1000.0  # counts per unit of contrast, around an offset of 32768
 
 
@@ -37,15 +37,15 @@ class _Layout:
     """Where the classes lie."""
 
     classes: np.ndarray  # (H, W) class indices
-    walls: np.ndarray | None = None  # (H, W) boolean, what lies between regions and has a class of its own
+    walls: np.ndarray | None = None  # (H, W) boolean, between regions, with a class of its own
     pieces: np.ndarray | None = None  # (H, W) indices of pieces whose grey varies within a class
 
 
 def simulate_structures(shape: Shape, seed: int | Sequence[int]) -> SimulatedStructures:
-    """Simulate one image of structures; the same shape and seed give the same values under one NumPy version.
+    """Simulate one image of structures; shape and seed decide it under one NumPy version.
 
     Raises:
-        EMError: the height or width is below 32 px, or the seed is not zero, positive, or several such numbers.
+        EMError: the height or width is below 32 px, or the seed is not one or more numbers >= 0.
     """
     for number in [seed] if isinstance(seed, int | np.integer) else seed:
         check_shape_and_seed(shape, int(number), MIN_SIDE)
@@ -86,7 +86,7 @@ def _phases(rng: Generator, shape: Shape) -> _Layout:
 
 
 def _cells(rng: Generator, shape: Shape) -> _Layout:
-    """Cells around random points, curved, with and without walls; half of the images with organelles inside."""
+    """Curved cells round random points, with and without walls; half of them have organelles."""
     area = shape[0] * shape[1] / 80**2
     count = int(rng.uniform(4, 40) * area) + 2
     points = rng.uniform(-0.2, 1.2, (count, 2)) * shape
@@ -109,7 +109,7 @@ def _cells(rng: Generator, shape: Shape) -> _Layout:
 
 
 def _particles(rng: Generator, shape: Shape) -> _Layout:
-    """Round, elongated and boxy particles of one size, some of them with a shell; they may overlap."""
+    """Round, elongated and boxy particles of one size, some with a shell; they may overlap."""
     radius = np.exp(rng.uniform(np.log(4), np.log(30)))
     most = max(2, int(0.5 * shape[0] * shape[1] / (np.pi * radius**2)) + 2)
     warp = rng.uniform(0, 3)
@@ -147,8 +147,8 @@ LAYOUTS: tuple[Callable[[Generator, Shape], _Layout], ...] = (_phases, _cells, _
 def _field(rng: Generator, shape: Shape, slope: float, longest: float, anisotropy: float = 0.0) -> np.ndarray:
     """Return a random field (H, W), float32, of mean 0 and standard deviation 1.
 
-    Its amplitude falls with the frequency to the power of `-slope`, below one period of `longest` pixels it is flat.
-    With anisotropy it is stretched by (1 + anisotropy)^2 along a random direction.
+    Its amplitude falls with frequency to the power of `-slope`; below one period of `longest` px
+    it is flat. With anisotropy it is stretched by (1 + anisotropy)^2 along a random direction.
     """
     angle = rng.uniform(0, np.pi)
     down, right = fftfreq(shape[0])[:, None], rfftfreq(shape[1])[None]
@@ -158,14 +158,14 @@ def _field(rng: Generator, shape: Shape, slope: float, longest: float, anisotrop
 
 
 def _filtered(rng: Generator, shape: Shape, amplitude: np.ndarray) -> np.ndarray:
-    """Return white noise with an amplitude for each frequency, scaled to mean 0 and standard deviation 1."""
+    """Return white noise with an amplitude for each frequency, of mean 0 and deviation 1."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     found = irfft2(rfft2(noise) * amplitude.astype(np.float32), s=shape)
     return (found - found.mean()) / (found.std() + np.float32(1e-9))
 
 
 def _texture(rng: Generator, shape: Shape) -> np.ndarray:
-    """Return one of four textures, of about unit contrast: grain, clouds, a pattern of one period, or specks."""
+    """Return one of four textures of contrast about 1: grain, clouds, one period, or specks."""
     kind = int(rng.integers(4))
     if kind == 0:
         return rng.standard_normal(shape, dtype=np.float32)

@@ -1,1 +1,1 @@
-"""Datasets for the Hub: a folder of micrographs, or of parquet files, with its card, pushed in one commit."""
+"""Datasets for the Hub: a folder of images or parquet files with its card, in one commit."""

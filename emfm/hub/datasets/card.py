@@ -52,7 +52,7 @@ def dataset_card(
 ) -> str:
     """Return a dataset's README.md; `rows` counts images by split, `labels` names grey values."""
     total = sum(rows.values())
-    # no `configs`: `datasets` finds data/SPLIT-* anyway, and with them its cache confuses folders of the same name
+    # no `configs`: `datasets` finds data/SPLIT-* anyway; with them its cache confuses equal names
     data = DatasetCardData(
         license=card.license,
         task_categories=[card.task],

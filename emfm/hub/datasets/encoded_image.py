@@ -1,4 +1,4 @@
-"""Image files in memory, as the rows of a dataset hold them: kept as they are, or made from arrays without loss."""
+"""Image files in memory, as rows of a dataset: kept as they are, or made without loss."""
 
 import io
 from dataclasses import dataclass, replace
@@ -51,16 +51,16 @@ def _kept(path: Path) -> tuple[EncodedImage, Micrograph]:
 def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograph]:
     """Return a file as a row of a published dataset holds it, and what it shows.
 
-    A PNG, JPEG or TIFF file of one channel is kept byte for byte. Other formats, files that Pillow does not read to the
-    same values (without emfm, `datasets` decodes with Pillow), grey images stored as RGB, and files whose metadata hold
-    a path, a token or the user's name are encoded anew, without metadata: the same values as PNG or TIFF.
+    A PNG, JPEG or TIFF file of one channel is kept byte for byte. Others become a PNG or TIFF with
+    the same values and no metadata: other formats, grey images stored as RGB, files that Pillow
+    (`datasets` without emfm) reads differently, metadata with a path, a token or the user's name.
 
     Args:
         path: of any format that `read_micrograph` reads.
         name: of the file in the dataset; an image that is encoded anew gets another suffix.
 
     Raises:
-        EMError: it is missing, broken, in colour or a stack, or no image file that `datasets` reads holds its values.
+        EMError: it is missing, broken, in colour or a stack, or fits no file that `datasets` reads.
     """
     path = Path(path)
     if path.suffix.lower() in KEPT_SUFFIXES:
@@ -100,7 +100,7 @@ def encode_image(image: np.ndarray, name: str) -> EncodedImage:
     """Write an array as an image file in memory: PNG for uint8 and uint16, TIFF for the rest.
 
     Args:
-        image: (H, W) uint8, uint16, int16, int32 or floating point; float16 and float64 become float32.
+        image: (H, W) uint8, uint16, int16, int32 or floating point; floats become float32.
         name: of the file, without suffix.
 
     Raises:

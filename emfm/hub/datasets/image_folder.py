@@ -49,10 +49,10 @@ class ImageFolder:
 
 
 def open_image_folder(folder: Path) -> ImageFolder:
-    """Open a folder with `images/` and `masks/` or `targets/`, with `images/` alone, or of micrographs alone.
+    """Open a folder with `images/` and perhaps `masks/` or `targets/`, or of micrographs alone.
 
-    `labels.json` and `splits.json` are as in `load_em_dataset`. Files and folders whose names begin with a dot are
-    left out. An EMError says what is missing.
+    `labels.json` and `splits.json` are as in `load_em_dataset`. Files and folders whose names
+    begin with a dot are left out. An EMError says what is missing.
     """
     if not folder.is_dir():
         raise EMError(f"there is no folder {folder}; expected a folder of micrographs")

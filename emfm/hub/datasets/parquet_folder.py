@@ -1,4 +1,4 @@
-"""Datasets as the Hub keeps them, written and checked: `data/SPLIT-00000-of-00008.parquet`, a card, `labels.json`."""
+"""Write and check datasets: `data/SPLIT-00000-of-00008.parquet`, a card, `labels.json`."""
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -43,9 +43,7 @@ def check_splits(splits: Splits) -> None:
             raise EMError(f"the split '{split}' has no images; expected at least one")
         for item in items:
             if item in split_of:
-                raise EMError(
-                    f"'{item}' is in the split '{split_of[item]}' and again in '{split}'; expected every image once"
-                )
+                raise EMError(f"'{item}' is in the split '{split_of[item]}' and again in '{split}'; expected it once")
             split_of[item] = split
 
 
@@ -70,9 +68,9 @@ def write_parquet_folder(
     card: DatasetCard,
     labels: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a dataset that `datasets.load_dataset(folder)` opens with image columns; a few rows are in memory at once.
+    """Write a dataset that `datasets.load_dataset(folder)` opens, a few rows in memory at once.
 
-    Everything goes into a temporary folder which is renamed when it is whole: after an error nothing is left.
+    Everything goes into a temporary folder, renamed when it is whole: an error leaves nothing.
 
     Args:
         folder: must not exist yet.
@@ -82,7 +80,7 @@ def write_parquet_folder(
         labels: grey value of the masks: class name, for labels.json.
 
     Raises:
-        EMError: the folder exists, a split is empty or shares items with another, or a row cannot be read.
+        EMError: the folder exists, a split is empty or shares items, or a row cannot be read.
     """
     folder = Path(folder)
     check_parquet_folder(folder, splits)
@@ -161,8 +159,8 @@ def open_prepared_folder(
         Its files by their paths on the Hub, README.md and labels.json included, and their rows.
 
     Raises:
-        EMError: the card is missing or says something else, or a parquet file is damaged, has other columns, or names
-            files by absolute paths or with something private.
+        EMError: the card is missing or says something else, or a parquet file is damaged, has
+            other columns, or names files by absolute paths or with something private.
     """
     card = folder / "README.md"
     if not card.is_file():
@@ -187,8 +185,8 @@ def _check_card(card: Path, license: str | None, citation: str | None) -> None:
         raise EMError(f"the licence was given as '{license}', {card} says '{said}': correct one of them")
     if not said or (said == UNKNOWN_LICENSE and license is None):
         raise EMError(
-            f"{card} says that the licence is '{said or 'missing'}': ask for it and enter it there, or say --license "
-            f"{UNKNOWN_LICENSE}"
+            f"{card} says that the licence is '{said or 'missing'}': "
+            f"ask for it and enter it there, or say --license {UNKNOWN_LICENSE}"
         )
     if citation and citation.strip() not in text:
         raise EMError(f"{card} has another citation: correct it there, or leave --citation out")

@@ -1,4 +1,4 @@
-"""Pushing a folder of micrographs to the Hub as a dataset: parquet files, the classes of the masks, and a card."""
+"""Pushing a folder of micrographs as a dataset: parquet files, classes of the masks, a card."""
 
 import logging
 import re
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 # How the Hub writes licences; it checks the name itself.
 LICENSE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 LICENSES = "cc0-1.0, cc-by-4.0, cc-by-sa-4.0, cc-by-nc-4.0, mit, apache-2.0, other, or unknown where none is named"
-# Truth of a folder: the Hub's name of the task, and what the card says unless it is told something else.
+# Truth of a folder: the Hub's name of the task, and the card's summary unless one is given.
 KINDS = {
     "masks": ("image-segmentation", "Electron micrographs with masks for segmentation."),
     "targets": ("image-to-image", "Electron micrographs with target images for restoration."),
@@ -45,24 +45,24 @@ def push_dataset(
 ) -> str:
     """Push a folder of micrographs as a dataset in one commit; returns the commit's address.
 
-    The rows are written to parquet files in a temporary folder first: after an error nothing has been pushed. What the
-    repository held before is replaced by the same commit.
+    The rows are written to parquet files in a temporary folder first: after an error nothing has
+    been pushed. The same commit replaces what the repository held before.
 
     Args:
-        folder: with `images/` and `masks/` or `targets/`, `labels.json` and `splits.json`, as `load_em_dataset` takes
-            it; or micrographs alone, in any format that `read_micrograph` reads; or a folder of parquet files with
-            its card, as the scripts in `hub_scripts/` prepare it.
+        folder: with `images/` and `masks/` or `targets/`, `labels.json` and `splits.json`, as
+            `load_em_dataset` takes it; or micrographs alone, of any format that is read; or a
+            folder of parquet files with its card, as the scripts in `hub_scripts/` prepare it.
         repo_id: `owner/name`.
-        license: the Hub's identifier, as "cc-by-4.0"; "unknown" where the source names none. Needed unless the folder
-            has a card that says it.
+        license: the Hub's identifier, as "cc-by-4.0"; "unknown" where the source names none.
+            Needed unless the folder has a card that says it.
         citation: one line or BibTeX. Needed unless the folder has a card.
         source: where the images are from, for the card.
         summary: what they show, for the card.
-        **push: `private`, `branch`, `tag`, `create_pr`, `token`, `message` of `emfm.hub.commit.PushArguments`.
+        **push: `private`, `branch`, `tag`, `create_pr`, `token`, `message` of `PushArguments`.
 
     Raises:
-        EMError: licence or citation is missing, the folder is empty or its parts do not fit, something in it is
-            private, or the Hub refuses.
+        EMError: licence or citation is missing, the folder is empty or its parts do not fit,
+            something in it is private, or the Hub refuses.
     """
     folder, args = Path(folder), _arguments(repo_id, push)
     if _is_prepared(folder):
@@ -79,7 +79,7 @@ def push_dataset(
 def describe_dataset(
     folder: str | Path, repo_id: str, license: str | None = None, citation: str | None = None, **push: Any
 ) -> str:
-    """Check what can be checked without reading every image, and return what `push_dataset` would push, as text."""
+    """Check without reading every image, and return as text what `push_dataset` would push."""
     folder = Path(folder)
     _arguments(repo_id, push)
     if _is_prepared(folder):
@@ -102,7 +102,7 @@ def _is_prepared(folder: Path) -> bool:
 def _opened(
     folder: Path, repo_id: str, license: str | None, citation: str | None, source: str | None, summary: str | None
 ) -> tuple[ImageFolder, DatasetCard]:
-    """Open a folder of images and make its card; everything that needs no look at the pixels is checked."""
+    """Open a folder of images and make its card; check all that needs no look at the pixels."""
     if not license or not LICENSE.fullmatch(license):
         given = f"the licence is '{license}'" if license else "the licence of the images is missing"
         raise EMError(f"{given}; expected the Hub's identifier with --license: {LICENSES}")
@@ -138,6 +138,6 @@ def _check_space(found: ImageFolder) -> None:
     free = shutil.disk_usage(gettempdir()).free
     if size > free:
         raise EMError(
-            f"the images take {size / 1e9:.1f} GB, the temporary folder {gettempdir()} has {free / 1e9:.1f} GB free: "
-            "set TMPDIR to a folder on a larger disk"
+            f"the images take {size / 1e9:.1f} GB, the temporary folder {gettempdir()} has "
+            f"{free / 1e9:.1f} GB free: set TMPDIR to a folder on a larger disk"
         )

@@ -98,7 +98,7 @@ class EMFoundationConfig(PreTrainedConfig):
         """
         kind = config_dict.get("model_type")
         if kind != cls.model_type:
-            raise EMError(f"config.json describes a model of type {kind!r}; expected '{cls.model_type}'")
+            raise EMError(f"config.json says model_type {kind!r}; expected '{cls.model_type}'")
         known = {field.name for field in fields_of(cls)} | set(BESIDES)
         unknown = sorted(config_dict.keys() - known)
         if unknown:

@@ -50,8 +50,8 @@ def migrate(fields: dict[str, Any]) -> dict[str, Any]:
         try:
             MIGRATIONS[step](fields)
         except (KeyError, TypeError, AttributeError) as error:
-            raise EMError(
-                f"config.json is damaged: {MIGRATIONS[step].__name__}, from schema_version {step}, failed ({error!r})"
-            ) from error
+            name = MIGRATIONS[step].__name__
+            why = f"config.json is damaged: {name}, from schema_version {step}, failed ({error!r})"
+            raise EMError(why) from error
     fields["schema_version"] = SCHEMA_VERSION
     return fields

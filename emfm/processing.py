@@ -132,7 +132,7 @@ class EMImageProcessor(BaseImageProcessor):
         """
         if kwargs:
             unknown = ", ".join(sorted(kwargs))
-            raise EMError(f"EMImageProcessor does not know {unknown}; it takes images and return_tensors")
+            raise EMError(f"EMImageProcessor does not know {unknown}: give images, return_tensors")
         batch = isinstance(images, (np.ndarray, Tensor)) and images.ndim == 3
         several = batch or isinstance(images, (list, tuple))
         arrays = [as_array(image) for image in (images if several else [images])]
@@ -155,7 +155,7 @@ class EMImageProcessor(BaseImageProcessor):
         maps = list(outputs.logits.argmax(dim=1))
         sizes = [tuple(found.shape) for found in maps] if target_sizes is None else target_sizes
         if len(sizes) != len(maps):
-            raise EMError(f"{len(sizes)} target sizes for {len(maps)} images: give (height, width) for each")
+            raise EMError(f"{len(sizes)} target sizes for {len(maps)} images: give one for each")
         for index, size in enumerate(sizes):
             if tuple(size) != tuple(maps[index].shape):
                 raise EMError(f"image {index}: target size {tuple(size)} is not the logits' {tuple(maps[index].shape)}")

@@ -101,7 +101,7 @@ def _kind_of_dataset(source: str, truth: str | None, found: str | None, scale: i
         return partial(paired, scale=scale)
     labels = _hub_labels(source)
     if streaming and labels is None:
-        raise EMError(f"the dataset '{source}' has no labels.json, which a stream of masks needs: add it")
+        raise EMError(f"the dataset '{source}' has no labels.json, as a stream needs it: add it")
     return partial(labelled, source=source, labels=labels)
 
 

@@ -81,9 +81,7 @@ def _split_names(folder: Path, images: Path, split: str) -> list[str]:
     path = folder / "splits.json"
     if not path.is_file():
         if split != "train":
-            raise MissingSplitError(
-                f"{folder} has no splits.json, so no split '{split}': write {{\"{split}\": [file names]}} into one"
-            )
+            raise MissingSplitError(f"{folder} has no splits.json, so no split '{split}': list its file names in one")
         return [path.relative_to(images).as_posix() for path in list_micrographs(images)]
     splits = read_json_object(path, EXPECTED_SPLITS)
     names = splits.get(split)
@@ -118,7 +116,7 @@ def folder_splits(folder: Path, images: Path) -> dict[str, list[str]]:
         if missing:
             raise EMError(f"{path}: '{split}' names {missing[0]}, which is not in {images} ({len(missing)} in all)")
     if not splits:
-        raise EMError(f"{path} lists no image in any split; remove it to have all images in 'train'")
+        raise EMError(f"{path} lists no image in any split; remove it to put all images in 'train'")
     return splits
 
 

@@ -40,7 +40,7 @@ class Degradation:
         if self.kind not in DEGRADATIONS:
             raise EMError(f"degradation '{self.kind}' is not known; expected one of {', '.join(DEGRADATIONS)}")
         if self.kind == "downsample" and self.scale not in SCALES:
-            raise EMError(f"scale is {self.scale}; --degrade downsample makes pixels 2 or 4 times larger")
+            raise EMError(f"scale is {self.scale}; expected 2 or 4 with --degrade downsample")
         if self.kind != "downsample" and self.scale != 1:
             raise EMError(f"scale is {self.scale}; '{self.kind}' keeps the pixels, only 'downsample' has a scale")
 

@@ -54,7 +54,7 @@ def verify(model: PreTrainedModel, folder: str | Path) -> float:
         tensors = load_file(path)
         expected, pixel_values = tensors["output"], tensors["input"]
     except (SafetensorError, KeyError) as error:
-        raise EMError(f"{path} is damaged ({error}); expected the tensors 'input' and 'output'") from error
+        raise EMError(f"{path} is damaged ({error}); expected 'input' and 'output'") from error
     output = run_model(model, pixel_values)
     if output.shape != expected.shape:
         raise EMError(f"{path}: the model answers with shape {tuple(output.shape)}, stored is {tuple(expected.shape)}")

@@ -40,7 +40,7 @@ def check_checksums(folder: str | Path) -> None:
         sums = json.loads(path.read_text(encoding="utf-8"))
         listed = {str(name): str(value) for name, value in sums.items()}
     except (ValueError, AttributeError) as error:
-        raise EMError(f"{path} is damaged ({error}); expected the name and SHA-256 of each file") from error
+        raise EMError(f"{path} is damaged ({error}); expected each file's SHA-256") from error
     present = {name for name in LOADED if (folder / name).is_file()}
     for name in sorted(present | listed.keys()):
         if name not in LOADED:

@@ -60,7 +60,7 @@ def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: 
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise EMError(
-            f"{path} is damaged, cut short or not a safetensors file ({error}): download or save it again"
+            f"{path} is damaged, cut short or not safetensors ({error}): download or save it again"
         ) from error
     with torch.device("meta"):  # shapes without memory
         wanted = {name: tuple(tensor.shape) for name, tensor in cls(config).state_dict().items()}

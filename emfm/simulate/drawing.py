@@ -18,7 +18,7 @@ def check_shape_and_seed(shape: Shape, seed: int, least: int) -> None:
     if np.shape(shape) != (2,) or not all(isinstance(n, int | np.integer) and n >= least for n in shape):
         raise EMError(f"shape is {shape}, expected (height, width) of at least {least} px each; enlarge the image")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise EMError(f"seed is {seed!r}, expected an integer of 0 or more; pass for example seed=0")
+        raise EMError(f"seed is {seed!r}, expected an integer of 0 or more, for example seed=0")
 
 
 def check_numbers(
@@ -47,7 +47,7 @@ def check_numbers(
         if is_range and (numbers.size != 2 or numbers[0] > numbers[1]):
             raise EMError(f"{name} is {value}, expected (low, high) with low <= high; the default is {default}")
         if name.endswith("_fraction") and value > 1:
-            raise EMError(f"{name} is {value}, expected a fraction from 0 to 1; divide a percentage by 100")
+            raise EMError(f"{name} is {value}, expected a fraction from 0 to 1, no percentage")
 
 
 def slow_field(shape: tuple[int, ...], coefficients: np.ndarray) -> np.ndarray:

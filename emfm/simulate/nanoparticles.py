@@ -204,7 +204,7 @@ def _boxes(
 ) -> tuple[list[tuple[slice, slice]], np.ndarray, np.ndarray]:
     """Return equal boxes inside the image with all pixels up to `reach` px from centres (N, 2).
 
-    Beside the N slices come the offsets of their rows (N, height, 1) and columns (N, 1, width), float32 in px.
+    Beside the N slices come offsets, float32 px: rows (N, height, 1) and columns (N, 1, width).
     """
     sides = np.minimum(int(2 * reach) + 1, padded)
     first = np.clip(np.ceil(centers - reach), 0, padded - sides).astype(int)

@@ -172,7 +172,7 @@ def _render(
     sigma = 2 * rng.uniform(*p.probe) / pixel_size / np.sqrt(8 * np.log(2))  # grid points
     y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
     x = x[: np.searchsorted(x, CUT_OFF / sigma)]
-    # Top, middle and bottom of each column are displaced: the mean of three shifts in Fourier space.
+    # Top, middle and bottom of a column are displaced: the mean of three shifts in Fourier space.
     y_phase, x_phase = (np.pi * smear * np.sin(tilt) * y), (np.pi * smear * np.cos(tilt) * x)
     transfer = (1 + 2 * np.cos(y_phase.astype(np.float32) + x_phase.astype(np.float32))) / 3
     along, across = (np.exp(-2 * (np.pi * sigma * f) ** 2).astype(np.float32) for f in (y, x))

@@ -60,18 +60,16 @@ def open_image_folder(folder: Path) -> ImageFolder:
     truth = folder_truth(folder) if truths else None
     images = folder / "images" if (folder / "images").is_dir() else folder
     if images == folder:
-        labelled = sorted(part.parent.name for truth in TRUTHS for part in folder.glob(f"*/{truth}"))
-        if labelled:
-            raise EMError(
-                f"{folder} holds {len(labelled)} labelled folders, each a dataset: push {folder / labelled[0]}"
-            )
+        found = sorted(part.parent for truth in TRUTHS for part in folder.glob(f"*/{truth}"))
+        if found:
+            raise EMError(f"{folder} holds {len(found)} labelled folders, each a dataset: push {found[0]}")
     visible = _visible(images)
     if not visible:
         raise EMError(f"{images} holds no image; looked for {', '.join(SUFFIXES)}")
     splits = folder_splits(folder, images) if (folder / "splits.json").is_file() else {"train": visible}
     for split, names in splits.items():
         if not re.fullmatch(r"\w+", split):
-            raise EMError(f"splits.json names a split '{split}'; expected letters, digits and underscores")
+            raise EMError(f"splits.json names a split '{split}'; expected letters, digits and _")
         if truth:
             for name in names:
                 truth_path(folder, images, name, truth)  # or an error, before anything is read

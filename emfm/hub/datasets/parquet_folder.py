@@ -210,13 +210,13 @@ def _checked_rows(path: Path) -> int:
                     _check_names(path, row)
             return file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise EMError(f"{path} is damaged or no parquet file ({error}); write the folder anew") from error
+        raise EMError(f"{path} is damaged or no parquet file ({error}): write it anew") from error
 
 
 def _check_names(path: Path, row: dict[str, Any]) -> None:
     for cell in row.values():
         name = (cell or {}).get("path") or ""
         if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute():
-            raise EMError(f"{path} names a file by the absolute path {name}; expected file names alone")
+            raise EMError(f"{path} has the absolute path {name}; expected file names alone")
         if found := private_content(name):
             raise EMError(f"{path} names a file {name}, which holds {' and '.join(found)}: write the folder anew")

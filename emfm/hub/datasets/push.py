@@ -23,15 +23,16 @@ from emfm.hub.privacy import private_content
 logger = logging.getLogger(__name__)
 # How the Hub writes licences; it checks the name itself.
 LICENSE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
-LICENSES = "cc0-1.0, cc-by-4.0, cc-by-sa-4.0, cc-by-nc-4.0, mit, apache-2.0, other, or unknown where none is named"
+LICENSES = "cc0-1.0, cc-by-4.0, cc-by-sa-4.0, cc-by-nc-4.0, mit, apache-2.0, other; unknown if none"
 # Truth of a folder: the Hub's name of the task, and the card's summary unless one is given.
 KINDS = {
     "masks": ("image-segmentation", "Electron micrographs with masks for segmentation."),
     "targets": ("image-to-image", "Electron micrographs with target images for restoration."),
     None: ("image-feature-extraction", "Unlabelled electron micrographs."),
 }
-NOTES = """Files are unchanged where they were PNG, JPEG or TIFF of one channel; others, and those whose metadata held a
-path, a token or a user's name, are encoded anew: the same values (float64 as float32) as PNG or TIFF."""
+NOTES = """Files are unchanged where they were PNG, JPEG or TIFF of one channel; others, and those whose
+metadata held a path, a token or a user's name, are encoded anew: the same values (float64 as
+float32) as PNG or TIFF."""
 
 
 def push_dataset(
@@ -107,12 +108,12 @@ def _opened(
         given = f"the licence is '{license}'" if license else "the licence of the images is missing"
         raise EMError(f"{given}; expected the Hub's identifier with --license: {LICENSES}")
     if not citation or not citation.strip():
-        raise EMError("the citation is missing; say with --citation whom users of the images shall cite")
+        raise EMError("the citation is missing; say with --citation whom users shall cite")
     found = open_image_folder(folder)
     check_splits(found.splits)
     _check_space(found)
     if unused := found.unused():
-        logger.warning("%d images of %s are in no split of splits.json and are left out", unused, folder)
+        logger.warning("%d images of %s are in no split of splits.json: left out", unused, folder)
     task, default_summary = KINDS[found.truth]
     card = DatasetCard(
         title=repo_id.rsplit("/", 1)[-1],
@@ -127,9 +128,7 @@ def _opened(
     names = [name for names in found.splits.values() for name in names]
     words = [source or "", summary or "", citation, *(found.labels or {}).values(), *names]
     if private := private_content("\n".join(words)):
-        raise EMError(
-            f"the card or a file name in {folder} holds {' and '.join(private)}: take it out, or rename the file"
-        )
+        raise EMError(f"the card or a file name in {folder} holds {' and '.join(private)}: remove or rename it")
     return found, card
 
 

@@ -81,7 +81,9 @@ def _split_names(folder: Path, images: Path, split: str) -> list[str]:
     path = folder / "splits.json"
     if not path.is_file():
         if split != "train":
-            raise MissingSplitError(f"{folder} has no splits.json, so no split '{split}': list its file names in one")
+            example = f'{{"{split}": [file names]}}'
+            why = f"{folder} has no splits.json, so no split '{split}': write {example} into one"
+            raise MissingSplitError(why)
         return [path.relative_to(images).as_posix() for path in list_micrographs(images)]
     splits = read_json_object(path, EXPECTED_SPLITS)
     names = splits.get(split)

@@ -30,9 +30,10 @@ def evaluate(
         degrade: for restoration, make the pairs from the split's images, taken as clean.
 
     Returns:
-        Segmentation: `dice`, `iou`, `boundary_f1` (means over the classes but background) and `per_class`. Restoration:
-        `l1`, `psnr`, `ssim` and their `data_range`. Both: `n`, the number of micrographs, and `trivial`, the figures of
-        the best single class for every pixel, of the input itself, or of its bicubic enlargement.
+        Segmentation: `dice`, `iou`, `boundary_f1` (means over the classes but background) and
+        `per_class`. Restoration: `l1`, `psnr`, `ssim` and their `data_range`. Both: `n`, the number
+        of micrographs, and `trivial`, the figures of the best single class for every pixel, of the
+        input itself, or of its bicubic enlargement.
 
     Raises:
         EMError: the model has no task, or the data do not fit it.

@@ -32,8 +32,9 @@ RECORD = "finetuning.json"  # written last: a folder with it is finished
 def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, Examples]:
     """Return training and validation micrographs.
 
-    Without a "validation" split a fifth of the training split is held out; with fewer than five training micrographs
-    they serve for both, and a warning says so. Of a stream the first micrographs of "validation" are read.
+    Without a "validation" split a fifth of the training split is held out; with fewer than five
+    training micrographs they serve for both, and a warning says so. Of a stream the first
+    micrographs of "validation" are read.
     """
     task = TASKS[args.task]
     training = task.load(args.data, "train", args.degrade, args.scale, args.streaming)

@@ -1,7 +1,8 @@
 """A new head that fits the trunk's features before training starts.
 
-A random head first tears at the trunk's features, pretrained or not, while it learns what they mean; one that is fitted
-to the features as they are leaves them alone (Kumar et al. 2022, arXiv:2202.10054, "linear probing, then fine-tuning").
+A random head first tears at the trunk's features, pretrained or not, while it learns what they
+mean; one that is fitted to the features as they are leaves them alone (Kumar et al. 2022,
+arXiv:2202.10054, "linear probing, then fine-tuning").
 """
 
 from collections.abc import Callable, Iterable
@@ -14,11 +15,13 @@ from emfm.tasks.task import EMTaskModel
 PIXELS = 2048  # drawn from each crop: neighbours say nearly the same
 ITERATIONS = 60
 DECAY = 1e-2  # weight of the squares of the head's weights, for features of standard deviation 1
-# L1 has a kink at zero weights where pixels of the input are right already. With many of those the search may find no
-# way down from there: where it has not lowered the loss to this share, it begins anew beside zero.
+# L1 has a kink at zero weights where pixels of the input are right already. With many of those the
+# search may find no way down from there: where it has not lowered the loss to this share, it begins
+# anew beside zero.
 STUCK, BESIDE = 0.9999, 1e-3
-# A feature with a smaller share of the largest deviation says nothing: a weight drawn for it would stay, and in the
-# feature's own units be so large that the first steps, which wake the feature, ruin the image.
+# A feature with a smaller share of the largest deviation says nothing: a weight drawn for it would
+# stay, and in the feature's own units be so large that the first steps, which wake the feature,
+# ruin the image.
 DEAD = 1e-3
 
 
@@ -28,8 +31,8 @@ def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
 
     Args:
         model: in place; the statistics of its batch norms must be those of its weights.
-        crops: `pixel_values` (1, H, W) and `labels` of the output's size, (H, W) or (1, H, W), each; a dozen are
-            enough for so few weights.
+        crops: `pixel_values` (1, H, W) and `labels` of the output's size, (H, W) or (1, H, W),
+            each; a dozen are enough for so few weights.
     """
     was_training = model.training
     model.eval()
@@ -43,7 +46,8 @@ def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
         images.append(image.flatten()[drawn])
         labels.append(crop["labels"].to(model.device).flatten()[drawn])
     layer = model.last_layer
-    image, truth = torch.cat(images)[None, None, :, None], torch.cat(labels)[None, :, None]  # (1, 1, N, 1), (1, N, 1)
+    # (1, 1, N, 1), (1, N, 1)
+    image, truth = torch.cat(images)[None, None, :, None], torch.cat(labels)[None, :, None]
     truth = truth[None] if truth.is_floating_point() else truth
     weight, bias = _fit(torch.cat(features), layer.out_channels, lambda outputs: model.loss_of(outputs, image, truth))
     layer.weight.copy_(weight[:, :, None, None])

@@ -16,7 +16,8 @@ def add_lora(model: EMPreTrainedModel, rank: int, base: str) -> PeftModel:
     Args:
         model: gets the additions in place and goes on working by itself.
         rank: of the additions, 1 or more.
-        base: name, folder or Hub id of the pretrained weights; loading the adapter needs them again.
+        base: name, folder or Hub id of the pretrained weights; loading the adapter needs them
+            again.
 
     Returns:
         PEFT's view of the model, which saves the additions alone and merges them.

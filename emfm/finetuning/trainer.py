@@ -1,7 +1,8 @@
 """EMTrainer: transformers' Trainer with the habits that few labelled micrographs need.
 
-Training draws crops; every evaluation, the one before the first step included, predicts whole micrographs the way a
-user will, and goes into `curve.json`. The best model by validation is kept in the output folder.
+Training draws crops; every evaluation, the one before the first step included, predicts whole
+micrographs the way a user will, and goes into `curve.json`. The best model by validation is kept in
+the output folder.
 """
 
 import atexit
@@ -46,17 +47,20 @@ class EMTrainer(Trainer):
     Args:
         model: a task model, such as `EMForSemanticSegmentation`.
         args: training arguments.
-        train_dataset: what `load_em_dataset` returned, streamed or not; or a dataset of `pixel_values` and `labels`.
+        train_dataset: what `load_em_dataset` returned, streamed or not; or a dataset of
+            `pixel_values` and `labels`.
         eval_dataset: what `load_em_dataset` returned, for validation.
         **kwargs: further arguments of transformers' Trainer.
 
     Attributes:
         course: evaluations, seconds of training and best weights so far.
-        curve: one entry per evaluation: step, epoch, seconds of training, metrics. Also in `curve.json`.
+        curve: one entry per evaluation: step, epoch, seconds of training, metrics. Also in
+            `curve.json`.
         adapter: PEFT's view of the model, with `args.lora`, until it is merged.
         micrographs: how many there are to train on, None for a stream.
         training_kind: the micrographs, or an empty sample of a stream.
-        start: name, folder or Hub id of the weights from which training started; empty for random ones.
+        start: name, folder or Hub id of the weights from which training started; empty for random
+            ones.
 
     Raises:
         EMError: the data do not fit the model, or the arguments do not fit each other.
@@ -148,8 +152,9 @@ class EMTrainer(Trainer):
         """Train, then load the best weights by validation back into the model; returns transformers' TrainOutput.
 
         Args:
-            resume_from_checkpoint: True for the newest whole checkpoint of the output folder, or the path of one. The
-                run then ends with the same weights as if it had not been interrupted.
+            resume_from_checkpoint: True for the newest whole checkpoint of the output folder, or
+                the path of one. The run then ends with the same weights as if it had not been
+                interrupted.
             **kwargs: as in transformers.
 
         Raises:
@@ -167,7 +172,8 @@ class EMTrainer(Trainer):
             fit_head(self.model, islice(iter(self.train_dataset), HEAD_CROPS))
         self.model.new_head = False
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        # Accelerate leaves its bf16 wrapper on forward; from here on the model computes in its own precision again
+        # Accelerate leaves its bf16 wrapper on forward; from here on the model computes in its own
+        # precision again
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.course.best_weights:
             self.model.load_state_dict(self.course.best_weights)
@@ -185,8 +191,9 @@ class EMTrainer(Trainer):
             if self.is_in_train:
                 if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
                     raise EMError(
-                        f"the weights are no longer finite at step {self.state.global_step}: lower the learning rate, "
-                        "use --precision fp32, or look for damaged micrographs, and start again"
+                        f"the weights are no longer finite at step {self.state.global_step}: lower "
+                        "the learning rate, use --precision fp32, or look for damaged micrographs, "
+                        "and start again"
                     )
                 self.recalibrate(model)
             result = self._measure(model, eval_dataset or self.eval_dataset)
@@ -233,7 +240,8 @@ class EMTrainer(Trainer):
 
         Args:
             data: name, folder or Hub id of the data set.
-            license: of the finished weights, as the Hub names it ("cc-by-4.0"); None where none was stated.
+            license: of the finished weights, as the Hub names it ("cc-by-4.0"); None where none was
+                stated.
         """
         args, model, config, training = self.args, self.model, self.model.config, self.training_kind
         return {
@@ -271,7 +279,8 @@ class EMTrainer(Trainer):
 
         Args:
             repo_id: `owner/name`; by default `args.hub_model_id`.
-            **kwargs: `private`, `branch`, `tag`, `create_pr`, `token`, `message` of `emfm.hub.push.PushArguments`.
+            **kwargs: `private`, `branch`, `tag`, `create_pr`, `token`, `message` of
+                `emfm.hub.push.PushArguments`.
 
         Raises:
             EMError: nothing was trained yet, there is no repository, or the Hub refuses.

@@ -22,7 +22,8 @@ from emfm.processing import EMImageProcessor
 from emfm.training.machine import worker_count
 
 VALIDATION_CROPS, CALIBRATION_CROPS = 128, 800
-# (epoch, samples read) of each data worker of each process: [processes * workers][2]; empty for data read by index.
+# (epoch, samples read) of each data worker of each process: [processes * workers][2]; empty for
+# data read by index.
 Position = list[list[int]]
 
 

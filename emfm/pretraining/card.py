@@ -10,7 +10,8 @@ from emfm.hub.card import HERE, TEMPLATES, fill, fill_card, model_card_data, tab
 from emfm.tasks.metrics import RESTORATION_FIGURES
 
 KIND: dict[str, Any] = {"pipeline_tag": "image-to-image", "tags": ["self-supervised"]}
-# Options of `emfm pretrain` by the names of the settings that they decide, where those are one value each.
+# Options of `emfm pretrain` by the names of the settings that they decide, where those are one
+# value each.
 OPTIONS = ["generator", "norm", "num_images", "steps", "batch_size", "gradient_accumulation_steps", "crop"]
 OPTIONS += ["corruption", "structures", "adversarial", "discriminator_width", "learning_rate", "precision", "seed"]
 # What the card of every generator begins with; its field is `place`.
@@ -70,7 +71,8 @@ def command_lines(command: str, width: int = 100) -> str:
 
 
 def _validation_table(figures: dict[str, float]) -> str:
-    shown = [figure for figure in RESTORATION_FIGURES if figure.name in figures]  # older models have no SSIM
+    # older models have no SSIM
+    shown = [figure for figure in RESTORATION_FIGURES if figure.name in figures]
     rows = [
         [row, *(format(figures[figure.name + suffix], figure.form) for figure in shown)]
         for row, suffix in (("damaged input", "_input"), ("restored", ""))

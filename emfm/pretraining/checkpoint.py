@@ -46,7 +46,8 @@ class Progress:
 
     settings: Settings  # it goes on with the same ones alone
     step: int = 0  # steps done
-    position: list[list[int]] = field(default_factory=list)  # of a stream, see `emfm.pretraining.batches`
+    # of a stream, see `emfm.pretraining.batches`
+    position: list[list[int]] = field(default_factory=list)
     seconds: float = 0.0  # of training so far
 
 
@@ -66,7 +67,8 @@ def save_checkpoint(output: Path, state: TrainingState, progress: Progress, keep
     with whole_folder(written) as folder:
         model = folder / MODEL
         state.ema.save_pretrained(model, state_dict=contiguous(state.ema.state_dict()))
-        # of the model as users will load it: in training it has another memory layout, maybe on a GPU
+        # of the model as users will load it: in training it has another memory layout, maybe on a
+        # GPU
         write_test_tensors(EMFoundation.from_pretrained(model), model)
         (model / "README.md").write_text(pretraining_card(state.ema.config), encoding="utf-8")
         write_state(folder, tensors, asdict(progress), beside=model.glob("*.safetensors"))

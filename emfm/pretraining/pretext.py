@@ -1,8 +1,9 @@
 """What a generator learns in pretraining beside restoring micrographs; the heads for it are left behind.
 
-A generator that only removes damage need not know what is where. Two signals ask for more: what hand-made filters see
-in the clean micrograph, and where the regions of simulated structures lie. Such filters' responses are what random
-forests on pixels learn from (Arganda-Carreras et al. 2017, Trainable Weka Segmentation).
+A generator that only removes damage need not know what is where. Two signals ask for more: what
+hand-made filters see in the clean micrograph, and where the regions of simulated structures lie.
+Such filters' responses are what random forests on pixels learn from (Arganda-Carreras et al. 2017,
+Trainable Weka Segmentation).
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Crops(NamedTuple):
 
     damaged: Tensor  # micrographs (B, 1, H, W)
     clean: Tensor  # the same without damage
-    structures: Tensor | None = None  # simulated ones (N, 1, H, W); None where they are not learnt from
+    # simulated ones (N, 1, H, W); None where they are not learnt from
+    structures: Tensor | None = None
     regions: Tensor | None = None  # their flat regions and boundaries (N, 2, H, W)
 
 
@@ -77,9 +79,9 @@ def pretext_losses(output: PretextOutput, crops: Crops) -> dict[str, Tensor]:
 def filter_responses(images: Tensor) -> Tensor:
     """Return the responses of images (B, 1, H, W) as (B, 15, H, W): five at each of three scales.
 
-    Of the smoothed image: the gradient's length, the Hessian's larger and smaller eigenvalue, both made independent of
-    the scale; the standard deviation of what the smoothing removed, in a neighbourhood of twice the scale; and the
-    smoothed image itself.
+    Of the smoothed image: the gradient's length, the Hessian's larger and smaller eigenvalue, both
+    made independent of the scale; the standard deviation of what the smoothing removed, in a
+    neighbourhood of twice the scale; and the smoothed image itself.
     """
     found = []
     for scale in SCALES:

@@ -1,8 +1,8 @@
 """Self-supervised pretraining: a pix2pix conditional GAN that restores damaged micrographs, on Accelerate.
 
-Method of Kazimi et al. 2024 (arXiv:2402.18286): the generator sees a damaged crop and must return the clean one;
-the loss is an LSGAN term plus 100 times the L1 distance; the whole generator is kept for fine-tuning. Beside that it
-may learn two further signals, see `emfm.pretraining.pretext`.
+Method of Kazimi et al. 2024 (arXiv:2402.18286): the generator sees a damaged crop and must return
+the clean one; the loss is an LSGAN term plus 100 times the L1 distance; the whole generator is kept
+for fine-tuning. Beside that it may learn two further signals, see `emfm.pretraining.pretext`.
 """
 
 import atexit
@@ -44,15 +44,16 @@ LOG_STEPS = 50
 def pretrain(args: PretrainArguments) -> Path:
     """Pretrain a generator and return the folder of the finished model, ready to load or to push.
 
-    On Ctrl-C and SIGTERM the run is saved before it stops; `resume` goes on from there, and the result is the same to
-    the bit.
+    On Ctrl-C and SIGTERM the run is saved before it stops; `resume` goes on from there, and the
+    result is the same to the bit.
 
     Raises:
         EMError: wrong settings or data, an output folder in use, or a training that cannot succeed.
     """
     accelerator = _accelerator(args.precision)
     state = _new_state(args, accelerator)
-    with accelerator.local_main_process_first():  # it decodes the data, the others find them decoded
+    # it decodes the data, the others find them decoded
+    with accelerator.local_main_process_first():
         data = open_data(args, state.ema.processor)
     output = Path(args.output)
     if not args.resume and (checkpoints_of(output).newest_first() or (output / MODEL).exists()):
@@ -169,10 +170,12 @@ class _Run:
 
 
 def _accelerator(precision: str) -> Accelerator:
-    # Accelerate keeps one state per process, and an earlier run in this one may have had another precision
+    # Accelerate keeps one state per process, and an earlier run in this one may have had another
+    # precision
     AcceleratorState._reset_state(reset_partial_state=False)
-    # batch norm's running statistics are measured anew before they are used, so they need not be kept alike
-    # and while one process decodes a large data set for the first time, the others must wait
+    # batch norm's running statistics are measured anew before they are used, so they need not be
+    # kept alike and while one process decodes a large data set for the first time, the others must
+    # wait
     waiting = InitProcessGroupKwargs(timeout=timedelta(hours=6))
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), waiting]
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=handlers)

@@ -15,7 +15,8 @@ from emfm.io.writing import write_image
 SHOWN = ("l1", "adversarial", "discriminator")  # beside the progress bar
 PICTURE_ROWS = 4
 PATIENCE = 20  # the discriminator is given up when this many reports in a row say so
-NOTHING = 1e-6  # scores closer together, or a loss below it, leave the generator nothing to learn from
+# scores closer together, or a loss below it, leave the generator nothing to learn from
+NOTHING = 1e-6
 
 
 class RunLog:
@@ -24,7 +25,8 @@ class RunLog:
     Args:
         output: folder of the run.
         steps: how many there will be.
-        done: how many are; what an interrupted run wrote beyond them is dropped, since it comes again.
+        done: how many are; what an interrupted run wrote beyond them is dropped, since it comes
+            again.
         enabled: whether this is the main process.
     """
 
@@ -86,8 +88,9 @@ class Watch:
         """Raise an EMError where a loss is no number, or has long given the generator nothing to learn."""
         if not np.isfinite(list(losses.values())).all():
             raise EMError(
-                f"a loss is no longer finite at step {step}: lower the learning rate, use --precision fp32, or look "
-                "for damaged micrographs; --resume goes on from the last checkpoint"
+                f"a loss is no longer finite at step {step}: lower the learning rate, use "
+                "--precision fp32, or look for damaged micrographs; --resume goes on from the last "
+                "checkpoint"
             )
         if "discriminator" not in losses:
             return
@@ -100,7 +103,7 @@ class Watch:
         else:
             return
         raise EMError(
-            f"the discriminator has collapsed at step {step}: for {PATIENCE} reports it {what}, so the generator "
-            "learns nothing from it. Use a smaller --discriminator-width, another --seed or --adversarial lsgan, "
-            "or train with L1 alone: --adversarial none"
+            f"the discriminator has collapsed at step {step}: for {PATIENCE} reports it {what}, so "
+            "the generator learns nothing from it. Use a smaller --discriminator-width, another "
+            "--seed or --adversarial lsgan, or train with L1 alone: --adversarial none"
         )

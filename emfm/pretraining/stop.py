@@ -16,7 +16,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Context manager that turns the first signal into a request; a second one stops at once.
 
-    The request of one process counts for all. A signal that is ignored when it starts stays ignored.
+    The request of one process counts for all. A signal that is ignored when it starts stays
+    ignored.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -28,7 +29,8 @@ class StopRequest:
             self._group = torch.distributed.new_group(backend="gloo")
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():  # Python takes handlers nowhere else
+        # Python takes handlers nowhere else
+        if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 # a job in the background ignores Ctrl-C, which is meant for another
                 if signal.getsignal(number) != signal.SIG_IGN:

@@ -68,8 +68,8 @@ class StreamedCrops(IterableDataset):
                     yield crop
             if not found:
                 raise EMError(
-                    f"the stream has no micrograph to train on for data worker {consumer + 1} of {consumers}: use "
-                    "fewer processes or workers, or leave --streaming out"
+                    f"the stream has no micrograph to train on for data worker {consumer + 1} of "
+                    f"{consumers}: use fewer processes or workers, or leave --streaming out"
                 )
             skipped = 0
 
@@ -104,7 +104,7 @@ def held_out_of_stream(stream: ImageStream, processor: EMImageProcessor) -> InMe
             break
     if not images:
         raise EMError(
-            f"the stream of {stream.name} is too small to keep one in {HOLD_OUT} micrographs for validation: leave "
-            "--streaming out"
+            f"the stream of {stream.name} is too small to keep one in {HOLD_OUT} micrographs for "
+            "validation: leave --streaming out"
         )
     return InMemory(images, processor)

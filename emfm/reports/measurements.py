@@ -43,8 +43,10 @@ class Measurements:
 
     classes: np.ndarray  #: (N,) class index
     areas: np.ndarray  #: (N,) in pixels
-    centroids: np.ndarray  #: (N, 2) row and column in pixels; the centre of the first pixel is (0, 0)
-    touches_border: np.ndarray  #: (N,) whether the micrograph's edge cuts a region, so that its size is a lower bound
+    #: (N, 2) row and column in pixels; the centre of the first pixel is (0, 0)
+    centroids: np.ndarray
+    #: (N,) whether the micrograph's edge cuts a region, so that its size is a lower bound
+    touches_border: np.ndarray
     pixel_size: float | None  #: nm per pixel, or None where it is not known
     id2label: dict[int, str]  #: names of the classes
     shape: tuple[int, int]  #: (height, width) of the class map
@@ -93,8 +95,9 @@ class Measurements:
 def measure(classes: np.ndarray, id2label: dict[int, str], pixel_size: float | None = None) -> Measurements:
     """Find and measure the connected regions of each class but the background.
 
-    Pixels that share a side or a corner belong together, as in ImageJ's particle analysis. The map is read in bands of
-    rows, and regions that cross from one band into the next are joined, so memory does not grow with its height.
+    Pixels that share a side or a corner belong together, as in ImageJ's particle analysis. The map
+    is read in bands of rows, and regions that cross from one band into the next are joined, so
+    memory does not grow with its height.
 
     Args:
         classes: (H, W) class indices; may be memory-mapped.

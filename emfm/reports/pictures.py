@@ -14,7 +14,8 @@ COLOURS = np.array(
     [[230, 159, 0], [0, 114, 178], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [240, 228, 66]],
     dtype=np.float32,
 )
-# Larger micrographs are shown smaller, by a whole factor; so many pixels of a micrograph are read at a time.
+# Larger micrographs are shown smaller, by a whole factor; so many pixels of a micrograph are read
+# at a time.
 LARGEST_SIDE = 2048
 BAND_PIXELS = 2**22
 GAP = 8  # pixels between two pictures side by side
@@ -54,7 +55,8 @@ def overlay(image: np.ndarray, classes: np.ndarray, id2label: dict[int, str], op
     greys = np.arange(256, dtype=np.float32)[:, None]
     for index, colour in class_colours(id2label).items():
         region = classes == index
-        tint = (greys + opacity * (colour - greys)).astype(np.uint8)  # (256, 3): what each grey becomes
+        # (256, 3): what each grey becomes
+        tint = (greys + opacity * (colour - greys)).astype(np.uint8)
         picture[region] = tint[grey[region]]
         picture[region & edge] = colour
     return picture
@@ -68,8 +70,8 @@ def as_rgb(grey: np.ndarray) -> np.ndarray:
 def shrink(image: np.ndarray, factor: int, means: bool = True) -> np.ndarray:
     """Return an image (H, W), which may be memory-mapped, reduced by a whole factor; it is read in bands of rows.
 
-    Blocks of `factor` pixels a side become one pixel: their mean (float32) for intensities, or else, for class
-    indices, their first pixel.
+    Blocks of `factor` pixels a side become one pixel: their mean (float32) for intensities, or
+    else, for class indices, their first pixel.
     """
     if factor == 1:
         return np.asarray(image)

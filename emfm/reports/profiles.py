@@ -34,7 +34,8 @@ def line_profile(prediction: Prediction, start: Point | None = None, stop: Point
 
     Args:
         prediction: of a restoration.
-        start: (x, y) in pixels of the micrograph, (0, 0) being the centre of the first; None: middle of the left edge.
+        start: (x, y) in pixels of the micrograph, (0, 0) being the centre of the first; None:
+            middle of the left edge.
         stop: likewise; None: middle of the right edge.
 
     Raises:

@@ -16,9 +16,9 @@ from emfm.reports.prediction import Prediction
 class ImageReport:
     """Writes what shows a prediction; the result itself is written elsewhere.
 
-    Image and output may be memory-mapped: they are read in bands, and pictures of more than 2048 pixels a side are
-    reduced. This one shows an image: `STEM_compare.png`, and the intensities along the middle row, `STEM_profile.csv`
-    and `STEM_profile.png`.
+    Image and output may be memory-mapped: they are read in bands, and pictures of more than 2048
+    pixels a side are reduced. This one shows an image: `STEM_compare.png`, and the intensities
+    along the middle row, `STEM_profile.csv` and `STEM_profile.png`.
     """
 
     first = "compare"  # the picture to look at first
@@ -27,7 +27,8 @@ class ImageReport:
         """Write pictures and tables, `STEM_*`, into a folder, which is made if needed.
 
         Returns:
-            The paths: `picture`, the one to look at first, those of `pictures` and those of `write_tables`.
+            The paths: `picture`, the one to look at first, those of `pictures` and those of
+            `write_tables`.
         """
         folder = Path(folder)
         paths = {}
@@ -57,7 +58,8 @@ class ImageReport:
 
     def write_tables(self, prediction: Prediction, folder: Path, stem: str) -> dict[str, Path]:
         """Write tables and plots; returns `profile` and `profile_picture`."""
-        from emfm.reports.profiles import line_profile, plot_profile, write_profile  # matplotlib loads slowly
+        # matplotlib loads slowly
+        from emfm.reports.profiles import line_profile, plot_profile, write_profile
 
         profile = line_profile(prediction)
         table, picture = folder / f"{stem}_profile.csv", folder / f"{stem}_profile.png"
@@ -69,8 +71,8 @@ class ImageReport:
 class ClassMapReport(ImageReport):
     """Writes what shows a segmentation.
 
-    `STEM_overlay.png`, `STEM_compare.png` (input beside overlay), `STEM_measurements.csv` (a row per region) and
-    `STEM_summary.json` (counts, shares and mean diameters by class).
+    `STEM_overlay.png`, `STEM_compare.png` (input beside overlay), `STEM_measurements.csv` (a row
+    per region) and `STEM_summary.json` (counts, shares and mean diameters by class).
     """
 
     first = "overlay"

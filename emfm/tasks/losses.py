@@ -14,8 +14,8 @@ SMOOTH = 1.0  # pixels that are added to numerator and denominator of a Dice
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return 1 - soft Dice, averaged over the classes that occur in the batch (Milletari et al. 2016).
 
-    A class without a pixel in the batch is left out: its Dice would be 0 whatever the network says. The sums run over
-    the whole batch, so a crop without foreground is no special case.
+    A class without a pixel in the batch is left out: its Dice would be 0 whatever the network says.
+    The sums run over the whole batch, so a crop without foreground is no special case.
 
     Logits are (B, K, H, W), labels (B, H, W) class indices, of which -100 takes no part.
     """
@@ -32,8 +32,8 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def segmentation_loss(logits: Tensor, labels: Tensor, class_weights: Sequence[float] | None = None) -> Tensor:
     """Return cross-entropy + Dice loss; cross-entropy gives every pixel a gradient, Dice keeps rare classes in sight.
 
-    Logits are (B, K, H, W), labels (B, H, W) int64, of which -100 takes no part. The cross-entropy is the mean over the
-    pixels, weighted by class.
+    Logits are (B, K, H, W), labels (B, H, W) int64, of which -100 takes no part. The cross-entropy
+    is the mean over the pixels, weighted by class.
     """
     weights = torch.ones(logits.shape[1]) if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     weights = weights.to(logits.device)

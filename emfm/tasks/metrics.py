@@ -51,14 +51,16 @@ RESTORATION_FIGURES = (Figure("l1", "L1"), Figure("psnr", "PSNR (dB)", ".2f"), F
 class SegmentationMetrics:
     """Counts over all pixels of a set; every figure follows from them.
 
-    Summing before dividing weighs each pixel alike, so an image in which a rare class is absent does not decide.
+    Summing before dividing weighs each pixel alike, so an image in which a rare class is absent
+    does not decide.
 
     Args:
         id2label: class index: class name. The means leave out a class named "background".
 
     Attributes:
-        totals: `counts` (K, K) of (true class, predicted class), and `boundaries` (K, 4): predicted boundary pixels
-            near a true boundary, all predicted ones, true ones near a predicted boundary, all true ones; `images`.
+        totals: `counts` (K, K) of (true class, predicted class), and `boundaries` (K, 4): predicted
+            boundary pixels near a true boundary, all predicted ones, true ones near a predicted
+            boundary, all true ones; `images`.
     """
 
     def __init__(self, id2label: dict[int, str]):
@@ -82,7 +84,8 @@ class SegmentationMetrics:
     def result(self) -> dict[str, Any]:
         """Return `dice`, `iou`, `boundary_f1` (means over the classes but background), `per_class`, and `n` images.
 
-        A class with no pixel in truth or prediction has no figure (None) and takes no part in the mean.
+        A class with no pixel in truth or prediction has no figure (None) and takes no part in the
+        mean.
         """
         per_class = {label: self._of_class(index) for index, label in self.id2label.items()}
         means = {}
@@ -130,8 +133,9 @@ def _widened(edge: Tensor) -> Tensor:
 class RestorationMetrics:
     """L1, PSNR and SSIM, each the mean over the images of a set.
 
-    Each image is measured in units of its target's contrast: the distance between the target's 1st and 99th percentile
-    is 1, which is also the data range of PSNR and SSIM. So images of any bit depth can be averaged.
+    Each image is measured in units of its target's contrast: the distance between the target's 1st
+    and 99th percentile is 1, which is also the data range of PSNR and SSIM. So images of any bit
+    depth can be averaged.
 
     Attributes:
         totals: `l1`, `psnr`, `ssim`, summed over the images, and their number `images`.
@@ -148,8 +152,8 @@ class RestorationMetrics:
         """
         if output.shape != target.shape or min(target.shape) < SMALLEST_SSIM:
             raise EMError(
-                f"an output of {output.shape} and a target of {target.shape} pixels: expected the same size, at least "
-                f"{SMALLEST_SSIM} a side"
+                f"an output of {output.shape} and a target of {target.shape} pixels: expected the "
+                f"same size, at least {SMALLEST_SSIM} a side"
             )
         statistics = EMImageProcessor().statistics(target)
         found, wanted = (

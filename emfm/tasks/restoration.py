@@ -20,7 +20,8 @@ from emfm.tasks.losses import restoration_loss
 from emfm.tasks.metrics import RESTORATION_FIGURES, RestorationMetrics
 from emfm.tasks.task import CardWords, EMTaskModel, ModelChoices
 
-# Network values that pass uncut: heavy particles are far brighter than the 99th percentile of what surrounds them.
+# Network values that pass uncut: heavy particles are far brighter than the 99th percentile of what
+# surrounds them.
 CLIP = 30.0
 # Bicubic interpolation takes the two nearest pixels on each side.
 BICUBIC_REACH = 2
@@ -35,10 +36,11 @@ RESTORED = CardWords(
 class EMForImageRestoration(EMRestoringModel, EMTaskModel):
     """A pretrained generator, trunk and head, that is trained on pairs of micrographs and targets.
 
-    Input and output are network values of the input's own statistics, so the output comes back in the micrograph's
-    units and dtype. With `config.residual` the head predicts for every pixel what is to be added to the input and how
-    much of the input stays; where it is not fitted before the first step, it starts from zeros, that is from the input
-    itself. Without, it draws the image itself.
+    Input and output are network values of the input's own statistics, so the output comes back in
+    the micrograph's units and dtype. With `config.residual` the head predicts for every pixel what
+    is to be added to the input and how much of the input stays; where it is not fitted before the
+    first step, it starts from zeros, that is from the input itself. Without, it draws the image
+    itself.
     """
 
     purpose = "restoration of damaged micrographs (a pretrained generator)"
@@ -71,7 +73,8 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
 
         Args:
             pixel_values: (B, 1, H, W) network values, any H and W.
-            labels: (B, 1, H * scale, W * scale) targets in the same units; the loss is L1 + L2, as in Kazimi et al.
+            labels: (B, 1, H * scale, W * scale) targets in the same units; the loss is L1 + L2, as
+                in Kazimi et al.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         image = self.enlarged(pixel_values)
@@ -118,8 +121,9 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
     def adds_to_input(cls, model: str | None) -> bool:
         """Return whether predicting the difference to the input measured best: see docs/finetuning.md.
 
-        Only a pretrained trunk with a path at full resolution goes on drawing the image itself, as it learnt to:
-        without such a path that takes far longer. A model that was fine-tuned to add to its input goes on so. Random
+        Only a pretrained trunk with a path at full resolution goes on drawing the image itself, as
+        it learnt to: without such a path that takes far longer. A model that was fine-tuned to add
+            to its input goes on so. Random
         weights (None for a model) add to it, too.
         """
         if model is None:

@@ -19,8 +19,9 @@ from emfm.tasks.losses import segmentation_loss
 from emfm.tasks.metrics import SEGMENTATION_FIGURES, Metrics, SegmentationMetrics
 from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, ModelChoices
 
-# A class's weight is the inverse of its share of the pixels to this power. The root keeps a rare class from being given
-# up in the first steps, and does not invent it as full balance does: see docs/findings.md.
+# A class's weight is the inverse of its share of the pixels to this power. The root keeps a rare
+# class from being given up in the first steps, and does not invent it as full balance does: see
+# docs/findings.md.
 CLASS_WEIGHTS = {"root": 0.5, "balanced": 1.0}
 # How often a crop is placed on a class drawn at random instead of anywhere in the micrograph.
 CLASS_CENTRED = 0.5
@@ -34,8 +35,9 @@ PreparedMask = tuple[np.ndarray, np.ndarray, IntensityStatistics, list[np.ndarra
 class SegmentationCropper:
     """Cuts crops with class maps.
 
-    Half of the crops lie anywhere; the others are centred on a pixel of a class drawn at random among those in the
-    micrograph, so that a rare class is seen as often as a common one. A micrograph without foreground is no problem.
+    Half of the crops lie anywhere; the others are centred on a pixel of a class drawn at random
+    among those in the micrograph, so that a rare class is seen as often as a common one. A
+    micrograph without foreground is no problem.
     """
 
     processor: EMImageProcessor
@@ -96,8 +98,9 @@ class SegmentationOutput(ModelOutput):
 class EMForSemanticSegmentation(EMTaskModel):
     """A pretrained trunk with a 1x1 convolution to K classes.
 
-    `EMForSemanticSegmentation.from_pretrained("unet4-rf200", id2label={0: "background", 1: "particle"})` takes the
-    trunk from pretraining and a new head; without `id2label` a new head has two classes.
+    `EMForSemanticSegmentation.from_pretrained("unet4-rf200", id2label={0: "background", 1:
+    "particle"})` takes the trunk from pretraining and a new head; without `id2label` a new head has
+    two classes.
     """
 
     head_name = "class_head"
@@ -144,8 +147,8 @@ class EMForSemanticSegmentation(EMTaskModel):
 
         Args:
             pixel_values: (B, 1, H, W) network values, any H and W.
-            labels: (B, H, W) int64 class indices; -100 takes no part in the loss, cross-entropy (with
-                `config.class_weights`, where given) + Dice.
+            labels: (B, H, W) int64 class indices; -100 takes no part in the loss, cross-entropy
+                (with `config.class_weights`, where given) + Dice.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         logits = self.class_head(self.last_features(pixel_values))
@@ -167,8 +170,8 @@ class EMForSemanticSegmentation(EMTaskModel):
         assert isinstance(data, LabelledMicrographs)
         if data.id2label != self.classes:
             raise EMError(
-                f"the model's classes are {self.classes}, those of {name} are {data.id2label}: use data with the same "
-                "labels.json as in training"
+                f"the model's classes are {self.classes}, those of {name} are {data.id2label}: use "
+                "data with the same labels.json as in training"
             )
 
     @classmethod
@@ -212,8 +215,8 @@ def class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:
     """Return a weight for each class; None for equal ones, as by default on a stream, whose pixels nobody counts.
 
     Raises:
-        EMError: given is no key of `CLASS_WEIGHTS`, "none", or a number for each class with commas between; or it
-            asks for counts of a stream, whose data are empty here.
+        EMError: given is no key of `CLASS_WEIGHTS`, "none", or a number for each class with commas
+            between; or it asks for counts of a stream, whose data are empty here.
     """
     if given == "none" or (given == "root" and not len(data)):
         return None

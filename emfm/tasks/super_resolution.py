@@ -15,7 +15,8 @@ class EMForSuperResolution(EMForImageRestoration):
     """Enlarges a micrograph by bicubic interpolation, then lets the generator sharpen it.
 
     The pixel size of the output is the input's divided by the scale.
-    `EMForSuperResolution.from_pretrained("unet4-rf200-w16", scale=2)`; the scale is 2 unless it is given.
+    `EMForSuperResolution.from_pretrained("unet4-rf200-w16", scale=2)`; the scale is 2 unless it is
+    given.
     """
 
     purpose = "super-resolution, {scale} times as many pixels a side"

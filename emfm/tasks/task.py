@@ -27,9 +27,12 @@ class ModelChoices:
     """What a run is told of the model that it trains."""
 
     data: str  #: name of the data, for errors
-    model: str | None = None  #: zoo name, folder or Hub id of the weights that it starts from; None for random ones
-    residual: bool | None = None  #: whether a restoration predicts what is added to the input; None is up to it
-    class_weights: str = "root"  #: of a segmentation, "root", "balanced", "none" or numbers with commas between
+    #: zoo name, folder or Hub id of the weights that it starts from; None for random ones
+    model: str | None = None
+    #: whether a restoration predicts what is added to the input; None is up to it
+    residual: bool | None = None
+    #: of a segmentation, "root", "balanced", "none" or numbers with commas between
+    class_weights: str = "root"
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,12 @@ class EMTaskModel(EMPreTrainedModel):
     figure_of_merit: ClassVar[str]  #: the one that chooses the best step
     greater_is_better: ClassVar[bool]  #: of that figure
     truth: ClassVar[str] = "targets"  #: the folder that it learns from, or "masks"
-    takes: ClassVar[tuple[type[Examples], ...]] = (PairedMicrographs, CleanMicrographs)  #: what it learns from
-    degradations: ClassVar[tuple[str, ...]] = ()  #: what `degrade` may make pairs with; the first is the usual one
-    nearest: ClassVar[bool] = False  #: whether a result may only be resampled by its nearest pixels, as class indices
+    #: what it learns from
+    takes: ClassVar[tuple[type[Examples], ...]] = (PairedMicrographs, CleanMicrographs)
+    #: what `degrade` may make pairs with; the first is the usual one
+    degradations: ClassVar[tuple[str, ...]] = ()
+    #: whether a result may only be resampled by its nearest pixels, as class indices
+    nearest: ClassVar[bool] = False
     card: ClassVar[CardWords] = CardWords()  #: what its model card says
     exported: ClassVar[ExportWords] = ExportWords()  #: what a package for other programs says
 
@@ -129,8 +135,8 @@ class EMTaskModel(EMPreTrainedModel):
             )
         if data.scale != self.scale:
             raise EMError(
-                f"the targets of {name} have {data.scale} times as many pixels a side as the images; this "
-                f"{type(self).__name__} makes {self.scale} times as many"
+                f"the targets of {name} have {data.scale} times as many pixels a side as the "
+                f"images; this {type(self).__name__} makes {self.scale} times as many"
             )
 
     @classmethod
@@ -144,7 +150,8 @@ class EMTaskModel(EMPreTrainedModel):
     def cropper(self, data: Examples, side: int, jitter: float) -> Cropper:
         """Return what cuts training crops from micrographs, whose truth has `side` pixels a side.
 
-        The strength of the random change of intensities is `jitter`. Of a stream, the data are an empty sample.
+        The strength of the random change of intensities is `jitter`. Of a stream, the data are an
+        empty sample.
 
         Raises:
             EMError: the side does not fit the scale.

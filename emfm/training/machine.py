@@ -30,8 +30,8 @@ def warn_of_emulated_bf16() -> None:
 def worker_count(asked: int | None) -> int:
     """Return how many processes cut crops: as asked, or none on a CPU and up to 8 for each GPU.
 
-    Where processes are not forked, each imports the script that was started. The command line allows that. A user's
-    script may not, so there are none by default.
+    Where processes are not forked, each imports the script that was started. The command line
+    allows that. A user's script may not, so there are none by default.
     """
     if asked is not None:
         return asked

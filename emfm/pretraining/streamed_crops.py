@@ -92,7 +92,7 @@ def read_samples(stream: Any) -> Iterator[dict[str, Any] | None]:
 
 
 def held_out_of_stream(stream: ImageStream, processor: EMImageProcessor) -> InMemory:
-    """Read a stream from its start until enough micrographs to validate on are found; none is an EMError."""
+    """Read a stream until enough micrographs to validate on are found; none is an EMError."""
     images = []
     for number, sample in enumerate(read_samples(stream.rows)):
         if is_held_out(sample):

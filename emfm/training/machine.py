@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def bf16_units() -> bool:
-    """Tell whether the device computes bfloat16 in hardware: a recent GPU, or a CPU with AMX or AVX512-BF16."""
+    """Tell whether a GPU, or a CPU's AMX or AVX512-BF16, computes bfloat16 in hardware."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -3,8 +3,6 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ CHECKED_SIZES = ((1, 64, 96), (3, 45, 83), (2, 5, 130), (1, 1, 1))
 
 
 def need(*modules: str) -> None:
-    """Raise an error that names the extra, where a library that exporting needs is missing."""
+    """Raise an EMError that names the extra, where a library that exporting needs is missing."""
     for module in modules:
         try:
             import_module(module)
@@ -84,38 +82,25 @@ def metadata(model: EMPreTrainedModel) -> dict[str, str]:
 
 
 def _trace(network: ExportNetwork, output: str) -> Any:
-    sizes = {0: "batch", 2: "height", 3: "width"}
-    with _quiet():
-        try:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # the exporter's advice to its developers
+    try:
+        with warnings.catch_warnings(action="ignore"):
             return torch.onnx.export(
                 network,
                 (torch.zeros(2, 1, 77, 59),),  # sizes that stand for any
                 dynamo=True,
-                dynamic_shapes=(sizes,),
+                dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
                 input_names=[INPUT],
                 output_names=[output],
                 opset_version=OPSET,
                 verbose=False,
             )
-        except torch.onnx.OnnxExporterError as error:
-            first = str(error).strip().splitlines()[0]
-            raise EMError(f"torch {torch.__version__} cannot export this model to ONNX: {first}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's advice to its developers off the terminal."""
-    names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
-    levels = {name: logging.getLogger(name).level for name in names}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+    except torch.onnx.OnnxExporterError as error:
+        first = str(error).strip().splitlines()[0]
+        raise EMError(f"torch {torch.__version__} cannot export this model to ONNX: {first}") from error
+    finally:
+        logging.disable(before)
 
 
 def _with_metadata(proto: Any, model: EMPreTrainedModel) -> bytes:
@@ -123,15 +108,17 @@ def _with_metadata(proto: Any, model: EMPreTrainedModel) -> bytes:
     import onnx
 
     del proto.graph.value_info[:]  # shapes inside, in the tracer's symbols
-    for tensor, scale in ((proto.graph.input[0], 1), (proto.graph.output[0], model.scale)):
-        for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
-            enlarged = f"{scale}*{name}" if axis and scale > 1 else name
-            tensor.type.tensor_type.shape.dim[axis].dim_param = enlarged
+    enlarged = f"{model.scale}*" if model.scale > 1 else ""
+    for tensor, factor in ((proto.graph.input[0], ""), (proto.graph.output[0], enlarged)):
+        dimensions = tensor.type.tensor_type.shape.dim
+        dimensions[0].dim_param = "batch"
+        dimensions[2].dim_param = f"{factor}height"
+        dimensions[3].dim_param = f"{factor}width"
     onnx.helper.set_model_props(proto, metadata(model))
+    rule = model.processor
     proto.doc_string = (
-        f"{type(model).__name__} ({model.config.generator}) of emfm. '{INPUT}' holds network values: the micrograph's "
-        f"percentiles {model.processor.low:g} and {model.processor.high:g} at -1 and +1, cut at "
-        f"{model.processor.clip:g}."
+        f"{type(model).__name__} ({model.config.generator}) of emfm. '{INPUT}' holds network values: the "
+        f"micrograph's percentiles {rule.low:g} and {rule.high:g} at -1 and +1, cut at {rule.clip:g}."
     )
     onnx.checker.check_model(proto)
     return proto.SerializeToString()
@@ -149,10 +136,7 @@ def session(content: bytes) -> Any:
 
 @torch.no_grad()
 def compare(
-    finished: bool,
-    model: EMPreTrainedModel,
-    content: bytes,
-    sizes: tuple[tuple[int, int, int], ...] = CHECKED_SIZES,
+    finished: bool, model: EMPreTrainedModel, content: bytes, sizes: tuple[tuple[int, int, int], ...] = CHECKED_SIZES
 ) -> float:
     """Return the largest difference between an ONNX file and torch, as a share of the output's largest magnitude.
 
@@ -166,22 +150,19 @@ def compare(
         EMError: shapes differ, or values by more than `TOLERANCE`.
     """
     runtime, worst = session(content), 0.0
-    rng = np.random.default_rng(0)
-    was_training, device = model.training, model.device
+    rng, was_training = np.random.default_rng(0), model.training
     model.eval()
     try:
         for size in sizes:
             values = rng.normal(0, 0.7, (size[0], 1, *size[1:])).astype(np.float32)
-            own = model(torch.from_numpy(values).to(device, model.dtype))[0].float()
+            own = model(torch.from_numpy(values).to(model.device, model.dtype))[0].float()
             expected = (task_of(model).finished(own) if finished else own).cpu().numpy()
             found = runtime.run(None, {INPUT: values})[0]
             if found.shape != expected.shape:
                 raise EMError(f"the exported model gives shape {found.shape} for {size}; torch gives {expected.shape}")
             difference = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
             if not difference <= TOLERANCE:
-                raise EMError(
-                    f"the exported model differs from torch by {difference:.2g} at {size}; nothing was written"
-                )
+                raise EMError(f"the exported model differs from torch by {difference:.2g} at {size}; nothing was written")
             worst = max(worst, difference)
     finally:
         model.train(was_training)

@@ -1,7 +1,7 @@
 """Write into the documentation what the studies of `benchmarks.transfer` found: tables between marks, and pictures.
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is one of `BLOCKS`; pictures are those of
-`DRAWN` that a page shows. Everything comes from committed result files.
+the studies that a page shows. Everything comes from committed result files.
 
     python -m benchmarks.render [--check]
 """
@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.settings_tables import TABLES, settings_table
-from benchmarks.studies import BIOLOGY, GENERATORS, MATERIALS, STUDIES
+from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
 from benchmarks.transfer import RESULTS
 from benchmarks.transfer_plots import plot
 from benchmarks.transfer_report import Results, curves, read_results
@@ -39,9 +39,6 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),
 }
 
-# What `docs/pictures/NAME.png` shows: a study, or the part of one that the README needs.
-DRAWN = {**STUDIES, "overview": replace(STUDIES["segmentation"], generators=GENERATORS[:1])}
-
 
 def rendered(text: str, results: Results) -> str:
     """Return a page with what stands between its marks written anew."""
@@ -62,12 +59,12 @@ def pages() -> list[Path]:
 def pictured() -> list[str]:
     """Return the names of the pictures that the pages show."""
     shown = {name for path in pages() for name in re.findall(r"pictures/([a-z-]+)\.png", path.read_text())}
-    return [name for name in DRAWN if name in shown]
+    return [name for name in STUDIES if name in shown]
 
 
 def draw(name: str, results: Results) -> None:
     """Draw the picture of a study."""
-    study = DRAWN[name]
+    study = STUDIES[name]
     cells = sorted(study.cells(results), key=lambda cell: study.generators.index(cell.generator))
     plot(curves(cells, results), partial(panel_of, study), partial(line_of, study), ROOT / PICTURES / f"{name}.png")
 

@@ -1,8 +1,11 @@
 import io
 import ipaddress
 import os
+import shutil
 import socket
 import tempfile
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +14,17 @@ from PIL import Image
 
 import emfm
 
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-# decoded micrographs of the tests do not fill the user's cache
+# What libraries keep goes to a folder of its own: the user's caches and token are neither read nor filled.
 _cache = tempfile.TemporaryDirectory(prefix="emfm-tests-")
-os.environ["HF_DATASETS_CACHE"] = _cache.name
+for name in ("HF_HOME", "HF_DATASETS_CACHE", "MPLCONFIGDIR", "BIOIMAGEIO_CACHE_PATH", "XDG_CACHE_HOME"):
+    os.environ[name] = str(Path(_cache.name) / name.lower())
+# What the user, a terminal or a CI service says of the Hub or of colours does not count.
+for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "EMFM_ZOO"):
+    os.environ.pop(name, None)
+for name in ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "TERMINAL_WIDTH"):
+    os.environ.pop(name, None)
+os.environ["COLUMNS"] = "80"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
@@ -77,7 +87,13 @@ def waves(index: int, side: int = 48) -> np.ndarray:
 
 
 @pytest.fixture
-def parquet_folder(tmp_path):
+def streams_end_at_once(monkeypatch):
+    """Do not wait at every end of a stream: datasets gives Arrow's threads five seconds, in case that Python ends."""
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
+
+
+@pytest.fixture
+def parquet_folder(streams_end_at_once, tmp_path):
     """Return a function that writes a dataset of `count` square micrographs in four parquet files."""
 
     def write(count: int, broken: int | None = None, side: int = 48):
@@ -100,7 +116,7 @@ def parquet_folder(tmp_path):
 
 
 @pytest.fixture
-def labelled_parquet(tmp_path):
+def labelled_parquet(streams_end_at_once, tmp_path):
     """A dataset of nine 64 x 64 images with masks, in parquet files: eight for training, one for validation."""
     import datasets
 
@@ -124,28 +140,60 @@ def labelled_parquet(tmp_path):
 
 
 @pytest.fixture
-def pretraining(tmp_path, monkeypatch):
-    """Return a function that makes the arguments of a toy pretraining on four micrographs."""
+def few_validation_crops(monkeypatch):
+    """Let a pretraining look at fewer crops between its steps than users' runs do."""
     monkeypatch.setattr("emfm.pretraining.batches.CALIBRATION_CROPS", 32)
-    folder = tmp_path / "unlabelled"
+    monkeypatch.setattr("emfm.pretraining.batches.VALIDATION_CROPS", 16)
+
+
+@pytest.fixture(scope="session")
+def unlabelled(tmp_path_factory):
+    """A folder of four micrographs, which no test changes."""
+    folder = tmp_path_factory.mktemp("pretraining") / "unlabelled"
     folder.mkdir()
     for index in range(4):
         Image.fromarray(waves(index, 80)).save(folder / f"{index}.png")
+    return folder
 
-    def arguments(output, **changes):
-        from emfm.pretraining.arguments import RECIPES
-        from emfm.pretraining.pretrain import PretrainArguments
 
-        settings = RECIPES["paper"] | dict(
-            data=(str(folder),),
-            output=str(output),
-            generator="unet2-rf44",
-            steps=6,
-            batch_size=2,
-            crop=32,
-            discriminator_width=4,
-            save_steps=3,
-        )
-        return PretrainArguments(**{**settings, **changes})
+def toy_pretraining(micrographs, output, **changes):
+    """Return the arguments of a pretraining of six steps with two checkpoints."""
+    from emfm.pretraining.arguments import RECIPES
+    from emfm.pretraining.pretrain import PretrainArguments
 
-    return arguments
+    settings = RECIPES["paper"] | dict(
+        data=(str(micrographs),),
+        output=str(output),
+        generator="unet2-rf44",
+        steps=6,
+        batch_size=2,
+        crop=32,
+        discriminator_width=4,
+        save_steps=3,
+    )
+    return PretrainArguments(**{**settings, **changes})
+
+
+@pytest.fixture
+def pretraining(unlabelled, few_validation_crops):
+    """Return a function that makes the arguments of a toy pretraining on four micrographs."""
+    return partial(toy_pretraining, unlabelled)
+
+
+@pytest.fixture(scope="session")
+def whole_pretraining(unlabelled, tmp_path_factory):
+    """The folder of a toy pretraining that ran to its end, which no test changes."""
+    from emfm.pretraining.pretrain import pretrain
+
+    output = tmp_path_factory.mktemp("pretrained") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("emfm.pretraining.batches.CALIBRATION_CROPS", 32)
+        patch.setattr("emfm.pretraining.batches.VALIDATION_CROPS", 16)
+        pretrain(toy_pretraining(unlabelled, output))
+    return output
+
+
+@pytest.fixture
+def finished_run(whole_pretraining, tmp_path):
+    """A copy of that folder, to be changed and resumed."""
+    return shutil.copytree(whole_pretraining, tmp_path / "run")

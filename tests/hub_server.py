@@ -303,20 +303,29 @@ class HubServer:
         return {**os.environ, "HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1", **places, **more}
 
     def stand_in(self, monkeypatch, folder: Path):
-        """Let the client in this process take this for the Hub; its cache of models is in a folder of the test's."""
+        """Let the clients in this process take this for the Hub; what they keep goes to `cache` in a folder.
+
+        Python lets them read the environment no more than once, when they are imported.
+        """
+        import datasets.config
         from huggingface_hub import constants
 
         monkeypatch.setattr(constants, "ENDPOINT", self.url)
         address = f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", self.url)
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache" / "datasets")
+        monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
 
     def heal(self):
         """Forget every fault."""
         self._server.faults.clear()
 
     def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        ).start()  # looks often for its end
         return self
 
     def __exit__(self, *args):

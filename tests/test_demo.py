@@ -8,12 +8,20 @@ from emfm.demo.run import run_demo
 from emfm.tasks import load_model
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Make images and crops smaller than users see them."""
+    monkeypatch.setattr("emfm.demo.run.UNSEEN_SHAPE", (256, 384))
+    monkeypatch.setattr("emfm.demo.run.SIMULATED_SHAPE", (128, 128))
+    monkeypatch.setattr("emfm.demo.run.CROP", 64)
+
+
 def test_the_demo_leaves_a_report_a_summary_and_a_model(tmp_path):
     output = tmp_path / "demo"
     summary = run_demo(output, None, steps=2, seed=0)
     assert json.loads((output / "summary.json").read_text()) == summary
     assert summary["images"] == {"train": 8, "validation": 2}
-    assert summary["unseen"]["shape"] == [1024, 1536]
+    assert summary["unseen"]["shape"] == [256, 384]
     for name in ("pretrained", "scratch"):
         assert f"{summary['unseen'][name]['dice']:.3f}" in summary["table"]
         assert summary["curves"][name][0]["step"] == 0

@@ -1,7 +1,5 @@
-"""Loading by name, by Hub id over HTTP, and through transformers' Auto classes; each in a process of its own."""
+"""Loading by name, by Hub id over HTTP, and through transformers' Auto classes."""
 
-import json
-import os
 import subprocess
 import sys
 
@@ -9,20 +7,21 @@ import numpy as np
 import pytest
 import torch
 from hub_server import HubServer
+from huggingface_hub import constants
 from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
-from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, list_models
+from emfm import (
+    EMError,
+    EMForSemanticSegmentation,
+    EMFoundation,
+    EMFoundationConfig,
+    EMImageProcessor,
+    list_models,
+)
 from emfm.hub.verify import verify
 from emfm.loading.names import BUNDLED, bundled_names
 from emfm.tasks import load_model
-
-
-def run_python(code: str, **environment: str) -> str:
-    """Run code in a new interpreter and return what it printed."""
-    settings = {**os.environ, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **environment}
-    done = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()[-1]
 
 
 @pytest.fixture
@@ -34,72 +33,52 @@ def saved(tmp_path):
     return model, tmp_path / "repo"
 
 
-def test_a_model_loads_by_hub_id_over_http_and_again_offline_from_the_cache(saved, tmp_path):
+def test_a_model_loads_by_hub_id_over_http_and_again_offline_from_the_cache(saved, tmp_path, monkeypatch):
     model, folder = saved
-    code = """
-import torch
-from emfm import EMForSemanticSegmentation
-model = EMForSemanticSegmentation.from_pretrained("lab/particles", revision="main")
-print(model.eval()(torch.ones(1, 1, 32, 32)).logits.sum().item())
-"""
-    expected = model(torch.ones(1, 1, 32, 32)).logits.sum().item()
+    image = torch.ones(1, 1, 32, 32)
     with HubServer({"lab/particles": folder}) as hub:
-        online = run_python(code, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "cache"))
-    offline = run_python(code, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "cache"), HF_HUB_OFFLINE="1")
-    assert float(online) == pytest.approx(expected, rel=1e-5)
-    assert online == offline
+        hub.stand_in(monkeypatch, tmp_path)
+        online = EMForSemanticSegmentation.from_pretrained("lab/particles", revision="main").eval()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    offline = EMForSemanticSegmentation.from_pretrained("lab/particles", revision="main").eval()
+    assert torch.equal(online(image).logits, model(image).logits)
+    assert torch.equal(offline(image).logits, model(image).logits)
 
 
-def test_a_hub_repo_without_its_processor_does_not_load(saved, tmp_path):
+def test_a_hub_repo_without_its_processor_does_not_load(saved, tmp_path, monkeypatch):
     _, folder = saved
     (folder / "preprocessor_config.json").unlink()
-    code = """
-from emfm import EMError, EMForSemanticSegmentation
-try:
-    EMForSemanticSegmentation.from_pretrained("lab/particles")
-except EMError as error:
-    print("EMError", "preprocessor_config" in str(error))
-"""
     with HubServer({"lab/particles": folder}) as hub:
-        assert run_python(code, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "cache")) == "EMError True"
+        hub.stand_in(monkeypatch, tmp_path)
+        with pytest.raises(EMError, match="preprocessor_config"):
+            EMForSemanticSegmentation.from_pretrained("lab/particles")
 
 
 def test_auto_classes_and_pipeline_find_a_saved_model_after_importing_emfm_auto(saved, tmp_path):
     model, folder = saved
     image = np.random.default_rng(0).integers(0, 255, (40, 48)).astype(np.uint8)
     Image.fromarray(image).save(tmp_path / "image.png")
-    code = f"""
-import json
-import numpy as np
-import emfm.auto
-from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
-folder, image = {str(folder)!r}, {str(tmp_path / "image.png")!r}
-found = pipeline("image-segmentation", model=folder)(image)
-print(json.dumps([
-    type(AutoModelForSemanticSegmentation.from_pretrained(folder)).__name__,
-    type(AutoImageProcessor.from_pretrained(folder)).__name__,
-    {{part["label"]: int((np.asarray(part["mask"]) > 0).sum()) for part in found}},
-]))
-"""
-    model_class, processor_class, areas = json.loads(run_python(code, HF_HUB_OFFLINE="1"))
-    assert (model_class, processor_class) == ("EMForSemanticSegmentation", "EMImageProcessor")
+    import emfm.auto  # noqa: F401  (what transformers then knows)
+
+    assert type(AutoModelForSemanticSegmentation.from_pretrained(folder)) is EMForSemanticSegmentation
+    assert type(AutoImageProcessor.from_pretrained(folder)) is EMImageProcessor
+    found = pipeline("image-segmentation", model=str(folder))(str(tmp_path / "image.png"))
+    areas = {part["label"]: int((np.asarray(part["mask"]) > 0).sum()) for part in found}
     classes = model.processor.post_process_semantic_segmentation(model(**model.processor(image)))[0].numpy()
     names, counts = np.unique(classes, return_counts=True)
     assert areas == {model.config.id2label[int(name)]: int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def test_importing_emfm_loads_none_of_the_heavy_libraries():
+def test_importing_emfm_loads_none_of_the_heavy_libraries_and_every_public_name_can_be_imported_from_it():
     code = """
 import sys
 import emfm
 print(sorted({"torch", "timm", "datasets", "transformers", "torchvision", "matplotlib"} & set(sys.modules)))
+print(all(getattr(emfm, name) is not None for name in emfm.__all__))
 """
-    assert run_python(code) == "[]"
-
-
-def test_every_public_name_can_be_imported():
-    code = "import emfm; print(all(getattr(emfm, name) is not None for name in emfm.__all__))"
-    assert run_python(code) == "True"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["[]", "True"]
 
 
 @pytest.mark.parametrize("name", bundled_names())

@@ -1,11 +1,8 @@
 """Pushing models with the real client over HTTP: one commit, nothing else in it, and what the Hub refuses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 import torch
 from hub_server import HubServer
@@ -22,10 +19,10 @@ FINETUNED = MODEL | {"README.md", "finetuning.json", "curve.json", "curve.png", 
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     with HubServer() as server:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        server.stand_in(monkeypatch, tmp_path)
         yield server
 
 
@@ -169,18 +166,16 @@ def test_without_a_token_or_with_a_wrong_name_the_error_is_one_line(hub, finetun
     assert hub.repos == {}
 
 
-def test_pushed_from_the_command_line_a_model_loads_by_its_id_and_verifies(hub, finetuned, emfm, tmp_path):  # noqa: F811
+def test_pushed_from_the_command_line_a_model_loads_by_its_id_and_verifies(hub, finetuned, emfm):  # noqa: F811
     code, stdout, err = emfm("push", finetuned, "lab/discs", "--tag", "v1", "--json")
     assert code == 0, err
     assert json.loads(stdout)["repo_id"] == "lab/discs"
-    environment = hub.environment(tmp_path)
-    command = [sys.executable, "-m", "emfm.cli", "verify", "lab/discs", "--revision", "v1", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout)["difference"] < 1e-4
+    code, stdout, err = emfm("verify", "lab/discs", "--revision", "v1", "--json")
+    assert code == 0, err
+    assert json.loads(stdout)["difference"] < 1e-4
     repo = hub.repos["lab/discs"]
     whole = repo.commits[repo.refs["main"]]
     repo.commits["b" * 40] = {**whole, "model.safetensors": whole["model.safetensors"][:-4]}
     repo.refs["main"] = "b" * 40
-    done = subprocess.run([*command[:-3], "--json"], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and "model.safetensors" in last_line(done.stderr)
+    code, _, err = emfm("verify", "lab/discs", "--json")
+    assert code == 2 and "model.safetensors" in last_line(err)

@@ -103,18 +103,15 @@ def test_training_moves_the_generator_towards_the_clean_image(pretraining, tmp_p
     assert last["l1"] < 0.5 * first["l1"] and last["ssim"] > first["ssim"] + 0.1
 
 
-def test_no_pickle_is_written_anywhere(pretraining, tmp_path):
-    pretrain(pretraining(tmp_path / "run"))
-    names = [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()]
+def test_no_pickle_is_written_anywhere(whole_pretraining):
+    names = [path.name for path in whole_pretraining.rglob("*") if path.is_file()]
     kinds = {name.split(".")[1] if "tfevents" in name else name.split(".")[-1] for name in names}
     assert kinds == {"json", "jsonl", "safetensors", "md", "png", "out"}
     assert sum("tfevents" in name for name in names) == 1
 
 
-def test_losses_and_figures_go_to_the_log_and_to_tensorboard_alike(pretraining, tmp_path):
-    run = tmp_path / "run"
-    pretrain(pretraining(run))
-    log = read_log(run)
+def test_losses_and_figures_go_to_the_log_and_to_tensorboard_alike(whole_pretraining):
+    log = read_log(whole_pretraining)
     assert [(entry["step"], entry["group"]) for entry in log] == [
         (0, "validation"),
         (3, "train"),
@@ -124,7 +121,7 @@ def test_losses_and_figures_go_to_the_log_and_to_tensorboard_alike(pretraining, 
     ]
     assert log[1].keys() - {"step", "group"} == LOSSES
     assert log[2].keys() - {"step", "group"} == {f"{n}{s}" for n in ("l1", "psnr", "ssim") for s in ("", "_input")}
-    board = EventAccumulator(str(run / "tensorboard"))
+    board = EventAccumulator(str(whole_pretraining / "tensorboard"))
     board.Reload()
     assert [event.step for event in board.Scalars("validation/ssim")] == [0, 3, 6]
     assert board.Scalars("train/l1")[-1].value == pytest.approx(log[3]["l1"], rel=1e-5)
@@ -176,17 +173,16 @@ def toy_networks() -> dict[str, torch.nn.Module]:
     return {"generator": generator, "discriminator": PatchDiscriminator(4)}
 
 
-def test_data_workers_change_nothing(pretraining, tmp_path):
-    alone = pretrain(pretraining(tmp_path / "alone"))
+def test_data_workers_change_nothing(pretraining, whole_pretraining, tmp_path):
+    alone = whole_pretraining / "pretrained_model"
     helped = pretrain(pretraining(tmp_path / "helped", workers=2))
     one, two = (load_file(folder / "model.safetensors") for folder in (alone, helped))
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_a_folder_in_use_is_not_overwritten(pretraining, tmp_path):
-    pretrain(pretraining(tmp_path / "run"))
+def test_a_folder_in_use_is_not_overwritten(pretraining, whole_pretraining):
     with pytest.raises(EMError, match="--resume"):
-        pretrain(pretraining(tmp_path / "run"))
+        pretrain(pretraining(whole_pretraining))
 
 
 def test_an_unknown_generator_or_missing_data_leaves_no_folder_behind(pretraining, tmp_path):

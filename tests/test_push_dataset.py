@@ -28,7 +28,6 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     with HubServer() as server:
         server.stand_in(monkeypatch, tmp_path)
-        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", server.url)
         yield server
 
 

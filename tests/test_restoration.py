@@ -60,7 +60,7 @@ def test_each_task_trains_on_pairs_made_from_clean_images_and_beats_the_answer_w
 ):
     output = tmp_path / "out"
     settings = dict(
-        degrade=DEGRADE[task], steps=200, batch_size=4, learning_rate=5e-3, scratch="unet2-rf116-w8", crop=64
+        degrade=DEGRADE[task], steps=100, batch_size=4, learning_rate=5e-3, scratch="unet2-rf116-w8", crop=32
     )
     facts = finetune(arguments(task, clean_folder, output, **settings), show_progress=False)
     result = evaluate(output, clean_folder, "test", degrade=DEGRADE[task])

@@ -79,8 +79,16 @@ def run_with_power_cuts(arguments, power_cut, cuts: tuple[int, ...]) -> None:
     pretrain(arguments)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("norm", ["instance", "batch"])
+# each norm and each way to gather a batch; the other pairs are for long runs
+@pytest.mark.parametrize(
+    ("norm", "accumulation"),
+    [
+        ("instance", 1),
+        ("batch", 2),
+        pytest.param("instance", 2, marks=pytest.mark.slow),
+        pytest.param("batch", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_on_files_that_was_cut_off_and_resumed_equals_an_uninterrupted_one(
     accumulation, norm, pretraining, power_cut, tmp_path
 ):
@@ -92,7 +100,7 @@ def test_a_run_on_files_that_was_cut_off_and_resumed_equals_an_uninterrupted_one
     assert_same_state(tmp_path / "whole", tmp_path / "cut", 10)
 
 
-@pytest.mark.parametrize(("accumulation", "workers"), [(1, 0), (2, 0), (2, 3)])
+@pytest.mark.parametrize(("accumulation", "workers"), [(1, 0), (2, 3), pytest.param(2, 0, marks=pytest.mark.slow)])
 def test_a_run_on_a_stream_that_was_cut_off_and_resumed_equals_an_uninterrupted_one(
     accumulation, workers, pretraining, parquet_folder, power_cut, tmp_path
 ):
@@ -265,10 +273,9 @@ def test_the_log_of_a_resumed_run_holds_every_step_once(pretraining, power_cut, 
     assert [entry["step"] for entry in entries if entry["group"] == "validation"] == [0, 3, 6]
 
 
-def test_resuming_with_other_settings_names_them(pretraining, tmp_path):
-    pretrain(pretraining(tmp_path / "run"))
+def test_resuming_with_other_settings_names_them(pretraining, finished_run):
     with pytest.raises(EMError, match="crop was 32, now 64; seed was 0, now 1"):
-        pretrain(pretraining(tmp_path / "run", resume=True, seed=1, crop=64))
+        pretrain(pretraining(finished_run, resume=True, seed=1, crop=64))
 
 
 def damage_generator(folder: Path) -> None:
@@ -287,24 +294,23 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("message", DAMAGES)
-def test_a_torn_checkpoint_is_refused_with_a_reason_and_the_one_before_it_taken(message, pretraining, tmp_path, caplog):
-    pretrain(pretraining(tmp_path / "whole"))
-    pretrain(pretraining(tmp_path / "run"))
-    DAMAGES[message](tmp_path / "run" / "step_6")
-    pretrain(pretraining(tmp_path / "run", resume=True))
+def test_a_torn_checkpoint_is_refused_with_a_reason_and_the_one_before_it_taken(
+    message, pretraining, whole_pretraining, finished_run, caplog
+):
+    DAMAGES[message](finished_run / "step_6")
+    pretrain(pretraining(finished_run, resume=True))
     assert "step_6 is refused: " in caplog.text and message in caplog.text
-    assert_same_state(tmp_path / "whole", tmp_path / "run", 6)
+    assert_same_state(whole_pretraining, finished_run, 6)
 
 
-def test_where_no_checkpoint_is_whole_the_run_does_not_start_anew_in_silence(pretraining, tmp_path):
-    pretrain(pretraining(tmp_path / "run"))
+def test_where_no_checkpoint_is_whole_the_run_does_not_start_anew_in_silence(pretraining, finished_run):
     for step in (3, 6):
-        damage_generator(tmp_path / "run" / f"step_{step}")
+        damage_generator(finished_run / f"step_{step}")
     with pytest.raises(EMError, match=r"no checkpoint of .* is whole: .*step_6 is refused.*step_3 is refused"):
-        pretrain(pretraining(tmp_path / "run", resume=True))
+        pretrain(pretraining(finished_run, resume=True))
 
 
-def test_half_written_checkpoints_are_not_taken_for_whole_ones(pretraining, power_cut, monkeypatch, tmp_path):
+def test_half_written_checkpoints_are_not_taken_for_whole_ones(pretraining, whole_pretraining, monkeypatch, tmp_path):
     rename = Path.rename
 
     def cut_before_renaming(self, target):
@@ -317,6 +323,5 @@ def test_half_written_checkpoints_are_not_taken_for_whole_ones(pretraining, powe
         pretrain(pretraining(tmp_path / "run"))
     monkeypatch.setattr(Path, "rename", rename)
     pretrain(pretraining(tmp_path / "run", resume=True))
-    pretrain(pretraining(tmp_path / "whole"))
-    assert_same_state(tmp_path / "whole", tmp_path / "run", 6)
+    assert_same_state(whole_pretraining, tmp_path / "run", 6)
     assert not (tmp_path / "run" / ".step_6.tmp").exists()

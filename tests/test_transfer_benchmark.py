@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import disc_image
+from processes import quick_context
 
 from benchmarks.render import rendered
 from benchmarks.studies import RATES, SEEDS, STUDIES, TUNING, Problem, Study, chosen_rate, representative
@@ -75,6 +76,8 @@ def test_a_run_is_measured_at_every_mark(protocol, start, part, task, degrade, p
 def test_runs_are_written_as_they_end_and_not_repeated(places, tmp_path, monkeypatch):
     path = tmp_path / "results.jsonl"
     cells = [replace(CELL, num_images=1, steps=20, batch_size=1, crop=32, seed=seed) for seed in (0, 1)]
+    context = quick_context()
+    monkeypatch.setattr("benchmarks.transfer.multiprocessing.get_context", lambda _: context)
     run_cells(cells[:1], places, path, 1)
     run_cells(cells, places, path, 1)
     assert [json.loads(line)["seed"] for line in path.read_text().splitlines()] == [0, 1]

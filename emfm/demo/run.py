@@ -27,6 +27,7 @@ from emfm.training.curves import plot_curves
 
 MODEL = "unet4-rf200-w16"
 IMAGES = 8
+SIMULATED_SHAPE = (512, 512)  # of the images that are trained on
 UNSEEN_SHAPE = (1024, 1536)  # height, width
 UNSEEN_SEED = 10_000
 CROP = 128
@@ -54,7 +55,9 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
     DemoArguments(str(output), data, steps, seed)  # which checks them
     started = time.perf_counter()
     _clear(output)
-    folder = data or str(write_simulated_folder("nanoparticles", output / "simulated", 12, (512, 512), seed, SAMPLE))
+    folder = data or str(
+        write_simulated_folder("nanoparticles", output / "simulated", 12, SIMULATED_SHAPE, seed, SAMPLE)
+    )
     training = load_em_dataset(folder, "train")
     micrograph, truth, id2label = _unseen(folder, simulated=data is None, seed=seed)
     facts, predictions, figures = {}, {}, {}

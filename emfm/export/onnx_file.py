@@ -162,7 +162,9 @@ def compare(
                 raise EMError(f"the exported model gives shape {found.shape} for {size}; torch gives {expected.shape}")
             difference = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
             if not difference <= TOLERANCE:
-                raise EMError(f"the exported model differs from torch by {difference:.2g} at {size}; nothing was written")
+                raise EMError(
+                    f"the exported model differs from torch by {difference:.2g} at {size}; nothing was written"
+                )
             worst = max(worst, difference)
     finally:
         model.train(was_training)

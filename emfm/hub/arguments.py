@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from emfm.errors import EMError
-from emfm.settings import REQUIRED, check_settings, setting
+from emfm.settings import REQUIRED, Settings, setting
 
 
 @dataclass(frozen=True)
-class PushArguments:
+class PushArguments(Settings):
     """Where and how to push.
 
     Raises:
@@ -19,16 +19,14 @@ class PushArguments:
     branch: str | None = setting(None, "Branch to push to, made where it is missing.")
     tag: str | None = setting(None, "Name for this revision, such as v1.0.")
     create_pr: bool = setting(False, "Propose the change instead of making it.")
-    token: str | None = setting(
-        None, "By default that of the environment or of `hf auth login`.", on_command_line=False
-    )
+    token: str | None = setting(None, "By default HF_TOKEN, or that of `hf auth login`.", on_command_line=False)
     message: str | None = setting(None, "Of the commit.")
 
     def __post_init__(self):
         from huggingface_hub.errors import HFValidationError
         from huggingface_hub.utils import validate_repo_id
 
-        check_settings(self)
+        super().__post_init__()
         if self.tag and self.create_pr:
             raise EMError("a proposed change has no revision to tag: give either --tag or --create-pr")
         if self.branch not in (None, "main") and self.create_pr:

@@ -17,8 +17,7 @@ import yaml
 from emfm import EMError, EMForDenoising, EMForSemanticSegmentation, EMForSuperResolution, EMFoundation, predict
 from emfm import EMFoundationConfig as Config
 from emfm.export import onnx_file
-from emfm.export.graph import ExportNetwork, _mirrored
-from emfm.export.onnx_file import TOLERANCE, compare, export_onnx, session
+from emfm.export.onnx_file import TOLERANCE, ExportNetwork, _mirrored, compare, export_onnx, session
 from emfm.tasks.background_removal import EMForBackgroundRemoval
 
 pytest.importorskip("onnxruntime")

@@ -3,7 +3,6 @@
 import os
 import socket
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from emfm.app import ServeArguments
@@ -32,7 +31,11 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
     Raises:
         EMError: Gradio is not installed.
     """
-    gr = _gradio()
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise EMError(f"the app needs Gradio ({error}): pip install 'emfm[app]'") from error
     runner = Runner(models)
 
     def run(
@@ -99,13 +102,15 @@ def serve(page: "Blocks", **settings: Any) -> None:
         except OSError as error:
             address = f"{where.host}:{where.port}"
             raise EMError(f"cannot listen at {address} ({error.strerror}): choose another --port") from error
+    from gradio.themes import Base
+
     page.queue(max_size=32)
     page.launch(
         server_name=where.host,
         server_port=where.port,
         share=where.share,
         max_file_size=f"{where.upload_mb}mb",
-        theme=_gradio().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         ssr_mode=False,
         quiet=True,
         pwa=False,
@@ -113,13 +118,3 @@ def serve(page: "Blocks", **settings: Any) -> None:
         enable_monitoring=False,
         strict_cors=True,
     )
-
-
-def _gradio() -> ModuleType:
-    """Import Gradio without its telemetry, or say what to install."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-    except ImportError as error:
-        raise EMError(f"the app needs Gradio ({error}): pip install 'emfm[app]'") from error
-    return gradio

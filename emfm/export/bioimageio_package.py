@@ -30,7 +30,8 @@ from emfm.reports.prediction import Prediction
 from emfm.simulate.nanoparticles import simulate_nanoparticles
 from emfm.tasks import load_model, task_of
 
-# Readers cut tiles with such a margin (px) at most; something must remain of the smallest tile.
+# A tile's result lacks a margin of the model's reach (px); readers cut at most this much of it, so that
+# something remains of the smallest tile.
 LARGEST_HALO = 96
 FILES = ("rdf.yaml", "README.md", "weights.onnx", "test_input.npy", "test_output.npy", "cover.png")
 # The Hub's names of the licences that emfm's own cards use, and their SPDX identifiers.
@@ -75,14 +76,9 @@ def export_package(source: str | Path, output: str | Path, arguments: PackageArg
     return difference
 
 
-def halo(model: EMPreTrainedModel) -> int:
-    """Return the margin in pixels of the input that a tile's result lacks: the model's reach, up to `LARGEST_HALO`."""
-    return min(model.reach, LARGEST_HALO)
-
-
 def smallest_side(model: EMPreTrainedModel) -> int:
     """Return the smallest side of an input in pixels: two halos and something between them."""
-    return -(-(2 * halo(model) + 64) // 32) * 32
+    return -(-(2 * min(model.reach, LARGEST_HALO) + 64) // 32) * 32
 
 
 @torch.no_grad()
@@ -123,7 +119,7 @@ def _write_texts(package: Path, model: EMPreTrainedModel, readme: Path, argument
         **common,
         sha256=lambda name: sha256(package / name),
         least=smallest_side(model),
-        halo=halo(model),
+        halo=min(model.reach, LARGEST_HALO),
         opset=OPSET,
         class_name=type(model).__name__,
         license=arguments.license or (SPDX.get(card.data.license) if card else None),

@@ -1,18 +1,21 @@
 """Export to ONNX: one file for images of any size and batches of any length, compared with torch before it is kept."""
 
+import copy
 import json
 import logging
 import warnings
 from importlib import import_module
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 import emfm
+from emfm.backbones.norms import InstanceNorm, SpelledInstanceNorm, exchange
 from emfm.errors import EMError
-from emfm.export.graph import ExportNetwork
 from emfm.files import write_atomically
 from emfm.modeling import EMPreTrainedModel
 from emfm.tasks import task_of
@@ -33,6 +36,45 @@ def need(*modules: str) -> None:
             import_module(module)
         except ImportError as error:
             raise EMError(f"export needs {module}, which is not installed: pip install 'emfm[export]'") from error
+
+
+class ExportNetwork(nn.Module):
+    """A copy of a model that a tracer can follow at every size: no branch depends on height or width.
+
+    Padding looks mirrored pixels up instead of repeating mirrored padding until it suffices, and instance norm is
+    spelled out, which also holds for a map of a single pixel. Values equal the model's own.
+
+    Args:
+        model: any of emfm's models; it is not changed.
+        finished: return what the outputs are for a user, such as class probabilities instead of logits.
+    """
+
+    def __init__(self, model: EMPreTrainedModel, finished: bool = False):
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().float().eval()
+        self.finished = task_of(model).finished if finished else None
+        self.model._pad = MethodType(_mirrored, self.model)
+        exchange(self.model, InstanceNorm, SpelledInstanceNorm)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map network values (B, 1, H, W) to logits or probabilities (B, K, H, W) or an image (B, 1, H * s, W * s)."""
+        output = self.model(image)[0]
+        return output if self.finished is None else self.finished(output)
+
+
+def _mirrored(model: EMPreTrainedModel, pixel_values: Tensor) -> Tensor:
+    """Mirror the bottom and right edges up to the next multiple of the trunk's stride, as the model itself does."""
+    height, width = pixel_values.shape[-2:]
+    stride = model.trunk.stride
+    return pixel_values.index_select(2, _mirror(height, stride)).index_select(3, _mirror(width, stride))
+
+
+def _mirror(length: int, stride: int) -> Tensor:
+    """Return for each row of the padded image which row of the image (`length`) it repeats: 0 1 2 1 0 1 2 ..."""
+    padded = (length + stride - 1) // stride * stride
+    period = torch.full((1,), torch.sym_max(2 * (length - 1), 1), dtype=torch.int64)
+    along = torch.remainder(torch.arange(padded), period)
+    return torch.minimum(along, 2 * (length - 1) - along)
 
 
 def export_onnx(model: EMPreTrainedModel, path: str | Path, probabilities: bool = False) -> float:
@@ -159,12 +201,10 @@ def compare(
             expected = (task_of(model).finished(own) if finished else own).cpu().numpy()
             found = runtime.run(None, {INPUT: values})[0]
             if found.shape != expected.shape:
-                raise EMError(f"the exported model gives shape {found.shape} for {size}; torch gives {expected.shape}")
+                raise EMError(f"the export gives shape {found.shape} for {size}; torch gives {expected.shape}")
             difference = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
             if not difference <= TOLERANCE:
-                raise EMError(
-                    f"the exported model differs from torch by {difference:.2g} at {size}; nothing was written"
-                )
+                raise EMError(f"the export differs from torch by {difference:.2g} at {size}; nothing was written")
             worst = max(worst, difference)
     finally:
         model.train(was_training)

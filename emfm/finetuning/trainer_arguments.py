@@ -11,8 +11,6 @@ from emfm.settings import Range, check_settings, same_setting, setting
 from emfm.training.precision import bf16_units, warn_of_emulated_bf16
 from emfm.training.workers import worker_count
 
-EVALUATIONS = 10
-
 
 @dataclass
 class EMTrainingArguments(TrainingArguments):
@@ -65,7 +63,7 @@ class EMTrainingArguments(TrainingArguments):
         # transformers takes bf16 on a CPU only when told that the CPU is meant
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.eval_steps is None:
-            self.eval_steps = max(1, self.max_steps // EVALUATIONS)
+            self.eval_steps = max(1, self.max_steps // 10)
         if self.save_strategy == "steps":
             self.save_steps = self.eval_steps
         super().__post_init__()

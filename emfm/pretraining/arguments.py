@@ -31,19 +31,12 @@ FREE_ON_RESUME = ("output", "resume", "save_steps", "save_total_limit", "workers
 
 @dataclass(frozen=True)
 class PretrainArguments(Settings):
-    """Settings of one pretraining run; they are stored with the weights. The defaults are the recipe "emfm".
-
-    Raises:
-        EMError: a setting has a value that it cannot have.
-    """
+    """Settings of a pretraining run, stored with the weights. The defaults are the recipe "emfm"."""
 
     data: tuple[str, ...] = setting(REQUIRED, "Folder of micrographs or parquet files, or Hub id; may be repeated.")
     output: str = setting(REQUIRED, "Folder of the run.")
     weights: tuple[float, ...] | None = setting(
-        None,
-        "Share of each --data among the crops, in their order; by default its size.",
-        Range(above=0),
-        flag="--weight",
+        None, "Share of each --data of the crops, in order; by default its size.", Range(above=0), flag="--weight"
     )
     num_images: int | None = setting(None, "How many micrographs, drawn by the seed; all by default.", COUNT)
     streaming: bool = setting(False, "Read datasets as they come, without downloading them first.")
@@ -72,7 +65,7 @@ class PretrainArguments(Settings):
     precision: str = setting("fp32", "Number format of training.", OneOf(("fp32", "bf16")))
     compile: bool = setting(False, "Let torch.compile fuse the networks' operations.")
     workers: int | None = setting(
-        None, "Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.", NOT_NEGATIVE
+        None, "Processes that cut crops; by default up to 8 with a GPU, else 0.", NOT_NEGATIVE
     )
     seed: int = setting(0, "Decides weights, crops and damage.", SEEDS)
     save_steps: int = setting(1000, "Steps between validation, picture and checkpoint.", COUNT)

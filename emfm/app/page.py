@@ -2,6 +2,7 @@
 
 import os
 import socket
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
     try:
-        import gradio as gr
+        gr: Any = import_module("gradio")
     except ImportError as error:
         raise EMError(f"the app needs Gradio ({error}): pip install 'emfm[app]'") from error
     runner = Runner(models)

@@ -141,7 +141,7 @@ def test_nothing_private_goes_along(hub, tmp_path):
     folder = tmp_path / "scans"
     image = np.arange(400, dtype=np.uint16).reshape(20, 20)
     for name, text in (
-        ("path.tif", f"acquired on {Path.home()}/scans/1.dm3"),
+        ("path.tif", "acquired on /home/ada/scans/1.dm3"),
         ("windows.tif", r"file=C:\Users\ada\x.tif"),
         ("plain.tif", "200 kV"),
     ):
@@ -149,7 +149,7 @@ def test_nothing_private_goes_along(hub, tmp_path):
         tifffile.imwrite(folder / name, image, description=text, metadata=None)
     push_dataset(folder, "lab/scans", **SAID)
     everything = b"".join(content for content in files(hub, "lab/scans").values())
-    for secret in (str(tmp_path), f"{Path.home()}/", "hf_test", "Users\\ada", "/tmp/"):
+    for secret in (str(tmp_path), "/home/ada/", "hf_test", "Users\\ada", "/tmp/"):
         assert secret.encode() not in everything, secret
     assert b"200 kV" in everything  # what is not private stays
     for sample in load_em_dataset_images("lab/scans"):

@@ -1,6 +1,6 @@
-"""One place for a setting: a dataclass's field holds its default, what it means and which values it takes.
+"""One place for a setting: a dataclass's field holds default, meaning and the values it takes.
 
-Checks in Python, the command line, the scripts of `hub_scripts` and the documentation all read these fields.
+Checks in Python, the command line, the scripts of `hub_scripts` and the documentation read it there.
 """
 
 import math
@@ -22,7 +22,7 @@ KINDS: dict[type, type | tuple[type, ...]] = {int: Integral, float: Real, str: (
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting takes: `least` and `most` are among them, `above` and `below` are not."""
+    """The numbers that a setting takes; `least` and `most` are two of them, `above` and `below` not."""
 
     least: float | None = None
     most: float | None = None
@@ -44,7 +44,7 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """The values that a setting takes: all `names`, or a function that returns them where importing them takes long."""
+    """The values that a setting takes, or a function that returns them where it imports much."""
 
     names: Iterable[Any] | Callable[[], Iterable[Any]]
 
@@ -79,7 +79,8 @@ def setting(
         default: its value where none is given, or REQUIRED.
         help: what it means, in a sentence.
         allowed: the values it takes, never infinity or NaN; of a tuple, each of its parts.
-        flag: its option on the command line, where that is not its name; without dashes it is given by its place.
+        flag: its option on the command line, where that is not its name; one without dashes is
+            given by its place.
         on_command_line: whether it has an option there.
     """
     metadata = {"help": help, "allowed": allowed, "flag": flag, "on_command_line": on_command_line}
@@ -128,7 +129,7 @@ class Settings:
 
 
 def check_settings(settings: Any) -> None:
-    """Check all settings of a dataclass's instance, each alone; an EMError names the first that is wrong."""
+    """Check all settings of a dataclass's instance, each alone; an EMError names the first wrong one."""
     for known in settings_of(type(settings)):
         check_setting(known, getattr(settings, known.name), known.name)
 

@@ -116,5 +116,5 @@ def _told(prediction: Prediction, summary: dict[str, Any] | None, model: str, se
 
 
 def as_it_is(text: str) -> str:
-    """Return text, in which a file's or a class's name may be anything, for Markdown to show as it is."""
+    """Return text, with names that may be anything in it, for Markdown to show as it is."""
     return "".join(c if c.isalnum() or c in " ,;'/" else f"&#{ord(c)};" for c in text)

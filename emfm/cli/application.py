@@ -1,4 +1,4 @@
-"""The application that the verbs belong to, what their answers share, and how it answers wrong input."""
+"""The application that the verbs belong to, and what their answers share, those to wrong input too."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ Model = Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")]
 
 
 def answer(as_json: bool, result: Any, text: str, indent: int | None = None) -> None:
-    """Print a result: as JSON, with each level indented by so many blanks, or as text."""
+    """Print a result: as JSON, each level indented by so many blanks, or as text."""
     typer.echo(json.dumps(result, indent=indent) if as_json else text)
 
 
@@ -39,7 +39,7 @@ def figures(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the command line; an EMError becomes one line on standard error and exit code 2."""
-    # the libraries' own bars and advice stay off the terminal; their warnings stay in the log at level ERROR
+    # the libraries' own bars and advice stay off the terminal, their warnings in the log at level ERROR
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|accelerate)\..*")

@@ -54,8 +54,7 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
         The summary, with the printed table under "table".
 
     Raises:
-        EMError: a setting has a value that it cannot have, the output folder holds something else, or the data cannot
-            be used.
+        EMError: a setting is wrong, the output folder holds something else, or the data are of no use.
     """
     DemoArguments(str(output), data, steps, seed)  # which checks them
     started = time.perf_counter()
@@ -129,7 +128,7 @@ def _summary(
 
 
 def _write_report(output: Path, summary: dict[str, Any], pictures: dict[str, np.ndarray]) -> None:
-    """Write `report.html` with its pictures inside: the curves, and those by their captions, grey or RGB uint8."""
+    """Write `report.html` with curves and pictures (caption: grey or RGB uint8) inside."""
     addresses = {}
     for caption, picture in pictures.items():
         buffer = io.BytesIO()

@@ -83,7 +83,7 @@ def smallest_side(model: EMPreTrainedModel) -> int:
 
 @torch.no_grad()
 def _write_example(package: Path, model: EMPreTrainedModel) -> None:
-    """Write a simulated micrograph and what emfm makes of it, as tensors and as the cover, both side by side."""
+    """Write a simulated micrograph and what emfm makes of it: as tensors, and side by side as the cover."""
     side = smallest_side(model)
     image = simulate_nanoparticles((side, side), 0).image.astype(np.float32)  # (H, W)
     statistics = model.processor.statistics(image)

@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 
 from emfm.errors import EMError
 from emfm.finetuning.arguments import FinetuneArguments
-from emfm.settings import Range, check_settings, same_setting, setting
+from emfm.settings import NOT_NEGATIVE, check_settings, same_setting, setting
 from emfm.training.precision import bf16_units, warn_of_emulated_bf16
 from emfm.training.workers import worker_count
 
@@ -16,8 +16,8 @@ from emfm.training.workers import worker_count
 class EMTrainingArguments(TrainingArguments):
     """TrainingArguments for fine-tuning on few micrographs.
 
-    Every argument of transformers' TrainingArguments works too. Evaluation runs on the whole validation micrographs,
-    before the first step and then every tenth of the steps, with a checkpoint after each.
+    Every argument of transformers' TrainingArguments works too. Evaluation runs on the whole validation
+    micrographs, before the first step and then every tenth of the steps, with a checkpoint after each.
     """
 
     output_dir: str | None = "finetuned"
@@ -27,7 +27,7 @@ class EMTrainingArguments(TrainingArguments):
     learning_rate: float = same_setting(FinetuneArguments, "learning_rate")
     warmup_steps: float = 0.05  # a share of all steps
     lr_scheduler_type: str = "cosine"
-    weight_decay: float = setting(1e-4, "Of all weights.", Range(least=0))
+    weight_decay: float = setting(1e-4, "Of all weights.", NOT_NEGATIVE)
     seed: int = same_setting(FinetuneArguments, "seed", default=42)
     crop: int = same_setting(FinetuneArguments, "crop")
     precision: str = same_setting(FinetuneArguments, "precision")

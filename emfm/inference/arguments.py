@@ -12,7 +12,7 @@ FORMATS = ("tif", "npy", "zarr")
 class PredictArguments(Settings):
     """How files are predicted."""
 
-    tile: int | None = setting(None, "Largest side of a tile in pixels; by default by the free memory.", COUNT)
+    tile: int | None = setting(None, "Largest side of a tile in pixels; by default the free memory decides.", COUNT)
     pixel_size: float | None = setting(None, "nm per pixel, where the file does not say.", Range(above=0))
     match_pixel_size: bool = setting(False, "Resample to the pixel sizes of the training, and back.")
     format: str = setting("tif", "File format of the results.", OneOf(FORMATS))

@@ -33,8 +33,10 @@ def test_every_labelled_set_loads_with_its_classes_in_every_split(name):
 
 def test_every_micrograph_for_pretraining_is_readable():
     files = list_micrographs(DATA / "pretrain")
-    assert len(files) == 614
-    assert all(read_micrograph(path).image.dtype == np.uint8 for path in files[::20])
+    assert len(files) >= 614  # the folder grows
+    for path in files[::20]:
+        image = read_micrograph(path).image
+        assert image.ndim == 2 and image.dtype.kind == "u" and np.ptp(image) > 0, path
 
 
 @pytest.mark.parametrize("model_name", bundled_names())

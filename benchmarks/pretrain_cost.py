@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from emfm import EMFoundation, EMFoundationConfig
-from emfm.pretraining.discriminator import PatchDiscriminator
+from emfm.pretraining.pix2pix import PatchDiscriminator
 
 GENERATORS = ("unet4-rf200", "unet4-rf200-w16", "hrnet-w18-small", "hrnet-w48")
 SUBSETS = (50_000, 100_000, 200_000)

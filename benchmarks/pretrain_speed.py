@@ -28,7 +28,7 @@ from emfm.pretraining.arguments import RECIPES, PretrainArguments
 from emfm.pretraining.pix2pix import Pix2Pix
 from emfm.pretraining.pretext import Crops
 from emfm.simulate.folder import write_simulated_folder
-from emfm.training.precision import bf16_units
+from emfm.training.machine import bf16_units
 
 GENERATORS = ("unet4-rf200", "unet4-rf200-w16", "hrnet-w18-small")
 CONTENDERS = ("engine", "textbook", "bare")

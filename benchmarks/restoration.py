@@ -57,7 +57,7 @@ def measure(cell: dict[str, Any], folder: Path) -> dict[str, Any]:
     trained = run["micrographs"]
     if data.count != trained:
         raise SystemExit(f"{cell['model']} was trained on {trained} micrographs; {folder} has {data.count} of its data")
-    return {**cell, "micrographs": len(data.micrographs[0]) - data.count, **figures}
+    return {**cell, "micrographs": len(data.calibration.micrographs) - data.count, **figures}
 
 
 def _tuple(value: Any) -> Any:

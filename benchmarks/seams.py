@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from emfm.inference import frozen
+from emfm.inference import blocks
 from emfm.inference.blocks import Blocks
 from emfm.inference.plan import Plan
 from emfm.inference.tiling import Tiling
@@ -60,7 +60,7 @@ def measure(model: Any, path: Path, tile: int) -> dict[str, Any]:
     mask = seams(image.shape, tiling)
     found: dict[str, Any] = {"name": path.name, "shape": image.shape, "tile": tile}
     statistics = model.processor.statistics(image)
-    reference = frozen.frozen_network(model, image, statistics)
+    reference = blocks.frozen_network(model, image, statistics)
     with torch.no_grad():
         untiled = reference.maps(values)[0].numpy()
     for name, kind in (("each tile's own", OwnStatistics), ("measured once", Blocks)):

@@ -39,7 +39,7 @@ def micrographs(count: int, side: int) -> LabelledMicrographs:
 def hand_written(model: EMForSemanticSegmentation, trainer: EMTrainer, steps: int) -> Callable[[], None]:
     """Return a function that does the next step of a plain loop with the trainer's own settings."""
     args, device = trainer.args, trainer.args.device
-    model = model.to(device).to(memory_format=model.memory_format).train()
+    model = model.to(device).to(memory_format=model.trunk.memory_format).train()
     decaying = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decaying, "weight_decay": args.weight_decay}, {"params": others, "weight_decay": 0.0}]

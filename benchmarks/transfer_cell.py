@@ -18,7 +18,7 @@ from emfm.finetuning.evaluate import evaluate_on
 from emfm.finetuning.finetune import FinetuneArguments, build_model
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
-from emfm.loading.download import model_folder
+from emfm.loading.names import model_folder
 from emfm.simulate.folder import write_simulated_folder
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel
@@ -209,7 +209,7 @@ def centred(examples: Any) -> Any:
     elif not isinstance(examples, CleanMicrographs):
         fields["targets"] = [_centre(examples.targets[i], examples.scale) for i in chosen]
     part = replace(examples, **fields)
-    return part.pairs() if isinstance(part, CleanMicrographs) else part
+    return part.to_measure()
 
 
 def _centre(image: np.ndarray, scale: int) -> np.ndarray:

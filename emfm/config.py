@@ -72,20 +72,14 @@ class EMFoundationConfig(PreTrainedConfig):
         trunk.check(self)
         if self.scale not in (1, 2, 4):
             raise EMError(f"scale is {self.scale}; expected 1, or 2 or 4 for super-resolution")
-        if self.class_weights is not None and (
-            len(self.class_weights) != len(self.id2label or {}) or not all(w > 0 for w in self.class_weights)
-        ):
-            raise EMError(
-                f"class_weights are {list(self.class_weights)}; expected a positive number for each of the "
-                f"{len(self.id2label or {})} classes"
-            )
+        weights, classes = self.class_weights, len(self.id2label or {})
+        if weights is not None and (len(weights) != classes or not all(w > 0 for w in weights)):
+            expected = f"a positive number for each of the {classes} classes"
+            raise EMError(f"class_weights are {list(weights)}; expected {expected}")
         if self.schema_version != SCHEMA_VERSION:
             raise EMError(f"schema_version is {self.schema_version}; this emfm writes {SCHEMA_VERSION}: update emfm")
         if not re.fullmatch(r"[a-z0-9-]{1,64}", self.generator):
             raise EMError(f"generator is {self.generator!r}; expected a name of small letters, digits and hyphens")
-        self._check_classes()
-
-    def _check_classes(self):
         labels = self.id2label or {}
         if sorted(labels) != list(range(len(labels))) or len(labels) > MAX_CLASSES:
             raise EMError(f"id2label has the indices {sorted(labels)[:10]}; expected 0 to {len(labels) - 1}, each once")
@@ -97,9 +91,7 @@ class EMFoundationConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
         """Build the configuration from the content of a config.json, of this version or an earlier one.
 
-        Args:
-            config_dict: the content.
-            **kwargs: fields that take the place of those read, as in transformers.
+        Fields that are given take the place of those read, as in transformers.
 
         Raises:
             EMError: it is not one of emfm's, a field is unknown, or a value is not of the field's kind.
@@ -110,9 +102,8 @@ class EMFoundationConfig(PreTrainedConfig):
         known = {field.name for field in fields_of(cls)} | set(BESIDES)
         unknown = sorted(config_dict.keys() - known)
         if unknown:
-            raise EMError(
-                f"config.json holds {', '.join(unknown)}, which this emfm does not know: take it out, or update emfm"
-            )
+            found = f"config.json holds {', '.join(unknown)}, which this emfm does not know"
+            raise EMError(f"{found}: take it out, or update emfm")
         try:
             return super().from_dict(migrate(dict(config_dict)), **kwargs)
         except (StrictDataclassError, TypeError, AttributeError) as error:
@@ -123,8 +114,8 @@ class EMFoundationConfig(PreTrainedConfig):
         """Return the configuration of a generator by its name.
 
         Args:
-            name: `unet2-rf44|84|116`, `unet3-rf96|176|240`, `unet4-rf200|360|424`, with `-wN` appended
-                for a width other than the paper's 4 (`unet4-rf200-w16`); `hrnet-w18-small`, `hrnet-w18`,
+            name: `unet2-rf44|84|116`, `unet3-rf96|176|240`, `unet4-rf200|360|424`, with `-wN` for
+                another width than 4 (`unet4-rf200-w16`); `hrnet-w18-small`, `hrnet-w18`,
                 `hrnet-w32`, `hrnet-w48`; or any other that a backbone knows.
             **fields: further fields of the configuration, such as `norm` or `id2label`.
 

@@ -1,7 +1,7 @@
 """Old models stay loadable: how the configuration of an earlier version becomes one of today's.
 
-`schema_version` in config.json is raised when a field changes its meaning or its content. Every step has a name and is
-applied to the dictionary that was read, before anything is built from it.
+`schema_version` in config.json is raised when a field changes its meaning or its content. Each step
+has a name and changes the dictionary that was read, before anything is built from it.
 """
 
 from collections.abc import Callable
@@ -33,10 +33,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], None]] = {1: complete_pretraini
 
 
 def migrate(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a configuration in today's version.
-
-    Args:
-        fields: of config.json, changed in place.
+    """Bring the fields of config.json to today's version, in place; returns them.
 
     Raises:
         EMError: there is no version, it is newer than this emfm, or a step cannot be taken.

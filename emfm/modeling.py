@@ -17,32 +17,27 @@ from transformers.utils import ModelOutput
 from transformers.utils import logging as transformers_logging
 
 from emfm.backbones import BACKBONES
-from emfm.backbones.restoring_heads import ImageHead, ResidualHead, restoring_head
+from emfm.backbones.restoring_heads import ImageHead, ResidualHead
 from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.hub.push import PushArguments, push_model
-from emfm.loading.download import HUB_ARGUMENTS, model_folder
+from emfm.loading.names import HUB_ARGUMENTS, model_folder
 from emfm.loading.strict import check_weights, load_with_adapter, read_config, read_processor
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 
 @dataclass
 class ImageOutput(ModelOutput):
-    """Output of the models that map an image to an image.
+    """Output of the models that map an image to an image."""
 
-    Attributes:
-        loss: scalar, where labels were given.
-        reconstruction: (B, 1, H, W) in network values.
-    """
-
-    loss: Tensor | None = None
-    reconstruction: Tensor | None = None
+    loss: Tensor | None = None  # scalar, where labels were given
+    reconstruction: Tensor | None = None  # (B, 1, H, W) in network values
 
 
 @contextmanager
 def _without_bar() -> Iterator[None]:
-    """Keep transformers' bar away: for one small file it only disturbs those of trainings and predictions."""
+    """Hide transformers' bar: for one small file it only disturbs those of longer work."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -78,13 +73,12 @@ class EMPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)):
-            ones, zeros = (module.weight, module.running_var), (module.bias, module.running_mean)
-            for tensor in ones:
-                if tensor is not None:
-                    init.ones_(tensor)
-            for tensor in (*zeros, module.num_batches_tracked):
-                if tensor is not None:
-                    init.zeros_(tensor)
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+            if module.track_running_stats:
+                init.ones_(module.running_var)
+                init.zeros_(module.running_mean)
+                init.zeros_(module.num_batches_tracked)
 
     @property
     def classes(self) -> dict[int, str] | None:
@@ -95,11 +89,6 @@ class EMPreTrainedModel(PreTrainedModel):
     def scale(self) -> int:
         """Output pixels per input pixel and axis."""
         return 1
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The layout in which the network trains fastest on a CPU."""
-        return self.trunk.memory_format
 
     @property
     def receptive_field(self) -> int:
@@ -116,10 +105,7 @@ class EMPreTrainedModel(PreTrainedModel):
         return processor
 
     def features(self, pixel_values: Tensor) -> list[Tensor]:
-        """Return the trunk's multi-scale maps, finest first.
-
-        Args:
-            pixel_values: (B, 1, H, W) network values, any H and W.
+        """Return the trunk's maps of network values (B, 1, H, W) of any size, finest first.
 
         Returns:
             Maps (B, C_i, ceil(H / s_i), ceil(W / s_i)) at strides s_i = 1, 2, 4, ...; at most the trunk's stride.
@@ -153,12 +139,9 @@ class EMPreTrainedModel(PreTrainedModel):
         raise NotImplementedError
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return a user's result (H, W) from the maps (C, H, W) of a whole micrograph or of a band of it.
+        """Return a user's result (H, W), or a band of it, from the blended `maps` (C, H, W).
 
-        Args:
-            maps: what `maps` returned, blended.
-            statistics: the micrograph's intensity statistics.
-            dtype: the micrograph's dtype.
+        Statistics and dtype are those of the micrograph.
         """
         raise NotImplementedError
 
@@ -173,8 +156,8 @@ class EMPreTrainedModel(PreTrainedModel):
                 fields of the configuration, such as `id2label`.
 
         Raises:
-            EMError: nothing goes by this name, a file is missing, or a weight outside the head is missing,
-                unexpected or of another shape.
+            EMError: nothing goes by this name, a file is missing, or other weights than the head's
+                do not fit.
         """
         name = str(pretrained_model_name_or_path)
         hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
@@ -226,14 +209,13 @@ class EMPreTrainedModel(PreTrainedModel):
 class EMRestoringModel(EMPreTrainedModel):
     """A trunk and a head that makes an image of its features, by `config.residual` as a change of the input or anew."""
 
-    # the head is one of these
-    residual_head: ResidualHead
-    image_head: ImageHead
-
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
-        self.head_name, head = restoring_head(self.trunk, config.residual)  # of this model alone
-        setattr(self, self.head_name, head)
+        if config.residual:
+            self.residual_head = ResidualHead(self.trunk)
+        else:
+            self.image_head = ImageHead(self.trunk)
+        self.head_name = "residual_head" if config.residual else "image_head"  # of this model alone
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -249,6 +231,10 @@ class EMRestoringModel(EMPreTrainedModel):
         """Return the restored image (B, 1, H, W) from the trunk's features (B, C, H, W) and the input (B, 1, H, W)."""
         head = self.restoring_head
         return head.restored(head.out(head.read(features, image)), image)
+
+    def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
+        """Return the restored micrograph (H, W) from network values (1, H, W), in its units and dtype."""
+        return self.processor.denormalize(maps[0], statistics, dtype)
 
 
 class EMFoundation(EMRestoringModel):
@@ -277,7 +263,3 @@ class EMFoundation(EMRestoringModel):
     def maps(self, pixel_values: Tensor) -> Tensor:
         """Return the restored images (B, 1, H, W) in network values; neighbouring tiles may be blended."""
         return self(pixel_values).reconstruction.float()
-
-    def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return the restored micrograph (H, W) from network values (1, H, W), in its own units and dtype."""
-        return self.processor.denormalize(maps[0], statistics, dtype)

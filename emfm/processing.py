@@ -17,22 +17,16 @@ from emfm.io.large_images import READ_PIXELS, release_pages, thinned
 CONSTANT = 1e-6
 # Statistics of larger micrographs come from a strided sample of about this many pixels.
 SAMPLE_PIXELS = 4_000_000
-# Up to so many pixels every value is looked at before the statistics are taken; those of a larger micrograph are looked
-# at when they are normalised.
+# Up to this many pixels every value is checked for the statistics, else in `normalize`.
 CHECKED_PIXELS = 2**24
 
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """How a micrograph's values map to network values: `(value - offset) / scale`.
+    """How a micrograph's values map to network values: `(value - offset) / scale`."""
 
-    Args:
-        offset: the value that becomes 0, in the micrograph's units.
-        scale: the distance in the micrograph's units that becomes 1; positive.
-    """
-
-    offset: float
-    scale: float
+    offset: float  # the value that becomes 0, in the micrograph's units
+    scale: float  # the distance in the micrograph's units that becomes 1; positive
 
 
 class EMImageProcessor(BaseImageProcessor):
@@ -92,9 +86,8 @@ class EMImageProcessor(BaseImageProcessor):
         if not np.isfinite(sample).all():
             _check_finite(image)
         low, middle, high = np.percentile(sample, [self.low, 50, self.high])
-        smallest = CONSTANT * (
-            1.0 if image.dtype.kind in "biu" else max(abs(low), abs(high), np.finfo(np.float32).tiny)
-        )
+        unit = max(abs(low), abs(high), np.finfo(np.float32).tiny) if image.dtype.kind == "f" else 1.0
+        smallest = CONSTANT * unit
         offset, scale = (low + high) / 2, (high - low) / 2
         if scale <= smallest:
             # both percentiles fall on the background: two standard deviations keep a sparse structure visible
@@ -106,15 +99,12 @@ class EMImageProcessor(BaseImageProcessor):
     def normalize(  # type: ignore[override]  # transformers' own takes a mean and a deviation, which mean nothing here
         self, image: np.ndarray, statistics: IntensityStatistics, origin: tuple[int, int] = (0, 0)
     ) -> np.ndarray:
-        """Map values (a whole micrograph or a part of it) to float32 network values in [-clip, clip].
+        """Map values to float32 network values in [-clip, clip]; NaN or infinity is an EMError.
 
         Args:
-            image: (H, W).
+            image: (H, W), a whole micrograph or a part of it.
             statistics: of the whole micrograph.
             origin: row and column of a part within the micrograph, for the error.
-
-        Raises:
-            EMError: the values hold NaN or infinity.
         """
         _check_array(image)
         _check_finite(image, origin)
@@ -123,16 +113,7 @@ class EMImageProcessor(BaseImageProcessor):
 
     def denormalize(self, values: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
         """Map network values back to the micrograph's units; integers are rounded and limited to the dtype's range."""
-        restored = np.asarray(values, dtype=np.float64) * statistics.scale + statistics.offset
-        dtype = np.dtype(dtype)
-        if dtype.kind == "b":
-            return restored >= 0.5
-        if dtype.kind in "iu":
-            limits = np.iinfo(dtype)
-            # float64 rounds the largest 64-bit integers up, out of the range: take the float64 below
-            top = float(limits.max) if float(limits.max) <= limits.max else np.nextafter(float(limits.max), 0)
-            return np.clip(np.rint(restored), limits.min, top).astype(dtype)
-        return restored.astype(dtype)
+        return as_dtype(np.asarray(values, dtype=np.float64) * statistics.scale + statistics.offset, dtype)
 
     def preprocess(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
         """Turn one micrograph or a list of them into a batch.
@@ -150,10 +131,11 @@ class EMImageProcessor(BaseImageProcessor):
             EMError: colour, NaN or infinity, or sizes that differ within the batch.
         """
         if kwargs:
-            raise EMError(
-                f"EMImageProcessor does not know {', '.join(sorted(kwargs))}; it takes images and return_tensors"
-            )
-        arrays = [as_array(image) for image in _as_list(images)]
+            unknown = ", ".join(sorted(kwargs))
+            raise EMError(f"EMImageProcessor does not know {unknown}; it takes images and return_tensors")
+        batch = isinstance(images, (np.ndarray, Tensor)) and images.ndim == 3
+        several = batch or isinstance(images, (list, tuple))
+        arrays = [as_array(image) for image in (images if several else [images])]
         sizes = sorted({array.shape for array in arrays})
         if len(sizes) != 1:
             given = ", ".join(str(size) for size in sizes) or "none"
@@ -180,22 +162,14 @@ class EMImageProcessor(BaseImageProcessor):
         return maps
 
 
-def _as_list(images: Any) -> list[Any]:
-    if isinstance(images, (list, tuple)):
-        return list(images)
-    if isinstance(images, (np.ndarray, Tensor)) and images.ndim == 3:
-        return list(images)
-    return [images]
-
-
 def as_array(image: Any) -> np.ndarray:
     """Return a 2-D array in the image's own dtype."""
     if isinstance(image, Tensor):
         image = image.detach().cpu()
         return (image.float() if image.dtype == torch.bfloat16 else image).numpy()
-    if not isinstance(image, Image.Image):
-        return np.asarray(image)
     array = np.asarray(image)
+    if not isinstance(image, Image.Image):
+        return array
     if array.ndim == 3 and image.mode in ("RGB", "RGBA") and (array[..., :1] == array[..., :3]).all():
         return np.ascontiguousarray(array[..., 0])
     if array.ndim != 2 or image.mode == "P":
@@ -220,20 +194,32 @@ def _check_finite(image: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
     """Raise an error that counts the values that are not finite and names the first, from the whole's corner."""
     if image.dtype.kind != "f":
         return
-    nans = infinities = 0
-    first = None
+    nans, infinities, first = 0, 0, ""
     rows = max(1, READ_PIXELS // image.shape[1])
     for top in range(0, image.shape[0], rows):
         band = np.asarray(image[top : top + rows, :])
         release_pages(image)
         bad = ~np.isfinite(band)
         if bad.any():
-            row, column = (int(index) for index in np.argwhere(bad)[0])
-            first = first or (origin[0] + top + row, origin[1] + column)
+            row, column = np.argwhere(bad)[0]
+            first = first or f"row {origin[0] + top + row}, column {origin[1] + column}"
             nans += int(np.isnan(band).sum())
             infinities += int(np.isinf(band).sum())
-    if first is not None:
+    if first:
         raise EMError(
-            f"the micrograph holds {nans} NaN and {infinities} infinite values, the first at row {first[0]}, column "
-            f"{first[1]}: replace them, for example with numpy.nan_to_num or the local median"
+            f"the micrograph holds {nans} NaN and {infinities} infinite values, the first at {first}: "
+            "replace them, for example with numpy.nan_to_num or the local median"
         )
+
+
+def as_dtype(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return computed values in a micrograph's dtype: integers are rounded and limited to their range."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return values >= 0.5
+    if dtype.kind not in "iu":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    # float64 rounds the largest 64-bit integers up, out of the range: take the float64 below
+    top = float(limits.max) if float(limits.max) <= limits.max else np.nextafter(float(limits.max), 0)
+    return np.clip(np.rint(values.astype(np.float64)), limits.min, top).astype(dtype)

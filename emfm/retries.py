@@ -18,11 +18,7 @@ LOGIN = " Log in with `hf auth login` or set HF_TOKEN, and check that the token 
 def with_retries(request: Callable[[], Result]) -> Result:
     """Return what a request to the Hub returns; after a fault that may pass it is made again, twice at most.
 
-    Args:
-        request: may be made again; a download goes on where the last try broke off.
-
-    Raises:
-        Exception: that of the last try, or one that will not pass, as it comes.
+    A download goes on where the last try broke off. A fault that stays is raised as it comes.
     """
     for wait in WAITS:
         try:
@@ -49,25 +45,22 @@ def _may_pass(error: BaseException | None) -> bool:
 @contextmanager
 def download_errors(repo_id: str, revision: str | None) -> Iterator[None]:
     """Turn what the Hub's client raises in a download into an error that says how to go on."""
+    from huggingface_hub import errors
+
     try:
         yield
     except Exception as error:  # the client's transport has errors of its own, which differ between its releases
-        raise EMError(_why_not_downloaded(error, repo_id, revision)) from error
-
-
-def _why_not_downloaded(error: Exception, repo_id: str, revision: str | None) -> str:
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return f"{repo_id} is gated: ask for access on its page, then log in with `hf auth login` or give a token"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"there is no repository {repo_id} on the Hub, or it is private: check the name, or give a token"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repo_id} has no revision '{revision}': give a branch, tag or commit that it has"
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
-        return f"{repo_id} is not in the cache, and the Hub did not answer{cause}: try again with a connection"
-    return f"cannot download {repo_id}: {error}"
+        why = f"cannot download {repo_id}: {error}"
+        if isinstance(error, errors.GatedRepoError):
+            why = f"{repo_id} is gated: ask for access on its page, then log in with `hf auth login` or give a token"
+        elif isinstance(error, errors.RepositoryNotFoundError):
+            why = f"there is no repository {repo_id} on the Hub, or it is private: check the name, or give a token"
+        elif isinstance(error, errors.RevisionNotFoundError):
+            why = f"{repo_id} has no revision '{revision}': give a branch, tag or commit that it has"
+        elif isinstance(error, errors.LocalEntryNotFoundError):
+            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            why = f"{repo_id} is not in the cache, and the Hub did not answer{cause}: try again with a connection"
+        raise EMError(why) from error
 
 
 @contextmanager

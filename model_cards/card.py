@@ -5,10 +5,9 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult
 
-from emfm.hub.card import dataset_slug, model_card_data, table
-from emfm.hub.rendering import fill, fill_card
+from emfm.hub.card import dataset_slug, fill, fill_card, model_card_data, table
 from emfm.hub.zoo import FORMS, DataSource, Metric, ModelInfo, mean_and_spread
-from emfm.pretraining.card import INTRODUCTION, KIND, USE, command_lines, training_table
+from emfm.pretraining.card import KIND, OPENING, command_lines, training_table
 
 LOWER_IS_BETTER = ("l1",)
 HUB_TASKS = {"segmentation": "image-segmentation"}
@@ -28,8 +27,7 @@ def zoo_card(info: ModelInfo) -> str:
         TEMPLATES / "zoo_card.md",
         data,
         info=info,
-        introduction=INTRODUCTION,
-        use=USE.format(here=info.name),
+        opening=fill(OPENING, place=info.name),
         sources=data_table(info.data),
         training=training_table(info.pretraining, info.pretraining["norm"]),
         command=command_lines(info.command),

@@ -42,7 +42,7 @@ CARDS = {
     "adapter": finetuned_card(FACTS | {"adapter": True, "lora": 8}),
     "scratch": finetuned_card(FACTS | {"start": "random unet4-rf200-w16", "base_model": None}),
     "pretraining": pretraining_card(EMFoundationConfig.from_pretrained(BUNDLED / "unet4-rf200")),
-    "plain": plain_card(EMFoundationConfig.from_name("unet2-rf44"), "EMForDenoising"),
+    "plain": plain_card("unet2-rf44", "EMForDenoising"),
     **{info.name: (BUNDLED / info.name / "README.md").read_text(encoding="utf-8") for info in list_models()},
 }
 

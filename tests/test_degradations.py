@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from emfm.data.croppers import dihedral
 from emfm.data.degradations import CORRUPTIONS, DARK, Corruption, CorruptionStrength, displace_lines, gaussian_blur
-from emfm.data.patches import dihedral
 from emfm.errors import EMError
 
 NOTHING = CorruptionStrength(

@@ -18,12 +18,11 @@ from safetensors.torch import load_file, save_file
 from torchrun import environment
 
 from emfm import EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, EMImageProcessor
-from emfm.data.training_crops import StreamedTrainingCrops
+from emfm.data.croppers import StreamedTrainingCrops
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.pretraining import batches
 from emfm.pretraining.batches import Batches, open_data
-from emfm.pretraining.discriminator import PatchDiscriminator
-from emfm.pretraining.pix2pix import Pix2Pix
+from emfm.pretraining.pix2pix import PatchDiscriminator, Pix2Pix
 from emfm.pretraining.pretext import Crops, Pretext
 from emfm.pretraining.pretrain import PretrainArguments, pretrain
 

@@ -17,8 +17,7 @@ from emfm import (
     list_models,
     predict,
 )
-from emfm.loading.download import model_folder
-from emfm.loading.names import ZOO_NAMESPACE
+from emfm.loading.names import ZOO_NAMESPACE, model_folder
 from emfm.tasks import load_model
 
 

@@ -13,9 +13,9 @@ import zarr
 
 from benchmarks.sound_files import pattern
 from emfm.errors import EMError
-from emfm.io import lazy_image
+from emfm.io import large_images
 from emfm.io.formats import planes
-from emfm.io.lazy_image import LazyImage, block_shape
+from emfm.io.large_images import LazyImage, block_shape
 from emfm.io.reading import read_micrograph
 from emfm.processing import EMImageProcessor
 
@@ -24,8 +24,8 @@ from emfm.processing import EMImageProcessor
 def small_limits(monkeypatch):
     """Images over 1 KiB stay in their file, blocks have 2 KiB and 8 KiB of them are kept."""
     monkeypatch.setattr(planes, "WHOLE_BYTES", 1 << 10)
-    monkeypatch.setattr(lazy_image, "BLOCK_BYTES", 2 << 10)
-    monkeypatch.setattr(lazy_image, "CACHE_BYTES", 8 << 10)
+    monkeypatch.setattr(large_images, "BLOCK_BYTES", 2 << 10)
+    monkeypatch.setattr(large_images, "CACHE_BYTES", 8 << 10)
 
 
 LAZY = {
@@ -55,7 +55,9 @@ def test_any_region_of_an_image_that_stays_in_its_file_equals_that_of_the_array(
         assert found.dtype == image.dtype and found.dtype.isnative
         np.testing.assert_array_equal(found, image[region])
     np.testing.assert_array_equal(lazy[17:40], image[17:40])
-    assert lazy._kept_bytes <= lazy_image.CACHE_BYTES
+    assert lazy.nbytes == image.nbytes
+    kept_bytes = lazy._decoded.cache_info().currsize * np.prod(lazy._block) * image.itemsize
+    assert 0 < kept_bytes <= large_images.CACHE_BYTES
 
 
 @pytest.mark.parametrize("name", ["plain.tif", "image.npy", "image.mrc"])
@@ -78,7 +80,8 @@ def test_a_lazy_image_takes_slices_with_positive_steps_and_says_so(region):
         lazy[region]
 
 
-def test_a_block_is_read_once_for_neighbouring_regions():
+def test_a_block_is_read_once_for_neighbouring_regions(monkeypatch):
+    monkeypatch.setattr(large_images, "BLOCK_BYTES", 16 * 16 * 2)
     image, boxes = pattern("uint16", (64, 64)), []
 
     def read(top, bottom, left, right):
@@ -86,7 +89,7 @@ def test_a_block_is_read_once_for_neighbouring_regions():
         return image[top:bottom, left:right]
 
     lazy = LazyImage(image.shape, image.dtype, (16, 16), read)
-    lazy._block = (16, 16)
+    assert lazy._block == (16, 16)
     for left in range(0, 60, 5):
         np.testing.assert_array_equal(lazy[3:20, left : left + 9], image[3:20, left : left + 9])
     assert len(boxes) == len(set(boxes)) == 8

@@ -6,9 +6,9 @@ import pytest
 from scipy import ndimage
 
 from emfm.reports import measurements
-from emfm.reports.class_map_report import ClassMapReport
 from emfm.reports.measurements import COLUMNS, measure, write_measurements
 from emfm.reports.prediction import Prediction
+from emfm.reports.report import ClassMapReport
 
 LABELS = {0: "background", 1: "particle", 2: "pore"}
 

@@ -14,7 +14,7 @@ from emfm.backbones.norms import NORM_LAYERS
 from emfm.backbones.trunk import Trunk
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.hub.verify import verify
-from emfm.inference import frozen
+from emfm.inference import blocks
 from emfm.inference.plan import bytes_per_pixel
 from emfm.loading.names import locate
 from emfm.pretraining.pretrain import pretrain
@@ -132,7 +132,7 @@ def test_its_prediction_in_tiles_equals_that_of_the_whole_image(residual):
 def test_norms_measured_over_a_micrograph_hold_for_every_tile():
     model = build()
     image = np.random.default_rng(0).normal(100, 20, (64, 64)).astype(np.float32)
-    network = frozen.frozen_network(model, image, model.processor.statistics(image))
+    network = blocks.frozen_network(model, image, model.processor.statistics(image))
     values = torch.from_numpy(model.processor.normalize(image, model.processor.statistics(image)))[None, None]
     with torch.no_grad():
         torch.testing.assert_close(network.maps(values), model.maps(values), atol=1e-4, rtol=1e-4)

@@ -7,13 +7,12 @@ import pytest
 from conftest import disc_image, waves
 
 from emfm import EMError, EMImageProcessor, load_em_dataset
-from emfm.data.croppers import DegradingCropper, IntensityJitter, PairCropper
+from emfm.data.croppers import DegradingCropper, IntensityJitter, PairCropper, StreamedTrainingCrops, TrainingCrops
 from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicrographs
 from emfm.data.restoration_pairs import DEGRADATIONS, Degradation, mosaic
-from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.io.writing import write_image
-from emfm.tasks.segmentation_crops import SegmentationCropper
+from emfm.tasks.segmentation import SegmentationCropper
 
 
 def image_of(index: int, side: int = 40) -> np.ndarray:
@@ -173,7 +172,7 @@ def clean(count: int = 2, side: int = 160, kind: str = "dose", scale: int = 1) -
 @pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_whole_micrographs_are_always_damaged_alike_and_keep_their_units(kind):
     scale = 2 if kind == "downsample" else 1
-    first, second = clean(kind=kind, scale=scale).pairs(), clean(kind=kind, scale=scale).pairs()
+    first, second = clean(kind=kind, scale=scale).to_measure(), clean(kind=kind, scale=scale).to_measure()
     for index in range(2):
         np.testing.assert_array_equal(first.images[index], second.images[index])
         assert first.images[index].dtype == np.float32
@@ -184,7 +183,7 @@ def test_whole_micrographs_are_always_damaged_alike_and_keep_their_units(kind):
 
 
 def test_larger_pixels_are_the_means_of_those_that_they_replace():
-    pair = CleanMicrographs([image_of(0, 83)], ["a"], [None], Degradation("downsample", 4)).pairs()
+    pair = CleanMicrographs([image_of(0, 83)], ["a"], [None], Degradation("downsample", 4)).to_measure()
     expected = image_of(0, 83)[:80, :80].reshape(20, 4, 20, 4).mean(axis=(1, 3))
     np.testing.assert_allclose(pair.images[0], expected, rtol=1e-5)
     np.testing.assert_array_equal(pair.targets[0], image_of(0, 83)[:80, :80])

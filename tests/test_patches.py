@@ -3,14 +3,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from emfm.data.croppers import IntensityJitter
+from emfm.data.croppers import IntensityJitter, TrainingCrops, cut, dihedral
 from emfm.data.examples import LabelledMicrographs
-from emfm.data.patches import cut, dihedral
-from emfm.data.training_crops import TrainingCrops
 from emfm.pretraining.crops import random_crop
 from emfm.processing import EMImageProcessor
-from emfm.tasks import segmentation_crops
-from emfm.tasks.segmentation_crops import SegmentationCropper
+from emfm.tasks import segmentation
+from emfm.tasks.segmentation import SegmentationCropper
 
 BOTH_WAYS = (slice(None), slice(None, None, -1))
 
@@ -116,7 +114,7 @@ def test_a_rare_class_is_in_far_more_crops_than_with_uniform_sampling(monkeypatc
         return sum(bool((crops[index]["labels"] == 1).any()) for index in range(300)) / 300
 
     balanced = share()
-    monkeypatch.setattr(segmentation_crops, "CLASS_CENTRED", 0.0)
+    monkeypatch.setattr(segmentation, "CLASS_CENTRED", 0.0)
     uniform = share()
     # half of the crops are centred, half of those on the rare class; a uniform crop meets it in 81 of 3840 places
     assert balanced == pytest.approx(0.27, abs=0.08)

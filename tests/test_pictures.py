@@ -7,12 +7,11 @@ from PIL import Image
 
 from emfm import EMError
 from emfm.reports import pictures, profiles
-from emfm.reports.class_map_report import ClassMapReport
-from emfm.reports.image_report import ImageReport
 from emfm.reports.measurements import measure
 from emfm.reports.pictures import bar_length, overlay, shrink
 from emfm.reports.prediction import Prediction
 from emfm.reports.profiles import line_profile
+from emfm.reports.report import ClassMapReport, ImageReport
 
 LABELS = {0: "background", 1: "particle"}
 

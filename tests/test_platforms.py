@@ -98,7 +98,7 @@ def test_unlabelled_data_can_be_sent_to_spawned_workers(pretraining, parquet_fol
     if streaming:
         assert sent.stream is not None
     else:
-        np.testing.assert_array_equal(sent.micrographs[0][0][0], data.micrographs[0][0][0])
+        np.testing.assert_array_equal(sent.calibration.micrographs[0][0], data.calibration.micrographs[0][0])
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -12,8 +12,8 @@ from processes import share
 
 from emfm import EMError, EMForSemanticSegmentation, EMForSuperResolution, EMFoundationConfig, predict, read_micrograph
 from emfm.cli import main
+from emfm.inference.arguments import PredictArguments
 from emfm.inference.files import expand_inputs, predict_files
-from emfm.inference.one_file import PredictArguments
 from emfm.inference.result_files import ResultFile, open_result
 
 

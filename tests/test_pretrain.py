@@ -23,8 +23,7 @@ from emfm import (
 from emfm.data.hub_images import decode
 from emfm.hub.verify import verify
 from emfm.pretraining.batches import open_data
-from emfm.pretraining.discriminator import PatchDiscriminator
-from emfm.pretraining.pix2pix import Pix2Pix
+from emfm.pretraining.pix2pix import PatchDiscriminator, Pix2Pix
 from emfm.pretraining.pretext import Crops, Pretext
 from emfm.pretraining.pretrain import PretrainArguments, pretrain
 from emfm.pretraining.run_log import PATIENCE, RunLog, Watch
@@ -251,7 +250,7 @@ def test_a_run_on_some_of_the_micrographs_trains_on_the_same_ones_and_one_more(p
         args = pretraining(tmp_path / "run", num_images=count)
         data = open_data(args, EMImageProcessor())
         assert data.count == count
-        return set(data.micrographs[1](0).tolist())
+        return set(data.calibration.order(0).tolist())
 
     assert chosen(1) < chosen(2) < chosen(3) == {0, 1, 2}
     with pytest.raises(EMError, match="num_images is 4; 3 micrographs"):

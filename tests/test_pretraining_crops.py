@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from emfm import EMError
+from emfm.data.croppers import dihedral
 from emfm.data.hub_images import ImageStream, load_images
-from emfm.data.patches import dihedral
 from emfm.data.unlabelled import InMemory
 from emfm.pretraining.crops import EpochOrder, UnlabelledCrops
 from emfm.pretraining.streamed_crops import StreamedCrops, held_out_of_stream, is_held_out, read_samples

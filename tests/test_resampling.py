@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from emfm import EMError, EMForDenoising, EMForSemanticSegmentation, EMFoundationConfig, predict
-from emfm.inference.pixel_size import matched
-from emfm.inference.resampling import Resampled, as_dtype, blocks_of
+from emfm.inference.resampling import Resampled, blocks_of, matched
 from emfm.io.large_images import release_pages, thinned
 from emfm.io.reading import Micrograph
+from emfm.processing import as_dtype
 
 IMAGE = np.random.default_rng(0).normal(100, 20, (83, 121)).astype(np.float32)
 

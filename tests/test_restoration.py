@@ -24,7 +24,7 @@ from emfm.data.examples import CleanMicrographs
 from emfm.data.restoration_pairs import Degradation
 from emfm.finetuning.evaluate import evaluate
 from emfm.finetuning.finetune import FinetuneArguments, build_model, finetune, read_splits
-from emfm.finetuning.lora import add_lora, save_adapter
+from emfm.finetuning.lora import add_lora, write_model
 from emfm.io.reading import Micrograph
 from emfm.io.writing import write_image
 from emfm.tasks import TASKS, load_model
@@ -75,7 +75,7 @@ def test_each_task_trains_on_pairs_made_from_clean_images_and_beats_the_answer_w
 @pytest.mark.parametrize("task", DEGRADE)
 def test_one_pair_is_overfitted(task, tmp_path):
     degradation = Degradation(DEGRADE[task], 2 if task == "super-resolution" else 1)
-    pair = CleanMicrographs([blocks(1, 32)], ["a"], [None], degradation).pairs()
+    pair = CleanMicrographs([blocks(1, 32)], ["a"], [None], degradation).to_measure()
     fields = {"scale": 2} if task == "super-resolution" else {}
     torch.manual_seed(0)
     model = TASKS[task](EMFoundationConfig.from_name("unet2-rf84-w16", residual=True, **fields))
@@ -264,7 +264,7 @@ def test_with_lora_the_whole_head_learns_and_is_saved_beside_the_additions(gener
     for _ in range(2):  # a head that starts from zeros gives what lies before it no gradient in the first step
         model(images, labels=targets).loss.backward()
         optimizer.step()
-    save_adapter(adapter, model, tmp_path / "adapter")
+    write_model(model, adapter, tmp_path / "adapter")
     loaded = EMForDenoising.from_pretrained(tmp_path / "adapter").eval()
     with torch.no_grad():
         torch.testing.assert_close(

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForSemanticSegmentation
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig
 from emfm.hub.verify import verify, write_test_tensors
-from emfm.loading.download import model_folder
+from emfm.loading.names import model_folder
 from emfm.tasks import load_model
 
 LORA = {"peft_type": "LORA", "base_model_name_or_path": "unet4-rf200"}

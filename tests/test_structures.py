@@ -6,8 +6,7 @@ import torch
 
 from emfm import EMError, EMFoundation, EMFoundationConfig, EMImageProcessor, load_em_dataset
 from emfm.pretraining.crops import StructureCrops, boundaries, flattened
-from emfm.pretraining.filters import CHANNELS, filter_responses
-from emfm.pretraining.pretext import Crops, Pretext, pretext_losses
+from emfm.pretraining.pretext import CHANNELS, Crops, Pretext, filter_responses, pretext_losses
 from emfm.simulate.folder import write_simulated_folder
 from emfm.simulate.structures import MOST_CLASSES, simulate_structures
 

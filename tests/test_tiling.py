@@ -6,7 +6,7 @@ import torch
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, predict
 from emfm.backbones.unet import DILATIONS
-from emfm.inference import frozen
+from emfm.inference import blocks
 from emfm.inference.blocks import Blocks
 from emfm.inference.plan import Plan
 from emfm.inference.tiling import Blend, Tiling
@@ -158,8 +158,8 @@ def test_with_instance_norm_tiles_of_a_micrograph_equal_the_whole():
 
 
 def test_with_instance_norm_the_result_on_a_large_micrograph_does_not_depend_on_the_tile(monkeypatch):
-    monkeypatch.setattr(frozen, "NORM_PIXELS", 8 * 64 * 64)
-    monkeypatch.setattr(frozen, "NORM_SIDE", 64)
+    monkeypatch.setattr(blocks, "NORM_PIXELS", 8 * 64 * 64)
+    monkeypatch.setattr(blocks, "NORM_SIDE", 64)
     model, image = instance_norm_model(), uneven(300, 420)
     results = [maps_of(model, image, tile, model.reach) for tile in (2 * model.reach + 60, 300, 512)]
     for result in results[1:]:
@@ -169,7 +169,7 @@ def test_with_instance_norm_the_result_on_a_large_micrograph_does_not_depend_on_
 @pytest.mark.parametrize("shape", [(1000, 1000), (400, 9000), (9000, 70), (30, 40)])
 def test_squares_for_the_norms_are_spread_over_all_of_the_micrograph(shape):
     size = min(256, shape[0]), min(256, shape[1])
-    corners = frozen.spread(shape, size, 16, 8)
+    corners = blocks.spread(shape, size, 16, 8)
     rows, columns = zip(*corners, strict=True)
     assert 1 <= len(corners) == len(set(corners)) <= 16
     for starts, side, whole in ((rows, size[0], shape[0]), (columns, size[1], shape[1])):

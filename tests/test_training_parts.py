@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from emfm import EMError, EMTrainingArguments
-from emfm.pretraining.discriminator import PatchDiscriminator
-from emfm.pretraining.losses import discriminator_loss, generator_loss
+from emfm.pretraining.pix2pix import PatchDiscriminator, discriminator_loss, generator_loss
 from emfm.pretraining.pretrain import pretrain
 from emfm.tasks.losses import dice_loss, segmentation_loss
 from emfm.tasks.metrics import SegmentationMetrics, l1, psnr
@@ -198,7 +197,7 @@ def test_recalibrated_statistics_are_the_average_over_the_batches():
 def test_bf16_without_units_for_it_is_slow_and_the_user_is_told(
     trains, units, warned, pretraining, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr("emfm.training.precision.bf16_units", lambda: units)
+    monkeypatch.setattr("emfm.training.machine.bf16_units", lambda: units)
     for precision in ("fp32", "bf16"):
         assert "use --precision fp32" not in caplog.text
         if trains == "finetune":

@@ -35,7 +35,7 @@ write_output(EMForSemanticSegmentation.from_pretrained("out"), "finetuned.npy")
 USE = """
 import emfm.auto
 from transformers import pipeline
-from emfm.loading.download import model_folder
+from emfm.loading.names import model_folder
 from emfm.hub.verify import verify
 from emfm.tasks import load_model
 parts = pipeline("image-segmentation", model="lab/segmenter")("image.png")

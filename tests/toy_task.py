@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from emfm.data.croppers import IntensityJitter, PairCropper
 from emfm.modeling import ImageOutput
 from emfm.tasks.metrics import Figure
-from emfm.tasks.task import EMTaskModel
-from emfm.tasks.words import CardWords, ExportWords
+from emfm.tasks.task import CardWords, EMTaskModel, ExportWords
 
 
 class ValueCropper(PairCropper):

@@ -8,10 +8,7 @@ from emfm.backbones.unet import UNetTrunk
 from emfm.errors import EMError, nearest
 
 # A new backbone is a file with a subclass of Trunk, and a line here.
-BACKBONES: dict[str, type[Trunk]] = {
-    "unet": UNetTrunk,
-    "hrnet": HRNetTrunk,
-}
+BACKBONES: dict[str, type[Trunk]] = {"unet": UNetTrunk, "hrnet": HRNetTrunk}
 
 
 def generator_names() -> list[str]:

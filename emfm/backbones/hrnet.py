@@ -47,8 +47,7 @@ def _conv_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequenti
 class HRNetTrunk(Trunk):
     """timm's HRNet for one input channel, and the multi-scale head back to full resolution.
 
-    Args:
-        config: `variant` is timm's name, such as "hrnet_w18_small".
+    `variant` of the configuration is timm's name, such as "hrnet_w18_small".
     """
 
     generators = tuple(variant.replace("_", "-") for variant in VARIANTS)
@@ -62,12 +61,7 @@ class HRNetTrunk(Trunk):
         timm = _import_timm()
         # feature_location "" gives the plain branches; out_indices 1..4 leaves the stride-2 stem out
         self.body = timm.create_model(
-            config.variant,
-            pretrained=False,
-            features_only=True,
-            in_chans=1,
-            feature_location="",
-            out_indices=(1, 2, 3, 4),
+            config.variant, features_only=True, in_chans=1, feature_location="", out_indices=(1, 2, 3, 4)
         )
         branches = self.body.feature_info.channels()
         self.mix = _conv_block(sum(branches), HEAD_CHANNELS[0], 1)
@@ -89,15 +83,11 @@ class HRNetTrunk(Trunk):
 
     def blocks(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """Return timm's stages and the head back to full resolution, in the order in which an image passes them."""
-        stages = [module for module in self.body.children() if any(True for _ in module.parameters())]
+        stages = [module for module in self.body.children() if next(module.parameters(), None) is not None]
         return stages, [self.mix, self.up2, self.up1]
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Return the head's maps at strides 1 and 2 and the branches at strides 4, 8, 16, 32.
-
-        Args:
-            x: (B, 1, H, W), H and W multiples of `stride`.
-        """
+        """Return the head's maps at strides 1 and 2 and the branches at strides 4, 8, 16, 32."""
         branches = self.body(x)  # (B, C_i, H / 2^i, W / 2^i), i = 2..5
         size = branches[0].shape[-2:]
         same_size = [branches[0], *(F.interpolate(b, size=size, mode="bilinear") for b in branches[1:])]

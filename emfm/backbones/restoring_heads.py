@@ -10,11 +10,7 @@ DETAILS = 16
 
 
 class ImageHead(nn.Conv2d):
-    """Draws the image itself: one 1x1 convolution, as in Kazimi et al. 2024 (arXiv:2402.18286).
-
-    Args:
-        trunk: whose features the head reads.
-    """
+    """Draws the image itself: one 1x1 convolution, as in Kazimi et al. 2024 (arXiv:2402.18286)."""
 
     def __init__(self, trunk: Trunk):
         super().__init__(trunk.channels[0], 1, 1)
@@ -38,9 +34,6 @@ class ResidualHead(nn.Module):
 
     A trunk without a path at full resolution cannot tell one pixel from the next: two small convolutions beside it
     see the input itself.
-
-    Args:
-        trunk: whose features the head reads.
     """
 
     def __init__(self, trunk: Trunk):
@@ -65,10 +58,3 @@ class ResidualHead(nn.Module):
         """Return the restored image (B, 1, H, W) from what `out` puts out (B, 2, H, W) and the input."""
         added, share = outputs.chunk(2, dim=1)  # (B, 1, H, W) each
         return image + image * share + added
-
-
-def restoring_head(trunk: Trunk, residual: bool) -> tuple[str, ImageHead | ResidualHead]:
-    """Return the head that changes the input or draws anew, and the name that its weights go by."""
-    if residual:
-        return "residual_head", ResidualHead(trunk)
-    return "image_head", ImageHead(trunk)

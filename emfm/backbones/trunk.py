@@ -16,30 +16,16 @@ class TrunkConfig(Protocol):
 
 
 class Trunk(nn.Module):
-    """Everything of a generator but its head.
+    """Everything of a generator but its head, built from a configuration that `check` accepts."""
 
-    Args:
-        config: fits the backbone, as `check` says.
-
-    Attributes:
-        generators: names of the backbone's generators that are listed.
-        names_hint: what a message adds about valid names that are not listed, after a blank.
-        norms: what `norm` of a configuration may be, the usual one first.
-        full_resolution: whether the input's own pixels reach the last map without having been pooled.
-        channels: channels of the maps that `features` returns, finest first.
-        stride: input sides must be a multiple of this; `EMFoundation` pads and crops.
-        reach: how far, in pixels, an output pixel can see in any direction, or an upper bound of it.
-        bytes_per_pixel: about how much memory a prediction takes for each pixel of its input.
-    """
-
-    generators: ClassVar[tuple[str, ...]]
-    names_hint: ClassVar[str] = ""
-    norms: ClassVar[tuple[str, ...]]
-    full_resolution: ClassVar[bool]
-    channels: list[int]
-    stride: int
-    reach: int
-    bytes_per_pixel: int
+    generators: ClassVar[tuple[str, ...]]  # names of the backbone's generators that are listed
+    names_hint: ClassVar[str] = ""  # added to messages, after a blank: other names that are valid
+    norms: ClassVar[tuple[str, ...]]  # what `norm` of a configuration may be, the usual one first
+    full_resolution: ClassVar[bool]  # whether the input's pixels reach the last map unpooled
+    channels: list[int]  # channels of the maps that `features` returns, finest first
+    stride: int  # input sides must be a multiple of this; `EMFoundation` pads and crops
+    reach: int  # how far, in pixels, an output pixel can see in any direction, or an upper bound
+    bytes_per_pixel: int  # about how much memory a prediction takes for each pixel of its input
 
     def __init__(self, config: TrunkConfig):
         super().__init__()
@@ -65,10 +51,7 @@ class Trunk(nn.Module):
         return torch.contiguous_format if copied else torch.channels_last
 
     def fold(self) -> None:
-        """Make the norms part of the convolutions, where that is faster.
-
-        All norms are batch norms in evaluation mode by then; the trunk will only predict.
-        """
+        """Make batch norms in evaluation mode part of the convolutions, where that is faster."""
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return multi-scale maps, finest first, at strides 1, 2, 4, ...

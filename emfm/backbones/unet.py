@@ -52,12 +52,13 @@ class ResidualBlock(nn.Module):
 
 
 class FoldedBlock(nn.Module):
-    """A residual block whose norms are part of its convolutions; works in place, for prediction alone."""
+    """A residual block with its batch norms inside its convolutions. In place: only to predict."""
 
     def __init__(self, block: ResidualBlock):
         super().__init__()
-        self.conv1 = _folded(block.conv1, block.norm1)
-        self.conv2 = _folded(block.conv2, block.norm2)
+        assert isinstance(block.norm1, nn.BatchNorm2d) and isinstance(block.norm2, nn.BatchNorm2d)
+        self.conv1 = fuse_conv_bn_eval(block.conv1, block.norm1)
+        self.conv2 = fuse_conv_bn_eval(block.conv2, block.norm2)
         self.shortcut = block.shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,17 +67,11 @@ class FoldedBlock(nn.Module):
         return F.relu_(residual.add_(self.shortcut(x)))
 
 
-def _folded(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
-    assert isinstance(norm, nn.BatchNorm2d)
-    return fuse_conv_bn_eval(conv, norm)
-
-
 class UNetTrunk(Trunk):
     """The U-Net without its 1x1 output convolution.
 
-    Args:
-        config: `width` channels at full resolution, doubled per level; `dilations` one per level, bottleneck
-            last; `norm` "batch" or "instance".
+    The configuration gives `width` channels at full resolution, doubled per level; `dilations`, one
+    per level, bottleneck last; `norm` "batch" or "instance".
     """
 
     generators = tuple(DILATIONS)
@@ -127,9 +122,8 @@ class UNetTrunk(Trunk):
     def receptive_field(self) -> int:
         """Side of the receptive field in pixels, averaged over the phases of the pooling grid.
 
-        A convolution of dilation d at stride s adds 2ds, a pooling step s. Where a pooled cell is cut by
-        the window's edge, the extent of one output pixel differs by a few pixels with its position;
-        `reach` gives the largest.
+        A convolution of dilation d at stride s adds 2ds, a pooling step s. Where the window's edge
+        cuts a pooled cell, the extent differs by a few pixels; `reach` gives the largest.
         """
         *levels, bottom = self.dilations
         upper = sum(8 * dilation * 2**level for level, dilation in enumerate(levels))
@@ -144,11 +138,7 @@ class UNetTrunk(Trunk):
         return [*self.encoder, self.bottleneck], list(reversed(self.decoder))
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Return the decoder's maps and the bottleneck's, finest first: strides 1, 2, 4, ...
-
-        Args:
-            x: (B, 1, H, W), H and W multiples of `stride`.
-        """
+        """Return the decoder's maps and the bottleneck's, finest first: strides 1, 2, 4, ..."""
         skips = []
         for block in self.encoder:
             x = block(x)

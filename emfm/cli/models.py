@@ -56,7 +56,7 @@ def _zoo_facts(zoo: Any) -> dict[str, Any]:
 def _model_facts(model: str) -> dict[str, Any]:
     """Return the facts of any other model, with those of the zoo where its folder holds them."""
     from emfm.hub.zoo import FACTS, read_facts
-    from emfm.loading.download import model_folder
+    from emfm.loading.names import model_folder
     from emfm.tasks import load_model
 
     folder = model_folder(model)
@@ -83,7 +83,7 @@ def verify(
 ) -> None:
     """Compare a model's files with their checksums, recompute its stored test output and compare."""
     from emfm.hub.verify import verify as run
-    from emfm.loading.download import model_folder
+    from emfm.loading.names import model_folder
     from emfm.tasks import load_model
 
     folder = model_folder(model, revision=revision)

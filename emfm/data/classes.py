@@ -19,11 +19,10 @@ IGNORE = "ignore"
 class GreyValues:
     """Which class each grey value of the masks stands for.
 
-    Args:
-        names: grey value: class name. Classes are numbered by increasing grey value; those called "ignore" are none.
+    Classes are numbered by increasing grey value; those called "ignore" are none.
     """
 
-    names: dict[int, str]
+    names: dict[int, str]  # grey value: class name
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -34,14 +33,10 @@ class GreyValues:
         return [value for value in sorted(self.names) if self.names[value].lower() != IGNORE]
 
     def indices(self, mask: np.ndarray, name: str) -> np.ndarray:
-        """Return int16 class indices (H, W), -100 where the mask says "ignore".
-
-        Args:
-            mask: (H, W) grey values.
-            name: of the mask's file, for the error.
+        """Return int16 class indices (H, W), -100 where the mask (H, W) says "ignore".
 
         Raises:
-            EMError: the mask holds a value without a class.
+            EMError: the mask holds a value without a class; `name`, that of its file, stands in it.
         """
         found = np.unique(mask)
         unknown = set(found.tolist()) - set(self.names)
@@ -74,13 +69,9 @@ def read_labels(path: Path) -> GreyValues:
 def values_as_classes(masks: Iterable[np.ndarray], where: str, labels: str) -> GreyValues:
     """Return classes for masks without labels.json: their values must be 0..K-1.
 
-    Args:
-        masks: all masks.
-        where: they are, for the error.
-        labels: the file that would name their values.
-
     Raises:
-        EMError: they hold other values, or a single one.
+        EMError: they hold other values, or a single one; says `where` they are, and which file of `labels` would
+            name their values.
     """
     values: set[int] = set()
     for mask in masks:

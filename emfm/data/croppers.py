@@ -4,22 +4,36 @@ A cropper measures a micrograph once (`prepare`) and then cuts any number of cro
 `pixel_values` (1, h, w) float32 and `labels`: class indices (h, w) int64, or the target (1, H, W) float32.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from emfm.data.patches import cut, dihedral
+from emfm.data.examples import Examples
 from emfm.data.restoration_pairs import Degradation, mosaic
+from emfm.data.streamed_examples import StreamedExamples
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
-Key = tuple[int, int, int]
-# A micrograph, its target, and the micrograph's statistics.
-PreparedPair = tuple[np.ndarray, np.ndarray, IntensityStatistics]
-# A clean micrograph, its statistics, and a mosaic of it in network values.
-PreparedClean = tuple[np.ndarray, IntensityStatistics, np.ndarray]
+Key = tuple[int, int, int]  # seed, epoch, index
+# Gives the network values of a crop another contrast and brightness.
+IntensityChange = Callable[[np.ndarray], np.ndarray]
+
+
+def dihedral(array: np.ndarray, symmetry: int) -> np.ndarray:
+    """Turn or mirror an array (..., H, W) by one of the square's eight symmetries, 0 to 7; 0 is the identity."""
+    rotated = np.rot90(array, symmetry % 4, axes=(-2, -1))
+    return (rotated[..., ::-1] if symmetry >= 4 else rotated).copy()  # never a view of the micrograph
+
+
+def cut(array: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
+    """Return a (side, side) crop; where the micrograph is smaller it is mirrored at its bottom and right edges."""
+    crop = array[top : top + side, left : left + side]
+    missing = side - crop.shape[0], side - crop.shape[1]
+    return np.pad(crop, ((0, missing[0]), (0, missing[1])), mode="symmetric") if any(missing) else crop
 
 
 class Cropper(Protocol):
@@ -32,31 +46,17 @@ class Cropper(Protocol):
         """Cut the crop that the key (seed, epoch, index) decides."""
 
 
-class IntensityChange(NamedTuple):
-    """What happens to the intensities of one crop."""
-
-    factor: np.float32
-    summand: np.float32
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Return network values with another contrast and brightness."""
-        return values * self.factor + self.summand
-
-
 @dataclass(frozen=True)
 class IntensityJitter:
-    """Makes training see other contrasts than the few labelled micrographs have.
+    """Makes training see other contrasts than the few labelled micrographs have.."""
 
-    Args:
-        strength: contrast is multiplied by 1 +- strength, and +- strength network values are added; 0 changes nothing.
-    """
-
-    strength: float
+    strength: float  # factors are 1 +- strength, summands +- strength network values; 0 changes nothing
 
     def draw(self, rng: np.random.Generator) -> IntensityChange:
-        """Return the change of a crop."""
-        factor, summand = rng.uniform(-self.strength, self.strength, 2)
-        return IntensityChange(np.float32(1 + factor), np.float32(summand))
+        """Return the change of one crop."""
+        contrast, brightness = rng.uniform(-self.strength, self.strength, 2)
+        factor, summand = np.float32(1 + contrast), np.float32(brightness)
+        return lambda values: values * factor + summand
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,19 @@ class PairCropper:
     """Crops of micrographs with their targets, both scaled by the statistics of the micrograph.
 
     So a network's output means the same as its input, and the micrograph's own statistics turn it into its units.
-
-    Args:
-        processor: measures and scales.
-        side: of a crop's target in pixels; a multiple of the scale.
-        jitter: of the intensities.
-        scale: target pixels per image pixel and axis.
-        units: gain and offset from the targets' units to those of the images.
     """
 
     processor: EMImageProcessor
-    side: int
+    side: int  # of a crop's target in pixels; a multiple of the scale
     jitter: IntensityJitter
-    scale: int = 1
-    units: tuple[float, float] = (1.0, 0.0)
+    scale: int = 1  # target pixels per image pixel and axis
+    units: tuple[float, float] = (1.0, 0.0)  # gain and offset from the targets' units to those of the images
 
-    def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedPair:
-        """Measure a micrograph."""
+    def prepare(self, image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, IntensityStatistics]:
+        """Return a micrograph, its target, and the micrograph's statistics."""
         return image, truth, self.processor.statistics(image)
 
-    def crop(self, prepared: PreparedPair, key: Key) -> dict[str, Tensor]:
+    def crop(self, prepared: tuple[np.ndarray, np.ndarray, IntensityStatistics], key: Key) -> dict[str, Tensor]:
         """Cut the crop that the key (seed, epoch, index) decides."""
         image, target, statistics = prepared
         rng = np.random.default_rng(key)
@@ -94,10 +87,7 @@ class PairCropper:
         values = self.processor.normalize(cut(image, top, left, side), statistics)
         wanted = cut(target, top * self.scale, left * self.scale, self.side)
         labels = self.labels(wanted, statistics, change)
-        return {
-            "pixel_values": torch.from_numpy(change(dihedral(values, symmetry)))[None],
-            "labels": torch.from_numpy(dihedral(labels, symmetry))[None],
-        }
+        return _as_tensors(change(dihedral(values, symmetry)), dihedral(labels, symmetry))
 
     def labels(self, target: np.ndarray, statistics: IntensityStatistics, change: IntensityChange) -> np.ndarray:
         """Return what the network shall put out (H, W) float32 for a crop of the target: its network values."""
@@ -108,28 +98,21 @@ class PairCropper:
 
 @dataclass(frozen=True)
 class DegradingCropper:
-    """Crops of clean micrographs, each damaged anew; scaled as the whole damaged micrograph would be.
-
-    Args:
-        processor: measures and scales.
-        side: of a clean crop in pixels; a multiple of the degradation's scale.
-        jitter: of the intensities.
-        degradation: the damage.
-    """
+    """Crops of clean micrographs, each damaged anew; scaled as the whole damaged micrograph would be."""
 
     processor: EMImageProcessor
-    side: int
+    side: int  # of a clean crop in pixels; a multiple of the degradation's scale
     jitter: IntensityJitter
     degradation: Degradation
 
-    def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedClean:
-        """Measure a clean micrograph."""
+    def prepare(self, image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, IntensityStatistics, np.ndarray]:
+        """Return a clean micrograph, its statistics, and a mosaic of it in network values."""
         statistics = self.processor.statistics(image)
         sample = mosaic(image)
         height, width = (length // self.degradation.scale * self.degradation.scale for length in sample.shape)
         return image, statistics, self.processor.normalize(sample[:height, :width], statistics)
 
-    def crop(self, prepared: PreparedClean, key: Key) -> dict[str, Tensor]:
+    def crop(self, prepared: tuple[np.ndarray, IntensityStatistics, np.ndarray], key: Key) -> dict[str, Tensor]:
         """Cut the crop that the key (seed, epoch, index) decides."""
         image, statistics, sample = prepared
         rng = np.random.default_rng(key)
@@ -143,7 +126,50 @@ class DegradingCropper:
         limit = np.float32(self.processor.clip)
         values, wanted = ((part - measured.offset) / measured.scale for part in (damaged, clean))
         values = np.clip(values, -limit, limit).astype(np.float32)
-        return {
-            "pixel_values": torch.from_numpy(change(values))[None],
-            "labels": torch.from_numpy(change(wanted.astype(np.float32)))[None],
-        }
+        return _as_tensors(change(values), change(wanted.astype(np.float32)))
+
+
+def _as_tensors(values: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
+    return {"pixel_values": torch.from_numpy(values)[None], "labels": torch.from_numpy(labels)[None]}
+
+
+class TrainingCrops(Dataset):
+    """`count` crops by index, over as many rounds through the micrographs as that takes.
+
+    The crop of an index is the same in any process and in any order: the seed, the round (epoch) and the place in it
+    decide micrograph and crop.
+    """
+
+    def __init__(self, data: Examples, cropper: Cropper, count: int, seed: int):
+        self.cropper, self.count, self.seed = cropper, count, seed
+        self._prepared = [cropper.prepare(image, data.truth(index)) for index, image in enumerate(data.images)]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < self.count:
+            raise IndexError(f"crop {index} of {self.count}")
+        epoch, position = divmod(index, len(self._prepared))
+        # each micrograph once per round, in an order drawn anew for every round
+        order = np.random.default_rng((self.seed, epoch, len(self._prepared))).permutation(len(self._prepared))
+        return self.cropper.crop(self._prepared[int(order[position])], (self.seed, epoch, position))
+
+
+class StreamedTrainingCrops(IterableDataset):
+    """Endless crops from a stream, one of each micrograph an epoch.
+
+    No two processes or data workers see the same micrograph in an epoch. The seed decides order and crops; `process`
+    holds index and number of processes.
+    """
+
+    def __init__(self, data: StreamedExamples, cropper: Cropper, seed: int, process: tuple[int, int] = (0, 1)):
+        self.data, self.cropper, self.seed, self.process = data, cropper, seed, process
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        info = get_worker_info()
+        workers, worker = (info.num_workers, info.id) if info else (1, 0)
+        rank, processes = self.process
+        consumer, consumers = rank * workers + worker, processes * workers
+        for epoch, number, (image, truth) in self.data.epochs(self.seed, consumer, consumers):
+            yield self.cropper.crop(self.cropper.prepare(image, truth), (self.seed, epoch, number))

@@ -1,17 +1,27 @@
 """`load_em_dataset`: what fine-tuning trains and measures on, from a folder or from a dataset of the Hub."""
 
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from emfm.data.classes import GreyValues, read_labels
 from emfm.data.examples import Examples
-from emfm.data.kinds import KINDS, Clean, Kind
-from emfm.data.labelled_folder import TRUTHS, folder_records, folder_truth
-from emfm.data.labelled_hub import open_rows, row_record
+from emfm.data.hub_images import PIXEL_SIZE, decode, load_split
+from emfm.data.kinds import clean, labelled, paired
+from emfm.data.labelled_folder import TRUTHS, Record, folder_classes, folder_records, folder_truth
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.data.sources import is_dataset
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+# Makes examples of one kind from micrographs with their truth.
+Kind = Callable[[Iterable[Record]], Examples]
 
 
 def load_em_dataset(
@@ -43,27 +53,42 @@ def load_em_dataset(
         EMError: a folder, file or split is missing, sizes differ, a mask holds a grey value without a class, or the
             scale does not fit.
     """
-    if truth is not None and truth not in KINDS:
-        raise EMError(f"truth is '{truth}'; expected {' or '.join(KINDS)}")
-    clean = None
+    if truth is not None and truth not in TRUTHS:
+        raise EMError(f"truth is '{truth}'; expected {' or '.join(TRUTHS)}")
+    degraded: Kind | None = None
     if degrade is not None:
-        clean = Clean(Degradation(degrade, scale or (SCALES[0] if degrade == "downsample" else 1)))
+        usual = SCALES[0] if degrade == "downsample" else 1
+        degraded = partial(clean, degradation=Degradation(degrade, scale or usual))
     name = str(source)
     if is_dataset(name):
-        rows, found = open_rows(name, split, streaming)
-        kind = clean or _kind_of_dataset(name, truth, found, scale, streaming)
-        found = None if clean else found
+        rows, found = _open_rows(name, split, streaming)
+        kind = degraded or _kind_of_dataset(name, truth, found, scale, streaming)
+        found = None if degraded else found
         if streaming:
             return _stream(rows, kind, name, found)
-        return kind.examples(row_record(row, f"{name}, {split}, row {i}", found) for i, row in enumerate(rows))
+        return kind(_record(row, f"{name}, {split}, row {i}", found) for i, row in enumerate(rows))
     if streaming:
         raise EMError(f"{source} is a folder of image files; --streaming reads datasets (parquet files, or on the Hub)")
     folder = Path(name)
-    if clean:
-        return clean.examples(folder_records(folder, split, None))
+    if degraded:
+        return degraded(folder_records(folder, split, None))
     truth = truth or folder_truth(folder)
     records = folder_records(folder, split, truth)  # at first, so that a missing split is found before masks are read
-    return KINDS[truth].of(name, scale, streaming).examples(records)
+    if truth == "targets":
+        return paired(records, scale)
+    return labelled(records, name, folder_classes(folder))
+
+
+def _open_rows(source: str, split: str, streaming: bool) -> tuple["Dataset | IterableDataset", str | None]:
+    """Open a split, undecoded; returns it with "masks" or "targets", None where it holds images alone."""
+    rows, images = load_split(source, split, streaming)
+    truths = [truth for truth, column in TRUTHS.items() if column in images]
+    if "image" not in images or len(truths) > 1:
+        raise EMError(
+            f"the dataset '{source}' has the image columns {', '.join(images)}; expected 'image' and one of 'mask' "
+            "(segmentation) and 'target' (restoration)"
+        )
+    return rows, truths[0] if truths else None
 
 
 def _kind_of_dataset(source: str, truth: str | None, found: str | None, scale: int | None, streaming: bool) -> Kind:
@@ -71,7 +96,40 @@ def _kind_of_dataset(source: str, truth: str | None, found: str | None, scale: i
     if found is None or truth not in (None, found):
         wanted = f"'{TRUTHS[truth]}'" if truth else "'mask' or 'target'"
         raise EMError(f"the dataset '{source}' has no column {wanted} beside 'image'; pairs can be made with --degrade")
-    return KINDS[found].of(source, scale, streaming)
+    if found == "targets":
+        return partial(paired, scale=scale)
+    labels = _hub_labels(source)
+    if streaming and labels is None:
+        raise EMError(f"the dataset '{source}' has no labels.json, which a stream of masks needs: add it")
+    return partial(labelled, source=source, labels=labels)
+
+
+def _hub_labels(source: str) -> GreyValues | None:
+    """Return what the dataset's `labels.json` says, None where it has none."""
+    if Path(source).is_dir():
+        path = Path(source) / "labels.json"
+        return read_labels(path) if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    try:
+        return read_labels(Path(hf_hub_download(source, "labels.json", repo_type="dataset")))
+    except EntryNotFoundError:
+        return None
+    except (HfHubHTTPError, OSError) as error:
+        raise EMError(f"cannot read labels.json of the dataset '{source}': {error}") from error
+
+
+def _record(row: dict[str, Any], name: str, truth: str | None) -> Record:
+    """Decode a row; the pixel size of its column, where that holds one, stands above that of the image."""
+    micrograph = decode(row["image"], f"{name}, image")
+    size = row.get(PIXEL_SIZE)
+    if isinstance(size, (int, float)) and 0 < size < math.inf:
+        micrograph = replace(micrograph, pixel_size=float(size))
+    if truth is None:
+        return micrograph, micrograph, ""
+    column = TRUTHS[truth]
+    return micrograph, decode(row[column], f"{name}, {column}"), f"{name}, {column}"
 
 
 def _stream(rows: Any, kind: Kind, source: str, truth: str | None) -> StreamedExamples:
@@ -81,4 +139,4 @@ def _stream(rows: Any, kind: Kind, source: str, truth: str | None) -> StreamedEx
 
 
 def _of_rows(kind: Kind, source: str, truth: str | None, some: list[tuple[str, dict]]) -> Examples:
-    return kind.examples(row_record(row, f"{source}, {name}", truth) for name, row in some)
+    return kind(_record(row, f"{source}, {name}", truth) for name, row in some)

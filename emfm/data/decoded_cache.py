@@ -32,16 +32,12 @@ COLUMNS = {
     "offset": "float64",
     "scale": "float64",
 }
-# Path of a file, its size in bytes, and its time of change in ns.
-File = tuple[str, int, int]
+File = tuple[str, int, int]  # path, size in bytes, time of change in ns
+Percentiles = tuple[float, float, float]  # low, high and clip of the processor
 
 
 class Decoded:
-    """Micrographs out of a memory-mapped Arrow table, decoded and measured when it was made.
-
-    Args:
-        rows: decoded, with `COLUMNS`.
-    """
+    """Micrographs by index out of a memory-mapped Arrow table with `COLUMNS`, each with its statistics."""
 
     def __init__(self, rows: "Dataset"):
         self._rows = rows.with_format("arrow")
@@ -66,7 +62,7 @@ def decode_dataset(source: str, processor: EMImageProcessor) -> Decoded:
     if not fits(data.data.nbytes):
         raise EMError(f"decoded, the dataset '{source}' does not fit on this disk: use --streaming")
 
-    def decoded_row(sample: dict[str, Any], index: int, percentiles: tuple[float, float, float]) -> dict[str, Any]:
+    def decoded_row(sample: dict[str, Any], index: int, percentiles: Percentiles) -> dict[str, Any]:
         return _row(decode(sample["image"], f"{source}, row {index}, {column}"), EMImageProcessor(*percentiles))
 
     rows = data.map(
@@ -82,12 +78,9 @@ def decode_dataset(source: str, processor: EMImageProcessor) -> Decoded:
 
 
 def decode_files(files: tuple[File, ...], processor: EMImageProcessor) -> Decoded:
-    """Decode image files.
+    """Decode image files; sizes and times of change are part of the cache's key, so an edited file is decoded again.
 
-    Args:
-        files: a tuple, for `datasets` would take a list for shards. Sizes and times of change are part of the
-            cache's key: an edited file is decoded again.
-        processor: measures each.
+    The files are a tuple, for `datasets` would take a list for shards.
 
     Raises:
         EMError: a file is broken, or the cache cannot be written.
@@ -125,7 +118,7 @@ def fits(encoded_bytes: int) -> bool:
     return EXPANSION * encoded_bytes < shutil.disk_usage(place).free
 
 
-def _decoded_rows(files: tuple[File, ...], percentiles: tuple[float, float, float]) -> Iterator[dict[str, Any]]:
+def _decoded_rows(files: tuple[File, ...], percentiles: Percentiles) -> Iterator[dict[str, Any]]:
     from tqdm.auto import tqdm
 
     measure = EMImageProcessor(*percentiles)
@@ -138,7 +131,7 @@ def _decoded_rows(files: tuple[File, ...], percentiles: tuple[float, float, floa
                 bar.update()
 
 
-def _percentiles(processor: EMImageProcessor) -> tuple[float, float, float]:
+def _percentiles(processor: EMImageProcessor) -> Percentiles:
     return processor.low, processor.high, processor.clip
 
 

@@ -62,7 +62,10 @@ class Corruption:
         strength = self.strength
         image = gaussian_blur(clean, random.between(strength.defocus))
         image = displace_lines(image, random.between(strength.jitter) * random.normal(1, clean.shape[2], 1))
-        image = image + random.between(strength.background) * _slow_background(random, clean)
+        # a slow background: smooth, with a standard deviation of about 1, from a 4 x 4 grid of values
+        amplitude, grid = random.between(strength.background), random.normal(1, 4, 4)
+        background = F.interpolate(grid, size=clean.shape[-2:], mode="bicubic", align_corners=True)
+        image = image + amplitude * background
         low, high = np.log(strength.dose)
         dose = torch.exp(random.between((float(low), float(high))))
         share = DARK + (1 - DARK) * (image + 1) / 2  # of the dose; 1 at the network value +1
@@ -79,17 +82,10 @@ class Corruption:
         return F.interpolate(shown, scale_factor=block, mode="nearest")[..., :height, :width]
 
 
-def _slow_background(random: KeyedRandom, like: Tensor) -> Tensor:
-    """Return smooth fields (B, 1, H, W), each with a standard deviation of about 1, from a 4 x 4 grid of values."""
-    return F.interpolate(random.normal(1, 4, 4), size=like.shape[-2:], mode="bicubic", align_corners=True)
-
-
 def displace_lines(images: Tensor, shifts: Tensor) -> Tensor:
-    """Move every line sideways by its own distance, as an unsteady scan does; edges are repeated.
+    """Move every line of (B, 1, H, W) sideways by its own distance, as an unsteady scan does; edges are repeated.
 
-    Args:
-        images: (B, 1, H, W).
-        shifts: (B, 1, H, 1) in pixels; between pixels the values are interpolated linearly.
+    Shifts (B, 1, H, 1) are in pixels; between pixels the values are interpolated linearly.
     """
     width = images.shape[-1]
     places = (torch.arange(width, device=images.device) + shifts).clamp(0, width - 1)
@@ -101,11 +97,9 @@ def displace_lines(images: Tensor, shifts: Tensor) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
-    """Blur every image of a batch with its own Gaussian, edges mirrored.
+    """Blur every image of a batch (B, 1, H, W) with its own Gaussian, edges mirrored.
 
-    Args:
-        images: (B, 1, H, W).
-        sigmas: B standard deviations in pixels; 0 leaves the image as it is.
+    Of the B standard deviations, in pixels, 0 leaves the image as it is.
     """
     radius = int(np.ceil(3 * float(sigmas.max())))
     if radius == 0:

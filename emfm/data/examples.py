@@ -1,12 +1,12 @@
 """Micrographs with what a network shall make of them: class maps, or target images."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
 
-from emfm.data.restoration_pairs import Degradation, check_degradable
+from emfm.data.restoration_pairs import Degradation
 from emfm.errors import EMError
 
 # A pixel with this class index has no truth: it takes part in no loss and no figure.
@@ -19,17 +19,11 @@ LEAST_CORRELATION = 0.15
 
 @dataclass(frozen=True)
 class Examples:
-    """Micrographs in memory.
+    """Micrographs in memory."""
 
-    Attributes:
-        images: (H, W) arrays in the files' own dtype.
-        names: file names.
-        pixel_sizes: nm per pixel of each image, None where the file does not say.
-    """
-
-    images: list[np.ndarray]
-    names: list[str]
-    pixel_sizes: list[float | None]
+    images: list[np.ndarray]  #: (H, W), in the files' own dtype
+    names: list[str]  #: of the files
+    pixel_sizes: list[float | None]  #: nm per pixel of each image, None where the file does not say
 
     def __len__(self) -> int:
         return len(self.images)
@@ -49,10 +43,6 @@ class Examples:
         """Examples of the same kind, as a stream has them, too: these themselves."""
         return self
 
-    def in_memory(self, most: int) -> Self:
-        """Return all micrographs; a stream reads up to `most` of its own."""
-        return self
-
     def to_measure(self) -> "Examples":
         """Return whole micrographs with their truth, to predict and to compare."""
         return self
@@ -65,14 +55,13 @@ class Examples:
         """
         if not 1 <= count <= len(self):
             raise EMError(f"{count} images were asked for; the split has {len(self)}: choose 1 to {len(self)}")
-        return self._pick(np.random.default_rng(seed).permutation(len(self))[:count])
+        return self._pick(np.random.default_rng(seed).permutation(len(self))[:count].tolist())
 
     def part(self, start: int, stop: int) -> Self:
         """Return the micrographs `start` to `stop - 1`."""
         return self._pick(range(start, stop))
 
-    def _pick(self, indices: Iterable[int]) -> Self:
-        chosen = list(indices)
+    def _pick(self, chosen: Sequence[int]) -> Self:
         lists = [field.name for field in fields(self) if isinstance(getattr(self, field.name), list)]
         changes: dict[str, Any] = {name: [getattr(self, name)[i] for i in chosen] for name in lists}
         return replace(self, **changes)
@@ -84,15 +73,11 @@ class Examples:
 
 @dataclass(frozen=True)
 class LabelledMicrographs(Examples):
-    """Micrographs with class maps.
+    """Micrographs with class maps."""
 
-    Attributes:
-        masks: (H, W) int16 class indices 0..K-1, each of its image's size; -100 where there is no truth.
-        id2label: class index: class name.
-    """
-
+    #: (H, W) int16 class indices 0..K-1, each of its image's size; -100 where there is no truth
     masks: list[np.ndarray]
-    id2label: dict[int, str]
+    id2label: dict[int, str]  #: class names by their index
 
     def truth(self, index: int) -> np.ndarray:
         """Return the class map of micrograph `index`."""
@@ -115,15 +100,10 @@ class LabelledMicrographs(Examples):
 
 @dataclass(frozen=True)
 class PairedMicrographs(Examples):
-    """Micrographs with target images.
+    """Micrographs with target images."""
 
-    Attributes:
-        targets: (H * scale, W * scale) arrays.
-        scale: target pixels per image pixel and axis, above 1 for super-resolution.
-    """
-
-    targets: list[np.ndarray]
-    scale: int = 1
+    targets: list[np.ndarray]  #: (H * scale, W * scale)
+    scale: int = 1  #: target pixels per image pixel and axis, above 1 for super-resolution
 
     def truth(self, index: int) -> np.ndarray:
         """Return the target of micrograph `index`."""
@@ -162,25 +142,24 @@ class PairedMicrographs(Examples):
         """Return values of target and image at the same places."""
         image, target = self.images[index], self.targets[index][:: self.scale, :: self.scale]
         stride = max(1, int(np.sqrt(image.size * len(self) / UNIT_SAMPLE)))
-        return (
-            np.asarray(target[::stride, ::stride], dtype=np.float64).ravel(),
-            np.asarray(image[::stride, ::stride], dtype=np.float64).ravel(),
-        )
+        values = [np.asarray(part[::stride, ::stride], dtype=np.float64).ravel() for part in (target, image)]
+        return values[0], values[1]
 
 
 @dataclass(frozen=True)
 class CleanMicrographs(Examples):
-    """Clean micrographs from which pairs are made: a new damage for every training crop.
-
-    Attributes:
-        degradation: what is done to them.
-    """
+    """Clean micrographs from which pairs are made: a new damage for every training crop."""
 
     degradation: Degradation
 
     def __post_init__(self):
+        smallest = 16 * self.scale
         for image, name in zip(self.images, self.names, strict=True):
-            check_degradable(image, name, self.degradation)
+            if min(image.shape) < smallest:
+                raise EMError(
+                    f"{name} is {image.shape[0]} x {image.shape[1]} pixels; '{self.degrade}' needs at least {smallest} "
+                    "a side: leave it out"
+                )
 
     @property
     def scale(self) -> int:
@@ -197,10 +176,6 @@ class CleanMicrographs(Examples):
         return self.images[index]
 
     def to_measure(self) -> PairedMicrographs:
-        """Return the pairs that `pairs` makes."""
-        return self.pairs()
-
-    def pairs(self) -> PairedMicrographs:
         """Return whole micrographs, each damaged once, always in the same way, with the clean ones as targets.
 
         Damaged images are float32 in the clean micrograph's units, not cut off at the limits of its dtype. Where the

@@ -1,6 +1,5 @@
 """Image columns of datasets: on the Hub, or as a folder of parquet files."""
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,15 +26,11 @@ class ImageStream:
 
 
 def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]]:
-    """Load one split of a dataset: its images, undecoded, and their pixel sizes where it has them.
-
-    Args:
-        source: the id of a dataset on the Hub, or a folder of parquet files.
-        split: its name.
-        streaming: read it as it comes.
+    """Load one split of a dataset of the Hub, or of a folder of parquet files.
 
     Returns:
-        A `Dataset` or `IterableDataset`, and the names of its image columns, at least one.
+        A `Dataset` or, `streaming`, an `IterableDataset` of the images, undecoded, and their pixel sizes where it has
+        them; the names of the image columns, at least one.
 
     Raises:
         MissingSplitError: there is no such split.
@@ -80,36 +75,22 @@ def load_images(source: str, streaming: bool) -> tuple[Any, str]:
 
 
 def decode(sample: dict[str, Any] | None, name: str) -> Micrograph:
-    """Decode a row of an image column that was loaded undecoded: `bytes`, or a `path` to read them from.
-
-    Args:
-        sample: the row's image.
-        name: of dataset and row, for the error.
+    """Decode a row's undecoded image: its `bytes`, or a `path` to read them from; errors begin with `name`.
 
     Raises:
         EMError: the row holds no image, or one that is damaged or would fill the memory.
     """
+    import fsspec
+
     content, path = (sample["bytes"], sample["path"]) if sample else (None, None)
     label = f"{name} ({path})" if path else name
     if not content:
         if not path:
             raise EMError(f"{label}: the row holds no image; take it out of the dataset")
-        content = _read(path, label)
+        try:
+            with fsspec.open(path, "rb") as file:
+                content = file.read()
+        except Exception as error:  # each file system has errors of its own
+            raise EMError(f"{label}: the row has no bytes, and its path cannot be read ({error})") from error
     check_decodable(content, label)
     return replace(decode_micrograph(content, label), name=path or name)
-
-
-def _read(path: str, label: str) -> bytes:
-    import fsspec
-
-    try:
-        with fsspec.open(path, "rb") as file:
-            return file.read()
-    except Exception as error:  # each file system has errors of its own
-        raise EMError(f"{label}: the row has no bytes, and its path cannot be read ({error})") from error
-
-
-def row_pixel_size(row: dict[str, Any]) -> float | None:
-    """Return the pixel size (nm) of a row, None where its column says nothing that can be one."""
-    value = row.get(PIXEL_SIZE)
-    return float(value) if isinstance(value, (int, float)) and 0 < value < math.inf else None

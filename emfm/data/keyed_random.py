@@ -4,6 +4,8 @@ A counter-based generator: every number is a hash of its image's key and its own
 the rest of the batch nor on the order of batches, and a GPU computes it as readily as a CPU.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,9 +31,7 @@ def _mix(words: Tensor) -> Tensor:
 class KeyedRandom:
     """Draws for a batch; the n-th call returns the same numbers for the same key, whatever else is in the batch.
 
-    Args:
-        seed: of the run.
-        keys: (B, 2) int64, epoch and index of each image; the numbers are made on its device.
+    Keys (B, 2) int64 are epoch and index of each image; the numbers are made on their device.
     """
 
     def __init__(self, seed: int, keys: Tensor):
@@ -48,9 +48,7 @@ class KeyedRandom:
 
     def uniform(self, *shape: int) -> Tensor:
         """Return (B, *shape) float32, uniform in (0, 1)."""
-        count = torch.Size(shape).numel()
-        words = self._words(count)
-        return _unit(_shifted(words, 40)).view(-1, *shape)
+        return _unit(_shifted(self._words(math.prod(shape)), 40)).view(-1, *shape)
 
     def between(self, interval: tuple[float, float]) -> Tensor:
         """Return one uniform number of the interval per image, (B, 1, 1, 1)."""
@@ -59,7 +57,7 @@ class KeyedRandom:
 
     def normal(self, *shape: int) -> Tensor:
         """Return (B, *shape) float32, standard normal (Box and Muller 1958); none lies beyond 5.9."""
-        count = torch.Size(shape).numel()
+        count = math.prod(shape)
         words = self._words((count + 1) // 2)
         radius = torch.sqrt(-2 * torch.log(_unit(_shifted(words, 40))))
         angle = 2 * torch.pi * _unit(words & 0xFFFFFF)
@@ -67,16 +65,10 @@ class KeyedRandom:
         return pairs[:, :count].reshape(-1, *shape)
 
     def poisson(self, rates: Tensor) -> Tensor:
-        """Return Poisson counts.
+        """Return Poisson counts, whole numbers as float32, for rates (B, ...) of 0 or more.
 
         Rates of 4 and more use the expansion of the distribution's inverse about the normal one
         (Giles 2016, ACM Transactions on Mathematical Software 42, equation 6), smaller ones inversion.
-
-        Args:
-            rates: (B, ...) expected counts, not negative.
-
-        Returns:
-            Whole numbers as float32, of the rates' shape.
         """
         rates = rates.float()
         normal = self.normal(*rates.shape[1:])
@@ -85,8 +77,7 @@ class KeyedRandom:
         counts = torch.floor(rates + root * normal + correction).clamp_min(0)
         small = rates < _SMALL_RATE
         if bool(small.any()):
-            quantile = torch.special.ndtr(normal[small])
-            counts[small] = _invert_poisson(rates[small], quantile)
+            counts[small] = _invert_poisson(rates[small], torch.special.ndtr(normal[small]))
         return counts
 
 

@@ -1,108 +1,87 @@
-"""What micrographs are learnt from: masks, targets, or the micrographs themselves, damaged. One class each."""
+"""What micrographs are learnt from: masks, targets, or the micrographs themselves, damaged. One function each."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 
 from emfm.data.classes import GreyValues, values_as_classes
 from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicrographs
-from emfm.data.labelled_folder import folder_classes
-from emfm.data.labelled_hub import hub_labels
-from emfm.data.restoration_pairs import Degradation
-from emfm.data.sources import is_dataset
-from emfm.data.truths import check_target, class_map, target_scale
+from emfm.data.labelled_folder import Record
+from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.errors import EMError
+from emfm.io.large_images import LazyImage
 from emfm.io.reading import Micrograph
 
-# A micrograph, its truth (of a clean one itself), and the name of the truth.
-Record = tuple[Micrograph, Micrograph, str]
+
+def labelled(records: Iterable[Record], source: str, labels: GreyValues | None) -> LabelledMicrographs:
+    """Return micrographs with class maps; without labels the masks themselves must say which classes there are."""
+    if labels is None:
+        records = list(records)
+        masks = [mask.array for _, mask, _ in records]
+        labels = values_as_classes(masks, f"the dataset '{source}'", "its labels.json")
+    micrographs, class_maps = [], []
+    for micrograph, mask, name in records:
+        class_maps.append(class_map(mask.array, micrograph, labels, name))
+        micrographs.append(micrograph)
+    return LabelledMicrographs(*_common(micrographs), class_maps, labels.id2label)
 
 
-def _common(records: list[Record]) -> tuple[list[np.ndarray], list[str], list[float | None]]:
+def paired(records: Iterable[Record], scale: int | None) -> PairedMicrographs:
+    """Return micrographs with targets; without a scale all have that of the first pair."""
+    micrographs, targets = [], []
+    for micrograph, target, name in records:
+        image = target.array
+        scale = target_scale(image, micrograph, scale, name)
+        micrographs.append(micrograph)
+        targets.append(image)
+    return PairedMicrographs(*_common(micrographs), targets, scale or 1)
+
+
+def clean(records: Iterable[Record], degradation: Degradation) -> CleanMicrographs:
+    """Return clean micrographs that are damaged to make pairs."""
+    return CleanMicrographs(*_common([micrograph for micrograph, _, _ in records]), degradation)
+
+
+def _common(micrographs: list[Micrograph]) -> tuple[list[np.ndarray], list[str], list[float | None]]:
     """Return images, names and pixel sizes, as all examples have them."""
-    micrographs = [micrograph for micrograph, _, _ in records]
     images = [micrograph.array for micrograph in micrographs]
     return images, [part.name for part in micrographs], [part.pixel_size for part in micrographs]
 
 
-@dataclass(frozen=True)
-class Masks:
-    """Class maps.
+def class_map(mask: np.ndarray, micrograph: Micrograph, labels: GreyValues, name: str) -> np.ndarray:
+    """Return the class indices (H, W) int16 of a mask.
 
-    Args:
-        source: folder or data set, for errors.
-        labels: the class of each grey value; None: as the masks themselves have it.
+    Raises:
+        EMError: it has another size than its micrograph, or holds a grey value without a class; `name` stands in it.
     """
-
-    source: str
-    labels: GreyValues | None
-
-    @classmethod
-    def of(cls, source: str, scale: int | None, streaming: bool) -> Self:
-        """Return how the masks of a folder or data set are read; those of a stream need a `labels.json`."""
-        if not is_dataset(source):
-            return cls(source, folder_classes(Path(source)))
-        labels = hub_labels(source)
-        if streaming and labels is None:
-            raise EMError(f"the dataset '{source}' has no labels.json, which a stream of masks needs: add it")
-        return cls(source, labels)
-
-    def examples(self, records: Iterable[Record]) -> LabelledMicrographs:
-        """Return micrographs with class maps."""
-        if self.labels is None:
-            records = list(records)
-            masks = [mask.array for _, mask, _ in records]
-            labels = values_as_classes(masks, f"the dataset '{self.source}'", "its labels.json")
-        else:
-            labels = self.labels
-        kept, class_maps = [], []
-        for record in records:
-            micrograph, mask, name = record
-            class_maps.append(class_map(mask.array, micrograph, labels, name))
-            kept.append(record)
-        return LabelledMicrographs(*_common(kept), class_maps, labels.id2label)
+    if mask.shape != micrograph.image.shape:
+        raise EMError(
+            f"{name} is {_size(mask)} pixels, its image {_size(micrograph.image)}: a mask has its image's size"
+        )
+    return labels.indices(mask, name)
 
 
-@dataclass(frozen=True)
-class Targets:
-    """Target images.
+def target_scale(image: np.ndarray, micrograph: Micrograph, known: int | None, name: str) -> int:
+    """Return how many pixels of a target image belong to one of its micrograph, per axis.
 
-    Args:
-        scale: their pixels per image pixel and axis; None: as the first pair has it.
+    Raises:
+        EMError: the sizes do not fit each other, or the `known` scale of the other targets, or the target holds values
+            that are not finite; its name stands in it.
     """
-
-    scale: int | None
-
-    @classmethod
-    def of(cls, source: str, scale: int | None, streaming: bool) -> Self:
-        """Return how the targets of a folder or data set are read."""
-        return cls(scale)
-
-    def examples(self, records: Iterable[Record]) -> PairedMicrographs:
-        """Return micrographs with targets."""
-        scale, kept = self.scale, []
-        for record in records:
-            micrograph, target, name = record
-            scale = scale or target_scale(target.array, micrograph, name)
-            check_target(target.array, micrograph, scale, name)
-            kept.append(record)
-        return PairedMicrographs(*_common(kept), [target.array for _, target, _ in kept], scale or 1)
+    height, width = micrograph.image.shape
+    fitting = [scale for scale in (1, *SCALES) if image.shape == (scale * height, scale * width)]
+    sizes = f"{name} is {_size(image)} pixels, its image {_size(micrograph.image)}"
+    if known is None and not fitting:
+        raise EMError(f"{sizes}: a target has its image's size, or 2 or 4 times that a side for super-resolution")
+    scale = known or fitting[0]
+    if image.shape != (scale * height, scale * width):
+        raise EMError(
+            f"{sizes}: that does not fit the scale {scale} of this data set; give --scale, or resample the target"
+        )
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise EMError(f"{name} holds NaN or infinite values: replace them, or leave the pair out")
+    return scale
 
 
-@dataclass(frozen=True)
-class Clean:
-    """Clean micrographs that are damaged to make pairs."""
-
-    degradation: Degradation
-
-    def examples(self, records: Iterable[Record]) -> CleanMicrographs:
-        """Return clean micrographs."""
-        return CleanMicrographs(*_common(list(records)), self.degradation)
-
-
-Kind = Masks | Targets | Clean
-# The folder that holds the truth: how it is read.
-KINDS: dict[str, type[Masks] | type[Targets]] = {"masks": Masks, "targets": Targets}
+def _size(image: np.ndarray | LazyImage) -> str:
+    return f"{image.shape[0]} x {image.shape[1]}"

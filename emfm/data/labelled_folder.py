@@ -10,6 +10,9 @@ from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_microgr
 
 # The folder that holds the truth: the column that holds the same in a data set.
 TRUTHS = {"masks": "mask", "targets": "target"}
+# A micrograph, its truth (of a clean one itself), and the name of the truth.
+Record = tuple[Micrograph, Micrograph, str]
+EXPECTED_SPLITS = '{"train": [file names], "test": [file names]}'
 
 
 def folder_truth(folder: Path) -> str:
@@ -35,13 +38,11 @@ def folder_truth(folder: Path) -> str:
     return found[0]
 
 
-def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tuple[Micrograph, Micrograph, str]]:
+def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[Record]:
     """Return an iterator over micrograph, its truth (without one itself), and the path of the truth, of one split.
 
-    Args:
-        folder: to read.
-        split: which list of `splits.json`; without that file every image belongs to "train".
-        truth: "masks", "targets", or None for the micrographs alone.
+    Without `splits.json` every image belongs to "train"; `truth` is "masks", "targets", or None for the micrographs
+    alone.
 
     Raises:
         EMError: a folder, file or split is missing, or a file is broken.
@@ -54,15 +55,17 @@ def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[tupl
             more = "; pairs can also be made from clean images with --degrade" if truth == "targets" else ""
             raise EMError(f"there is no folder {part}; it holds a file of the same name for each of images/{more}")
     names = _split_names(folder, images, split)  # at once, so that a missing split is found before anything is read
-    return (_record(folder, images, name, truth) for name in names)
+    return _read(folder, images, names, truth)
 
 
-def _record(folder: Path, images: Path, name: str, truth: str | None) -> tuple[Micrograph, Micrograph, str]:
-    micrograph = read_micrograph(images / name)
-    if truth is None:
-        return micrograph, micrograph, ""
-    path = truth_path(folder, images, name, truth)
-    return micrograph, read_micrograph(path), str(path)
+def _read(folder: Path, images: Path, names: list[str], truth: str | None) -> Iterator[Record]:
+    for name in names:
+        micrograph = read_micrograph(images / name)
+        if truth is None:
+            yield micrograph, micrograph, ""
+        else:
+            path = truth_path(folder, images, name, truth)
+            yield micrograph, read_micrograph(path), str(path)
 
 
 def folder_classes(folder: Path) -> GreyValues:
@@ -82,44 +85,35 @@ def _split_names(folder: Path, images: Path, split: str) -> list[str]:
                 f"{folder} has no splits.json, so no split '{split}': write {{\"{split}\": [file names]}} into one"
             )
         return [path.relative_to(images).as_posix() for path in list_micrographs(images)]
-    splits = _read_splits(path)
+    splits = read_json_object(path, EXPECTED_SPLITS)
     names = splits.get(split)
     if not names:
         filled = [name for name, listed in splits.items() if listed]
         raise MissingSplitError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
-    return _checked_names(path, images, split, names)
+    _check_names(path, images, split, names)
+    return names
 
 
-def _read_splits(path: Path) -> dict[str, Any]:
-    return read_json_object(path, '{"train": [file names], "test": [file names]}')
-
-
-def _checked_names(path: Path, images: Path, split: str, names: Any) -> list[str]:
-    """Return the names that `splits.json` lists for a split, if they are paths inside the folder of images."""
+def _check_names(path: Path, images: Path, split: str, names: Any) -> None:
+    """Raise an error unless `splits.json` lists paths inside the folder of images for a split."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise EMError(f"{path}: split '{split}' is {names!r}; expected a list of file names")
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise EMError(f"{path} names {name}; expected paths inside {images}")
-    return names
 
 
 def folder_splits(folder: Path, images: Path) -> dict[str, list[str]]:
-    """Return the file names of each split that has any, from `splits.json`.
-
-    Args:
-        folder: holds `splits.json`.
-        images: folder to which the names are relative.
+    """Return the file names of each split that has any, from the folder's `splits.json`, relative to `images`.
 
     Raises:
         EMError: `splits.json` is damaged, names no file, or one that is not there.
     """
     path = folder / "splits.json"
-    splits = {}
-    for split, listed in _read_splits(path).items():
-        if not listed:
-            continue
-        splits[split] = _checked_names(path, images, split, listed)
+    found = read_json_object(path, EXPECTED_SPLITS)
+    splits = {split: listed for split, listed in found.items() if listed}
+    for split, listed in splits.items():
+        _check_names(path, images, split, listed)
         missing = [name for name in listed if not (images / name).is_file()]
         if missing:
             raise EMError(f"{path}: '{split}' names {missing[0]}, which is not in {images} ({len(missing)} in all)")

@@ -7,7 +7,7 @@ import torch
 
 from emfm.data.degradations import Corruption, CorruptionStrength
 from emfm.errors import EMError
-from emfm.processing import EMImageProcessor, IntensityStatistics
+from emfm.processing import EMImageProcessor
 
 # A fine-tuned model must keep contrast, and denoising keeps background and focus: those parts of "dose" are left out.
 STRENGTHS = {
@@ -27,16 +27,13 @@ PATCHES, PATCH = 4, 16
 class Degradation:
     """Turns clean into damaged micrographs, decided by (seed, epoch, index).
 
-    Args:
-        kind: "dose" (counting of few electrons, read-out noise, unsteady scan lines), "paper" (Gaussian blur and
-            noise, as in pretraining), "background" ("dose" on top of a slow background) or "downsample" (pixels of
-            `scale` times the size, each the mean of those that it replaces).
-        scale: 2 or 4 for "downsample", else 1.
-        seed: of the damage.
+    Kinds are "dose" (counting of few electrons, read-out noise, unsteady scan lines), "paper" (Gaussian blur and
+    noise, as in pretraining), "background" ("dose" on top of a slow background) and "downsample" (pixels of `scale`
+    times the size, each the mean of those that it replaces).
     """
 
     kind: str
-    scale: int = 1
+    scale: int = 1  # 2 or 4 for "downsample"
     seed: int = 0
 
     def __post_init__(self):
@@ -48,15 +45,9 @@ class Degradation:
             raise EMError(f"scale is {self.scale}; '{self.kind}' keeps the pixels, only 'downsample' has a scale")
 
     def __call__(self, clean: np.ndarray, epoch: int, index: int) -> np.ndarray:
-        """Return the damaged image.
+        """Return the damaged image (H / scale, W / scale) of clean network values (H, W), both float32.
 
-        Args:
-            clean: (H, W) float32 network values; sides are multiples of `scale`.
-            epoch: with `index` and the seed it decides strength and noise.
-            index: of the image in the epoch.
-
-        Returns:
-            (H / scale, W / scale) float32, in the same units.
+        Sides are multiples of `scale`. Epoch, index in the epoch, and seed decide strength and noise.
         """
         if self.kind == "downsample":
             height, width = clean.shape
@@ -71,12 +62,9 @@ class Degradation:
         """Return a whole micrograph damaged, float32 in its own units; (H // scale, W // scale) pixels."""
         statistics = EMImageProcessor().statistics(image)
         height, width = (length // self.scale * self.scale for length in image.shape)
-        clean = _network_values(image[:height, :width], statistics)
+        values = np.asarray(image[:height, :width], dtype=np.float64)
+        clean = ((values - statistics.offset) / statistics.scale).astype(np.float32)
         return self(clean, WHOLE, index) * np.float32(statistics.scale) + np.float32(statistics.offset)
-
-
-def _network_values(image: np.ndarray, statistics: IntensityStatistics) -> np.ndarray:
-    return ((np.asarray(image, dtype=np.float64) - statistics.offset) / statistics.scale).astype(np.float32)
 
 
 def mosaic(image: np.ndarray) -> np.ndarray:
@@ -90,13 +78,3 @@ def mosaic(image: np.ndarray) -> np.ndarray:
         return image[:side, :side]
     rows, columns = (np.linspace(0, length - PATCH, PATCHES).astype(int) for length in image.shape)
     return np.block([[image[row : row + PATCH, column : column + PATCH] for column in columns] for row in rows])
-
-
-def check_degradable(image: np.ndarray, name: str, degradation: Degradation) -> None:
-    """Raise an error that names a micrograph too small for the degradation."""
-    smallest = 16 * degradation.scale
-    if min(image.shape) < smallest:
-        raise EMError(
-            f"{name} is {image.shape[0]} x {image.shape[1]} pixels; '{degradation.kind}' needs at least {smallest} a "
-            "side: leave it out"
-        )

@@ -13,29 +13,21 @@ from emfm.errors import EMError
 # Undecoded micrographs that wait to be drawn: their order is random within so many.
 SHUFFLE_BUFFER = 200
 READ_BATCH = 4
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class StreamedExamples:
-    """A stream of micrographs with their truth.
+    """A stream of micrographs with their truth."""
 
-    Attributes:
-        stream: a `datasets.IterableDataset` of undecoded images.
-        like: examples of the same kind that hold nothing yet: classes, scale or degradation.
-        examples: decodes some rows into examples of that kind; raises an error that names a bad one.
-    """
-
-    stream: Any
-    like: Examples
-    examples: Callable[[list[tuple[str, Row]]], Examples]
+    stream: Any  # a `datasets.IterableDataset` of undecoded images
+    like: Examples  # examples of the same kind that hold nothing yet: classes, scale or degradation
+    # decodes some rows, each with its name for errors, into examples of that kind
+    examples: Callable[[list[tuple[str, dict[str, Any]]]], Examples]
 
     def take(self, count: int, seed: int = 0) -> Examples:
         """Read the first `count` micrographs into memory, fewer where the stream ends before.
 
-        Args:
-            count: how many.
-            seed: not used; a stream's first micrographs are what can be had without reading all of it.
+        The seed is not used: the first micrographs are what can be had without reading the whole stream.
 
         Raises:
             EMError: the stream is empty, or a micrograph is broken.
@@ -45,19 +37,12 @@ class StreamedExamples:
             raise EMError("the stream holds no micrograph")
         return self.examples(rows)
 
-    def in_memory(self, most: int) -> Examples:
-        """Read the first micrographs into memory, up to `most`."""
-        return self.take(most)
-
     def epochs(
         self, seed: int, consumer: int, consumers: int
     ) -> Iterator[tuple[int, int, tuple[np.ndarray, np.ndarray]]]:
         """Yield (epoch, index in the epoch, (image, truth)) without end, in a new order for every epoch.
 
-        Args:
-            seed: of the order.
-            consumer: which share of the stream this is.
-            consumers: how many shares there are; no two hold the same micrograph.
+        The stream has a share for each of `consumers`; no two shares hold the same micrograph.
 
         Raises:
             EMError: the share is empty, or a micrograph is broken.
@@ -80,7 +65,7 @@ class StreamedExamples:
                 )
 
 
-def _rows(stream: Any) -> Iterator[Row]:
+def _rows(stream: Any) -> Iterator[dict[str, Any]]:
     """Yield all rows: plain iteration would share them between data workers once more."""
     for batch in stream.iter(batch_size=READ_BATCH):
         for index in range(len(batch["image"])):

@@ -24,12 +24,7 @@ class Micrographs(Protocol):
 
 
 class InMemory:
-    """A few micrographs held as arrays, measured once.
-
-    Args:
-        images: (H, W) arrays in their own dtype.
-        processor: measures them.
-    """
+    """A few micrographs held as arrays (H, W) in their own dtype, measured once."""
 
     def __init__(self, images: Sequence[np.ndarray], processor: EMImageProcessor):
         self._images = [(image, processor.statistics(image)) for image in images]
@@ -42,12 +37,7 @@ class InMemory:
 
 
 class Undecoded:
-    """Micrographs read anew at every access, for data that are too large for the cache.
-
-    Args:
-        files: paths of the files.
-        processor: measures each at its first access.
-    """
+    """Micrographs read anew at every access, each measured at the first: for data too large for the cache."""
 
     def __init__(self, files: Sequence[str], processor: EMImageProcessor):
         self._files, self._processor = files, processor
@@ -64,11 +54,7 @@ class Undecoded:
 
 
 def open_micrographs(source: str, processor: EMImageProcessor) -> Micrographs:
-    """Open a folder of micrographs, a folder of parquet files, or a dataset of the Hub by its id.
-
-    Args:
-        source: the folder, or `owner/name`.
-        processor: measures every micrograph once.
+    """Open a folder of micrographs, a folder of parquet files, or a dataset of the Hub (`owner/name`).
 
     Raises:
         EMError: nothing goes by this name, or a micrograph is broken.

@@ -16,15 +16,14 @@ from emfm.demo import DemoArguments
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.finetuning.arguments import FinetuneArguments
-from emfm.finetuning.finetune import finetune
-from emfm.hub.rendering import TEMPLATES, fill
+from emfm.finetuning.finetune import finetune, plot_curves
+from emfm.hub.card import TEMPLATES, fill
 from emfm.inference.predict import predict
 from emfm.io.reading import Micrograph
 from emfm.reports.pictures import overlay, to_display
 from emfm.simulate.folder import LABELS, write_simulated_folder
 from emfm.simulate.nanoparticles import NanoparticleParameters, simulate_nanoparticles
 from emfm.tasks.metrics import SegmentationMetrics
-from emfm.training.curves import plot_curves
 
 MODEL = "unet4-rf200-w16"
 IMAGES = 8

@@ -22,9 +22,9 @@ from emfm.errors import EMError
 from emfm.export import PackageArguments
 from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need
 from emfm.files import sha256, write_atomically, write_text
-from emfm.hub.rendering import TEMPLATES, fill
+from emfm.hub.card import TEMPLATES, fill
 from emfm.io.writing import write_image
-from emfm.loading.download import model_folder
+from emfm.loading.names import model_folder
 from emfm.modeling import EMPreTrainedModel
 from emfm.reports.prediction import Prediction
 from emfm.simulate.nanoparticles import simulate_nanoparticles

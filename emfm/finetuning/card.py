@@ -1,58 +1,80 @@
-"""The card of a fine-tuned model: a template, filled from the facts of its run and from its task."""
+"""What the record of a fine-tuning says of weights and data, and the model card filled from it."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 
-from emfm.hub.card import HERE, UNKNOWN_LICENSE, dataset_slug, model_card_data
-from emfm.hub.rendering import TEMPLATES, fill_card
+from emfm.data.examples import Examples
+from emfm.hub.card import HERE, TEMPLATES, UNKNOWN_LICENSE, dataset_slug, fill_card, model_card_data
+from emfm.loading.names import locate, zoo_id
 from emfm.tasks import TASKS
 
 
-def finetuned_card(facts: dict[str, Any]) -> str:
-    """Return the README.md of a fine-tuned model, from the facts that `finetune` returned."""
-    task, start = TASKS[facts["task"]], facts["start"]
-    return fill_card(
-        TEMPLATES / "finetuned_card.md",
-        _header(facts),
-        run=facts,
-        words=task.card,
-        place=HERE,
-        start="random weights" if start.startswith("random ") else f"the pretrained weights `{start}`",
-        images=_images(facts),
-        crops=facts["batch_size"] * facts["gradient_accumulation_steps"] * facts["processes"],
-        trunk=_trunk(facts),
-        validation=_count(facts["best"]["n"], "validation micrograph"),
-        table=task.card_table(facts["best"]),
-    )
+def short_name(start: str) -> str:
+    """Return a zoo name or Hub id as it is, and the name of a folder without its path."""
+    return Path(start).resolve().name if start and Path(start).is_dir() else start
 
 
-def _header(facts: dict[str, Any]) -> ModelCardData:
-    fields: dict[str, Any] = {"license": facts["license"] or UNKNOWN_LICENSE}
-    if facts["base_model"]:
+def base_model(start: str) -> str | None:
+    """Return the Hub id of the weights it started from; None for random ones and for a folder."""
+    if not start or Path(start).is_dir():
+        return None
+    return zoo_id(start) if Path(locate(start)).is_dir() else locate(start)
+
+
+def dataset_id(data: str) -> str | None:
+    """Return the id of a data set of the Hub; None of a folder."""
+    if data.count("/") != 1 or data.startswith((".", "/", "~")) or Path(data).exists():
+        return None
+    return data
+
+
+def trained_on_too(trained: object, held_out: Examples) -> int:
+    """Return how many validation micrographs were trained on: some, where few images serve as both."""
+    if not isinstance(trained, Examples):
+        return 0
+    shown = held_out.images
+    if trained.degrade is not None:  # of pairs that were made by damage the target is the micrograph
+        shown = [held_out.truth(index) for index in range(len(held_out))]
+    return sum(any(np.may_share_memory(image, other) for other in trained.images) for image in shown)
+
+
+def finetuned_card(record: dict[str, Any]) -> str:
+    """Return the README.md of a fine-tuned model, from the record that `finetune` returned."""
+    task = TASKS[record["task"]]
+    template = TEMPLATES / "finetuned_card.md"
+    table = task.card_table(record["best"])
+    return fill_card(template, _header(record), run=record, words=task.card, place=HERE, table=table)
+
+
+def _header(record: dict[str, Any]) -> ModelCardData:
+    fields: dict[str, Any] = {"license": record["license"] or UNKNOWN_LICENSE}
+    if record["base_model"]:
         # the Hub's words: an adapter needs the weights of its base model
-        relation = "adapter" if facts["adapter"] else "finetune"
-        fields |= {"base_model": facts["base_model"], "base_model_relation": relation}
-    if facts["dataset_id"]:
-        fields["datasets"] = [facts["dataset_id"]]
+        relation = "adapter" if record["adapter"] else "finetune"
+        fields |= {"base_model": record["base_model"], "base_model_relation": relation}
+    if record["dataset_id"]:
+        fields["datasets"] = [record["dataset_id"]]
     return model_card_data(
         **fields,
-        pipeline_tag=TASKS[facts["task"]].card.pipeline_tag,
-        tags=[facts["task"]],
-        model_name=f"{facts['generator']} on {facts['data']}",
-        eval_results=_evaluations(facts),
+        pipeline_tag=TASKS[record["task"]].card.pipeline_tag,
+        tags=[record["task"]],
+        model_name=f"{record['generator']} on {record['data']}",
+        eval_results=_evaluations(record),
     )
 
 
-def _evaluations(facts: dict[str, Any]) -> list[EvalResult]:
+def _evaluations(record: dict[str, Any]) -> list[EvalResult]:
     """Return the best figures in the form that the Hub shows beside a card."""
-    best, task = facts["best"], TASKS[facts["task"]]
+    best, task = record["best"], TASKS[record["task"]]
     return [
         EvalResult(
             task_type=task.card.pipeline_tag,
-            task_name=facts["task"],
-            dataset_type=facts["dataset_id"] or dataset_slug(facts["data"]),
-            dataset_name=facts["data"],
+            task_name=record["task"],
+            dataset_type=record["dataset_id"] or dataset_slug(record["data"]),
+            dataset_name=record["data"],
             dataset_split="validation",
             dataset_args={"n": best["n"]},
             metric_type=figure.name,
@@ -63,22 +85,3 @@ def _evaluations(facts: dict[str, Any]) -> list[EvalResult]:
         for figure in task.figures
         if best.get(figure.name) is not None
     ]
-
-
-def _count(count: int, singular: str) -> str:
-    return f"{count} {singular}{'' if count == 1 else 's'}"
-
-
-def _images(facts: dict[str, Any]) -> str:
-    words, count = TASKS[facts["task"]].card, facts["images"]["train"]
-    kind, truth = ("clean micrograph", "") if facts["degrade"] else (words.image, words.truth)
-    return f"a stream of {kind}s{truth}" if count is None else f"{_count(count, kind)}{truth}"
-
-
-def _trunk(facts: dict[str, Any]) -> str:
-    if facts["lora"]:
-        return f" with LoRA of rank {facts['lora']}"
-    if facts["freeze"] != "none":
-        return f" with a part frozen ({facts['freeze']})"
-    scale = facts["backbone_lr_scale"]
-    return "" if scale == 1 else f" ({scale:g} times that for the trunk)"

@@ -14,12 +14,7 @@ Evaluation = dict[str, Any]  # step, epoch, seconds of training, metrics
 
 
 class Course:
-    """Grows with every evaluation of a run.
-
-    Args:
-        figure_of_merit: the metric that decides which evaluation is best.
-        greater_is_better: of that metric.
-    """
+    """Grows with every evaluation of a run; the metric `figure_of_merit` decides which is best."""
 
     def __init__(self, figure_of_merit: str, greater_is_better: bool):
         self.curve: list[Evaluation] = []

@@ -1,10 +1,8 @@
 """Measuring a fine-tuned model on a split: whole micrographs, predicted as a user would."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
 from emfm.data.examples import Examples
@@ -12,7 +10,6 @@ from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.predict import predict, ready_model
 from emfm.modeling import EMPreTrainedModel
-from emfm.tasks.metrics import Metrics
 from emfm.tasks.task import EMTaskModel
 
 
@@ -52,23 +49,7 @@ def evaluate(
 def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None) -> dict[str, Any]:
     """Predict whole micrographs in memory and compare them with the truth; returns what `evaluate` does."""
     metrics = model.new_metrics()
-    measure(model, examples, tqdm(range(len(examples)), unit="image", leave=False), metrics, tile)
+    for index in tqdm(range(len(examples)), unit="image", leave=False):
+        metrics.add(predict(model, examples.images[index], tile).output, model.truth_of(examples, index))
     answer = model.trivial_figures(examples, metrics)
     return {**metrics.result(), "trivial": {name: value for name, value in answer.items() if isinstance(value, float)}}
-
-
-def check_finite(model: EMTaskModel, step: int) -> None:
-    """Raise an error with advice where a training has run away."""
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
-        raise EMError(
-            f"the weights are no longer finite at step {step}: lower the learning rate, use --precision fp32, or look "
-            "for damaged micrographs, and start again"
-        )
-
-
-def measure(
-    model: EMTaskModel, data: Examples, indices: Iterable[int], metrics: Metrics, tile: int | None = None
-) -> None:
-    """Predict some micrographs, whole, and add them to the metrics."""
-    for index in indices:
-        metrics.add(predict(model, data.images[index], tile).output, model.truth_of(data, index))

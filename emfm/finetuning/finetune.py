@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from transformers import set_seed
 
 from emfm.backbones import norm_choice
@@ -13,7 +14,7 @@ from emfm.config import EMFoundationConfig
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
-from emfm.files import write_text
+from emfm.files import write_atomically, write_text
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
@@ -21,14 +22,11 @@ from emfm.finetuning.trainer_state import checkpoints_of
 from emfm.hub.verify import write_test_tensors
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel, ModelChoices
-from emfm.training.curves import plot_curves
-from emfm.training.workers import worker_count
+from emfm.training.machine import worker_count
 
 logger = logging.getLogger(__name__)
-# Of a stream so many micrographs are read for validation.
-STREAM_VALIDATION = 32
-# Written last: a folder with it is finished.
-RECORD = "finetuning.json"
+STREAM_VALIDATION = 32  # so many micrographs of a stream are read for validation
+RECORD = "finetuning.json"  # written last: a folder with it is finished
 
 
 def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, Examples]:
@@ -53,22 +51,18 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
 
 
 def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Examples]:
-    held_out = max(1, len(training) // 5)
     if len(training) < 5:
-        logger.warning(
-            "%s has no validation split and few images: the best step is chosen on the training images", args.data
-        )
+        message = "%s has no validation split and few images: the best step is chosen on the training images"
+        logger.warning(message, args.data)
         return training, training
-    shuffled = training.take(len(training), args.seed)
+    shuffled, held_out = training.take(len(training), args.seed), len(training) // 5
     return shuffled.part(held_out, len(shuffled)), shuffled.part(0, held_out)
 
 
 def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """Return the task model with pretrained or random trunk; the seed decides the new weights.
 
-    Args:
-        args: of the run.
-        data: training micrographs, or an empty sample of a stream: classes and scale are theirs.
+    Classes and scale are those of `data`: training micrographs, or an empty sample of a stream.
     """
     set_seed(args.seed)
     task = TASKS[args.task]
@@ -128,3 +122,22 @@ def _write_folder(trainer: EMTrainer, args: FinetuneArguments, record: dict[str,
     write_text(output / RECORD, json.dumps(record, indent=1))
     for checkpoint in checkpoints_of(output).newest_first():
         shutil.rmtree(checkpoint)
+
+
+def plot_curves(curves: dict[str, list[dict[str, Any]]], path: str | Path, figure_of_merit: str = "dice") -> None:
+    """Draw validation curves, one line a start, into a PNG file.
+
+    Args:
+        curves: entries of a trainer's `curve`, by the name of its start.
+        path: of the file.
+        figure_of_merit: which metric of the entries: "dice" is shown from 0 to 1, others from 0 up.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.plot([e["step"] for e in curve], [e[figure_of_merit] for e in curve], marker="o", markersize=4, label=name)
+    axes.set(xlabel="training steps", ylabel=f"validation {figure_of_merit}")
+    axes.set_ylim(0, 1 if figure_of_merit == "dice" else None)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120))

@@ -8,11 +8,10 @@ from emfm.errors import EMError
 from emfm.modeling import EMPreTrainedModel
 
 ParameterGroup = dict[str, list[Tensor] | float]
-EXPECTED = "none, encoder, all-but-head or last:K"
 
 
 def freeze(model: EMPreTrainedModel, what: str) -> list[nn.Module]:
-    """Stop a part of a model from learning.
+    """Stop a part of a model from learning; returns its modules, to be kept in evaluation mode.
 
     A frozen part is left unchanged to the bit, the running statistics of its batch norms included.
 
@@ -20,9 +19,6 @@ def freeze(model: EMPreTrainedModel, what: str) -> list[nn.Module]:
         model: its parameters are marked.
         what: "none"; "encoder": everything down to the coarsest level; "all-but-head": the whole trunk; "last:K": all
             but the head and the last K blocks of the trunk.
-
-    Returns:
-        The frozen modules, which have to stay in evaluation mode.
 
     Raises:
         EMError: the part is unknown, or K does not fit the model.
@@ -41,31 +37,20 @@ def freeze(model: EMPreTrainedModel, what: str) -> list[nn.Module]:
             raise EMError(f"freeze is '{what}'; this trunk has {len(blocks)} blocks: K is 1 to {len(blocks)}")
         frozen = blocks[: len(blocks) - int(last[1])]
     else:
-        raise EMError(f"freeze is '{what}'; expected {EXPECTED}")
+        raise EMError(f"freeze is '{what}'; expected none, encoder, all-but-head or last:K")
     for module in frozen:
         module.requires_grad_(False)
     return frozen
 
 
 def parameter_groups(model: nn.Module, rate: float, trunk_rate: float, decay: float) -> list[ParameterGroup]:
-    """Return what learns for an optimiser; norms and biases get no weight decay.
-
-    Args:
-        model: its trunk's parameters are named `trunk.`.
-        rate: learning rate of the head.
-        trunk_rate: that of the trunk.
-        decay: of the weights.
-    """
+    """Return what learns, the trunk at its own rate; norms and biases get no decay."""
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             in_trunk, decays = name.startswith("trunk."), parameter.ndim > 1
             groups.setdefault((in_trunk, decays), []).append(parameter)
     return [
-        {
-            "params": parameters,
-            "lr": trunk_rate if in_trunk else rate,
-            "weight_decay": decay if decays else 0.0,
-        }
+        {"params": parameters, "lr": trunk_rate if in_trunk else rate, "weight_decay": decay if decays else 0.0}
         for (in_trunk, decays), parameters in groups.items()
     ]

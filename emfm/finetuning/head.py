@@ -11,11 +11,9 @@ from torch import Tensor
 
 from emfm.tasks.task import EMTaskModel
 
-# Pixels drawn from each crop: neighbours say nearly the same.
-PIXELS = 2048
+PIXELS = 2048  # drawn from each crop: neighbours say nearly the same
 ITERATIONS = 60
-# Weight of the squares of the head's weights, for features scaled to a standard deviation of 1.
-DECAY = 1e-2
+DECAY = 1e-2  # weight of the squares of the head's weights, for features of standard deviation 1
 # L1 has a kink at zero weights where pixels of the input are right already. With many of those the search may find no
 # way down from there: where it has not lowered the loss to this share, it begins anew beside zero.
 STUCK, BESIDE = 0.9999, 1e-3

@@ -23,29 +23,13 @@ def add_lora(model: EMPreTrainedModel, rank: int, base: str) -> PeftModel:
     """
     if not base:
         raise EMError("LoRA adds to pretrained weights; this model has random ones: use from_pretrained")
-    if rank < 1:
-        raise EMError(f"the rank of LoRA is {rank}; expected at least 1")
     names = [f"trunk.{name}" for name, module in model.trunk.named_modules() if isinstance(module, nn.Conv2d)]
+    head = [model.head_name]
     config = LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        target_modules=names,
-        modules_to_save=[model.head_name],
-        base_model_name_or_path=base,
+        r=rank, lora_alpha=2 * rank, target_modules=names, modules_to_save=head, base_model_name_or_path=base
     )
     model.name_or_path = base  # PEFT writes it down as what the additions belong to
     return get_peft_model(model, config)
-
-
-def save_adapter(adapter: PeftModel, model: EMPreTrainedModel, folder: str | Path) -> None:
-    """Write additions, head, configuration and processor into a folder that `from_pretrained` takes like any other."""
-    adapter.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-    (Path(folder) / "README.md").unlink()  # PEFT's own says nothing
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(folder)
-    model.processor.save_pretrained(folder)
-    for file in Path(folder).iterdir():
-        file.chmod(0o644)
 
 
 def write_model(model: EMPreTrainedModel, adapter: PeftModel | None, folder: Path) -> None:
@@ -55,7 +39,13 @@ def write_model(model: EMPreTrainedModel, adapter: PeftModel | None, folder: Pat
     if adapter is None:
         model.save_pretrained(temporary)
     else:
-        save_adapter(adapter, model, temporary)
+        adapter.save_pretrained(str(temporary), safe_serialization=True, save_embedding_layers=False)
+        (temporary / "README.md").unlink()  # PEFT's own says nothing
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(temporary)
+        model.processor.save_pretrained(temporary)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
     for file in temporary.iterdir():
         file.replace(folder / file.name)
     temporary.rmdir()

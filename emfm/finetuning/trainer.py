@@ -17,23 +17,22 @@ from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 
+from emfm.data.croppers import StreamedTrainingCrops, TrainingCrops
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
-from emfm.data.training_crops import StreamedTrainingCrops, TrainingCrops
 from emfm.errors import EMError
 from emfm.files import write_text
-from emfm.finetuning.card import finetuned_card
+from emfm.finetuning.card import base_model, dataset_id, finetuned_card, short_name, trained_on_too
 from emfm.finetuning.course import Course, CourseBar
-from emfm.finetuning.evaluate import check_finite, measure
 from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
 from emfm.finetuning.lora import add_lora, write_model
-from emfm.finetuning.record import FinishedRun, run_record
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
-from emfm.finetuning.trainer_state import find_checkpoint, restore_optimizer, run_settings, save_run
-from emfm.finetuning.training_data import crops_per_step, training_crops
+from emfm.finetuning.trainer_state import RECORDED, find_checkpoint, restore_optimizer, run_settings, save_run
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
+from emfm.inference.predict import predict
+from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.checkpoint import Run, Tensors, read_tensors
@@ -88,8 +87,9 @@ class EMTrainer(Trainer):
             self.adapter = add_lora(model, args.lora, model.name_or_path)
             self._frozen = [model.trunk]
         args.metric_for_best_model, args.greater_is_better = model.figure_of_merit, model.greater_is_better
-        crops = training_crops(model, args, train_dataset)
-        model.to(memory_format=model.memory_format)
+        self._crops_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        crops = self._training_crops(model, args, train_dataset)
+        model.to(memory_format=model.trunk.memory_format)
         super().__init__(model=model, args=args, train_dataset=crops, eval_dataset=eval_dataset, **kwargs)
         # the losses are means already: with accumulated gradients they are averaged, not summed
         self.model_accepts_loss_kwargs = False
@@ -104,6 +104,17 @@ class EMTrainer(Trainer):
         if not args.disable_tqdm:
             self.add_callback(CourseBar)
 
+    def _training_crops(self, model: EMTaskModel, args: EMTrainingArguments, data: Any) -> Dataset | IterableDataset:
+        """Return training crops of micrographs; other data are ready for the model as they are."""
+        if not isinstance(data, (Examples, StreamedExamples)):
+            return data
+        model.check_data(data.like, "the training data")
+        model.learn_units(data)
+        cropper = model.cropper(data.like, args.crop, args.intensity_jitter)
+        if isinstance(data, StreamedExamples):
+            return StreamedTrainingCrops(data, cropper, args.seed, (args.process_index, args.world_size))
+        return TrainingCrops(data, cropper, args.max_steps * self._crops_per_step, args.seed)
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         if isinstance(dataset, TrainingCrops):
@@ -114,20 +125,16 @@ class EMTrainer(Trainer):
         """Return the loader of training crops; those of a stream are shared among processes where they are read."""
         if not isinstance(self.train_dataset, StreamedTrainingCrops):
             return super().get_train_dataloader()
-        return DataLoader(
-            self.train_dataset,
-            batch_size=self.args.train_batch_size,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
+        workers, pinned = self.args.dataloader_num_workers, self.args.dataloader_pin_memory
+        size = self.args.train_batch_size
+        return DataLoader(self.train_dataset, batch_size=size, num_workers=workers, pin_memory=pinned)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return the optimiser: the trunk at `backbone_lr_scale` times the rate, norms and biases without decay."""
-        args = self.args
         if self.optimizer is None:
-            trunk_rate = args.learning_rate * args.backbone_lr_scale
-            groups = parameter_groups(self.model, args.learning_rate, trunk_rate, args.weight_decay)
-            cls, settings = self.get_optimizer_cls_and_kwargs(args, self.model)
+            rate, decay = self.args.learning_rate, self.args.weight_decay
+            groups = parameter_groups(self.model, rate, rate * self.args.backbone_lr_scale, decay)
+            cls, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = cls(groups, **settings)
         return self.optimizer
 
@@ -176,7 +183,11 @@ class EMTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         with self.course.clock_stopped():
             if self.is_in_train:
-                check_finite(model, self.state.global_step)
+                if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+                    raise EMError(
+                        f"the weights are no longer finite at step {self.state.global_step}: lower the learning rate, "
+                        "use --precision fp32, or look for damaged micrographs, and start again"
+                    )
                 self.recalibrate(model)
             result = self._measure(model, eval_dataset or self.eval_dataset)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in result.items() if isinstance(value, float)}
@@ -188,7 +199,8 @@ class EMTrainer(Trainer):
 
     def _measure(self, model: EMTaskModel, data: Examples) -> dict[str, Any]:
         metrics = model.new_metrics()
-        measure(model, data, range(self.args.process_index, len(data), self.args.world_size), metrics)
+        for index in range(self.args.process_index, len(data), self.args.world_size):
+            metrics.add(predict(model, data.images[index]).output, model.truth_of(data, index))
         if self.args.world_size > 1:
             moved = {name: total.to(self.args.device) for name, total in metrics.totals.items()}
             metrics.totals = {name: total.cpu() for name, total in self.accelerator.reduce(moved).items()}
@@ -207,8 +219,7 @@ class EMTrainer(Trainer):
     def _note(self, model: EMTaskModel, result: dict[str, Any]) -> None:
         """Extend the curve, write the model where it is the best so far, stop where none better comes."""
         step = self.state.global_step
-        crops = step * crops_per_step(self.args)
-        epoch = None if self.micrographs is None else round(crops / self.micrographs, 3)
+        epoch = None if self.micrographs is None else round(step * self._crops_per_step / self.micrographs, 3)
         better = self.course.add(step, epoch, result, model)
         if 0 < self.args.early_stopping <= self.course.without_better():
             self.control.should_training_stop = True
@@ -218,28 +229,40 @@ class EMTrainer(Trainer):
             write_text(Path(self.args.output_dir) / "curve.json", json.dumps(self.curve, indent=1))
 
     def record(self, data: str, license: str | None = None) -> dict[str, Any]:
-        """Return settings, data, cost and best figures of the run; arguments as of `run_record`."""
-        run = FinishedRun(
-            model=self.model,
-            args=self.args,
-            best=self.course.best(self.curve),
-            seconds=self.curve[-1]["seconds"],
-            start=self.start,
-            adapter=self.adapter is not None,
-            micrographs=self.micrographs,
-            training=self.training_kind,
-            validation=self.eval_dataset,
-        )
-        return run_record(run, data, license)
-
-    def create_model_card(self, dataset: str = "micrographs", license: str | None = None, **kwargs: Any) -> None:
-        """Write README.md from what the run did and measured.
+        """Return settings, data, cost and best figures of the run.
 
         Args:
-            dataset: name, folder or Hub id of the training data.
-            license: of the weights, as the Hub names it ("cc-by-4.0"); without it the card says that none was stated.
-            **kwargs: accepted for transformers, not used.
+            data: name, folder or Hub id of the data set.
+            license: of the finished weights, as the Hub names it ("cc-by-4.0"); None where none was stated.
         """
+        args, model, config, training = self.args, self.model, self.model.config, self.training_kind
+        return {
+            "task": next(task for task, cls in TASKS.items() if isinstance(model, cls)),
+            "data": Path(data).resolve().name,
+            "dataset_id": dataset_id(data),
+            "images": {"train": self.micrographs, "validation": len(self.eval_dataset)},
+            "validation_trained_on": trained_on_too(training, self.eval_dataset),
+            "degrade": training.degrade if isinstance(training, Examples) else None,
+            "generator": config.generator,
+            "start": short_name(self.start) or f"random {config.generator}",
+            "base_model": base_model(self.start),
+            "adapter": self.adapter is not None,
+            "license": license,
+            "scale": model.scale,
+            "residual": config.residual,
+            "class_weights": config.class_weights,
+            "steps": args.max_steps,
+            "batch_size": args.per_device_train_batch_size,
+            **{name: getattr(args, name) for name in RECORDED},
+            "processes": args.world_size,
+            "precision": "bf16" if args.bf16 else "fp32",
+            "seconds": self.curve[-1]["seconds"],
+            "figure_of_merit": model.figure_of_merit,
+            "best": self.course.best(self.curve),
+        }
+
+    def create_model_card(self, dataset: str = "micrographs", license: str | None = None, **kwargs: Any) -> None:
+        """Write README.md from the run's `record`; takes `**kwargs` for transformers' sake."""
         if self.is_world_process_zero():
             write_text(Path(self.args.output_dir) / "README.md", finetuned_card(self.record(dataset, license)))
 

@@ -8,8 +8,7 @@ from transformers import TrainingArguments
 from emfm.errors import EMError
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.settings import NOT_NEGATIVE, check_settings, same_setting, setting
-from emfm.training.precision import bf16_units, warn_of_emulated_bf16
-from emfm.training.workers import worker_count
+from emfm.training.machine import bf16_units, warn_of_emulated_bf16, worker_count
 
 
 @dataclass

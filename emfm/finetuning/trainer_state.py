@@ -1,8 +1,4 @@
-"""What a checkpoint of a fine-tuning holds beside what transformers writes.
-
-Crops follow from (seed, epoch, index), and no layer draws random numbers: there is no random
-state to keep.
-"""
+"""What a checkpoint of a fine-tuning holds beside what transformers writes."""
 
 import json
 from pathlib import Path
@@ -13,7 +9,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from emfm.errors import EMError
 from emfm.finetuning.course import Course
-from emfm.finetuning.record import RECORDED
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.training.checkpoint import (
     Checkpoints,
@@ -26,14 +21,15 @@ from emfm.training.checkpoint import (
     write_state,
 )
 
-# transformers writes this file last, with the number of steps done.
-LAST_WRITTEN = "trainer_state.json"
+# Settings of the trainer that stand in the run's record, too, under their own names.
+RECORDED: tuple[str, ...] = ("gradient_accumulation_steps", "crop", "learning_rate", "backbone_lr_scale")
+RECORDED += ("freeze", "lora", "intensity_jitter", "seed")
 SETTINGS = (*RECORDED, "max_steps", "per_device_train_batch_size", "world_size", "bf16")
 
 
 def checkpoints_of(output: str | Path) -> Checkpoints:
-    """Return the checkpoints of a run, from its output folder."""
-    return Checkpoints(Path(output), "checkpoint-", LAST_WRITTEN)
+    """Return the checkpoints of a run; the file that transformers writes last tells whole ones."""
+    return Checkpoints(Path(output), "checkpoint-", last_written="trainer_state.json")
 
 
 def run_settings(args: EMTrainingArguments, micrographs: int | None) -> Settings:
@@ -45,26 +41,18 @@ def run_settings(args: EMTrainingArguments, micrographs: int | None) -> Settings
 
 
 def save_run(
-    checkpoint: Path,
-    settings: Settings,
-    course: Course,
-    model: nn.Module,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
+    checkpoint: Path, settings: Settings, course: Course, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler
 ) -> None:
     """Write weights, best weights, optimiser, schedule and curve of a run."""
-    tensors = {
-        "model": model.state_dict(),
-        "best": course.best_weights,
-        "optimizer": optimizer_tensors({"optimizer": optimizer}),
-    }
+    optimizer_state = optimizer_tensors({"optimizer": optimizer})
+    tensors = {"model": model.state_dict(), "best": course.best_weights, "optimizer": optimizer_state}
     schedule = {name: value for name, value in scheduler.state_dict().items() if name != "lr_lambdas"}
     run = {"settings": settings, "seconds": course.seconds, "schedule": schedule, "curve": course.curve}
     write_state(checkpoint, tensors, run)
 
 
 def find_checkpoint(output: str | Path, chosen: str | bool, settings: Settings) -> tuple[Path, Run]:
-    """Return the folder of a checkpoint and its `run.json`: the chosen one, or the newest whole one.
+    """Return a checkpoint's folder and its `run.json`: the chosen one, with True the newest whole one.
 
     Raises:
         EMError: there is no whole checkpoint, or it belongs to a run with other settings.

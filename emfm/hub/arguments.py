@@ -19,7 +19,7 @@ class PushArguments(Settings):
     branch: str | None = setting(None, "Branch to push to, made where it is missing.")
     tag: str | None = setting(None, "Name for this revision, such as v1.0.")
     create_pr: bool = setting(False, "Propose the change instead of making it.")
-    token: str | None = setting(None, "By default HF_TOKEN, or that of `hf auth login`.", on_command_line=False)
+    token: str | None = setting(None, "By default that of HF_TOKEN or `hf auth login`.", on_command_line=False)
     message: str | None = setting(None, "Of the commit.")
 
     def __post_init__(self):

@@ -1,13 +1,14 @@
-"""What all model cards share. Cards are rendered from what runs stored; nothing in them is typed by hand."""
+"""What all cards share. They are rendered from what runs stored; nothing is typed by hand."""
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCardData
+import jinja2
+from huggingface_hub import CardData, ModelCardData, RepoCard
 
-from emfm.hub.rendering import TEMPLATES, fill_card
-
+TEMPLATES = Path(__file__).parents[1] / "templates"
 TAGS = ["electron-microscopy", "emfm"]
 # The Hub's word for a licence that nobody has stated.
 UNKNOWN_LICENSE = "unknown"
@@ -17,32 +18,31 @@ HERE = "path/to/this/folder"
 _PLACE = re.compile(r'^(model_id = |rows = load_dataset\()"[^"\n]*"', flags=re.MULTILINE)
 
 
-def card_for_repo(text: str, repo_id: str) -> str:
-    """Return a card whose example loads the model or the dataset from its repository on the Hub.
+def fill(template: Path, **values: Any) -> str:
+    """Return a template with all of its fields filled in; values are escaped where it is HTML."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=template.suffix == ".html")
+    return environment.from_string(template.read_text(encoding="utf-8")).render(values)
 
-    Args:
-        text: of any card of emfm's; only the place in its example changes.
-        repo_id: `owner/name`.
-    """
+
+def fill_card(template: Path, data: CardData, **values: Any) -> str:
+    """Return a card: a template with `card_data` as its header, filled in."""
+    return f"{RepoCard.from_template(data, template_path=str(template), **values)}\n"
+
+
+def card_for_repo(text: str, repo_id: str) -> str:
+    """Return a card of emfm's with an example that loads from the repository `owner/name`."""
     return _PLACE.sub(rf'\g<1>"{repo_id}"', text)
 
 
 def model_card_data(tags: Sequence[str] = (), license: str = UNKNOWN_LICENSE, **fields: Any) -> ModelCardData:
-    """Return the metadata of a model's card.
-
-    Args:
-        tags: beside those that every model has.
-        license: of the weights.
-        **fields: others of `huggingface_hub.ModelCardData`.
-    """
+    """Return the metadata of a model's card; its tags come after those that every model has."""
     return ModelCardData(library_name="emfm", license=license, **fields, tags=[*TAGS, *tags])
 
 
-def plain_card(config: Any, cls: str) -> str:
-    """Return the README.md of a model of which nothing but its class is known."""
-    return fill_card(
-        TEMPLATES / "plain_card.md", model_card_data(), generator=config.generator, class_name=cls, place=HERE
-    )
+def plain_card(generator: str, class_name: str) -> str:
+    """Return the README.md of a model of which nothing but its generator and class is known."""
+    words = {"generator": generator, "class_name": class_name, "place": HERE}
+    return fill_card(TEMPLATES / "plain_card.md", model_card_data(), **words)
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:

@@ -33,9 +33,8 @@ def private_content(text: str) -> list[str]:
 
 def holds_private_metadata(content: bytes) -> bool:
     """Tell whether the bytes of an image file hold something private, as a path in its description or in UTF-16."""
-    words = [
-        word.encode() for word in (os.environ.get("HF_TOKEN", ""), getpass.getuser()) if len(word) >= SHORTEST_NAME
-    ]
+    names = (os.environ.get("HF_TOKEN", ""), getpass.getuser())
+    words = [name.encode() for name in names if len(name) >= SHORTEST_NAME]
     for part in (content, content.replace(b"\0", b"")):
         suspect = any(pattern.search(part) for pattern in _SUSPECTS) or any(word in part for word in words)
         if suspect and private_content(part.decode("ascii", "replace")):
@@ -45,11 +44,7 @@ def holds_private_metadata(content: bytes) -> bool:
 
 def check_private(folder: str | Path) -> None:
     """Raise an error if a text file of a model holds something private: a token, a path or a user's name."""
-    folder = Path(folder)
-    for name in PUBLISHED:
-        if not name.endswith((".json", ".md")) or not (folder / name).is_file():
-            continue
-        text = (folder / name).read_text(encoding="utf-8")
-        found = private_content(text)
+    for path in (Path(folder) / name for name in PUBLISHED if name.endswith((".json", ".md"))):
+        found = private_content(path.read_text(encoding="utf-8")) if path.is_file() else []
         if found:
-            raise EMError(f"{folder / name} holds {' and '.join(found)}: take it out before the model is pushed")
+            raise EMError(f"{path} holds {' and '.join(found)}: take it out before the model is pushed")

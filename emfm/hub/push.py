@@ -12,8 +12,8 @@ from emfm.hub.card import plain_card
 from emfm.hub.commit import PushArguments, commit_files
 from emfm.hub.privacy import check_private
 from emfm.hub.verify import verify, write_test_tensors
-from emfm.loading.download import model_folder
 from emfm.loading.model_files import PUBLISHED, TOLD
+from emfm.loading.names import model_folder
 
 CARD = "README.md"
 
@@ -33,11 +33,11 @@ def push_model(model: PreTrainedModel, args: PushArguments) -> str:
         saved = type(model).from_pretrained(folder)
         write_test_tensors(saved, folder)
         origin = _origin(model, folder)
-        told = [origin / name for name in TOLD if (origin / name).is_file()] if origin else []
-        for file in told:
-            shutil.copyfile(file, folder / file.name)
+        for name in TOLD:
+            if origin and (origin / name).is_file():
+                shutil.copyfile(origin / name, folder / name)
         if not (folder / CARD).is_file():
-            (folder / CARD).write_text(plain_card(model.config, type(model).__name__), encoding="utf-8")
+            (folder / CARD).write_text(plain_card(model.config.generator, type(model).__name__), encoding="utf-8")
         return push_folder(saved, folder, args)
 
 
@@ -55,15 +55,7 @@ def _origin(model: PreTrainedModel, saved: Path) -> Path | None:
 
 
 def push_folder(model: PreTrainedModel, folder: str | Path, args: PushArguments) -> str:
-    """Push a model folder in one commit and return the commit's address.
-
-    Its test output is recomputed first. Files of the repository that do not belong to this model are removed by the
-    same commit, so that nothing of an older one stays behind.
-
-    Args:
-        model: as it loads from the folder.
-        folder: what is pushed.
-        args: where and how.
+    """Verify a model's folder and push it in one commit; returns the commit's address.
 
     Raises:
         EMError: the folder is no whole model, holds something private, or the Hub refuses.

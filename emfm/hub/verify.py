@@ -15,11 +15,11 @@ from emfm.loading.model_files import TEST_TENSORS, check_checksums, write_checks
 TOLERANCE = 1e-3
 
 
-def fixed_input(side: int = 128) -> torch.Tensor:
-    """Return the fixed input (1, 1, side, side): a disc on a ramp under noise, in network values."""
-    rows, columns = np.mgrid[:side, :side] / side - 0.5
+def fixed_input() -> torch.Tensor:
+    """Return the fixed input (1, 1, 128, 128): a disc on a ramp under noise, in network values."""
+    rows, columns = np.mgrid[:128, :128] / 128 - 0.5
     disc = np.where(np.hypot(rows, columns) < 0.25, 1.0, -0.5)
-    noise = np.random.default_rng(0).normal(0, 0.2, (side, side))
+    noise = np.random.default_rng(0).normal(0, 0.2, disc.shape)
     return torch.from_numpy((disc + 0.5 * columns + noise).astype(np.float32))[None, None]
 
 
@@ -34,10 +34,8 @@ def run_model(model: PreTrainedModel, pixel_values: torch.Tensor) -> torch.Tenso
 
 def write_test_tensors(model: PreTrainedModel, folder: str | Path) -> None:
     """Write `test_tensors.safetensors` with `input` and the model's `output` into its folder, and `checksums.json`."""
-    pixel_values = fixed_input()
-    output = run_model(model, pixel_values).contiguous()
-    path = Path(folder) / TEST_TENSORS
-    save_file({"input": pixel_values, "output": output}, path)
+    pixel_values, path = fixed_input(), Path(folder) / TEST_TENSORS
+    save_file({"input": pixel_values, "output": run_model(model, pixel_values).contiguous()}, path)
     path.chmod(0o644)  # safetensors makes it readable by its owner alone
     write_checksums(folder)
 

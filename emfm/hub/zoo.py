@@ -45,9 +45,7 @@ class Metric:
     task: str  # "restoration", or the task that the model was fine-tuned for
     data: str  # what was measured on
     setting: str  # what was done before
-    # the same figure of what the model has to beat, by its name, such as "damaged input": value and
-    # spread
-    compared: dict[str, tuple[float, float | None]]
+    compared: dict[str, tuple[float, float | None]]  # what to beat: value, spread
     command: str  # measures it
     result: str  # the committed file with its outcome
 
@@ -73,8 +71,7 @@ class ModelInfo:
     receptive_field: int  # side in pixels
     size: int  # bytes of the weights file
     license: str  # of the weights
-    # nm per pixel, smallest and largest of the training data; None where that is not known
-    pixel_size_range: tuple[float, float] | None
+    pixel_size_range: tuple[float, float] | None  # of the training data in nm, None if not known
     pixel_sizes: str  # what is known of them
     data: list[DataSource]  # sources of the pretraining
     command: str  # trains it anew
@@ -117,11 +114,7 @@ NOT_STORED = ("pretraining", "bundled", "hub_id")
 
 
 def read_facts(folder: str | Path) -> ModelInfo:
-    """Read the facts of a model of the zoo from its folder.
-
-    Raises:
-        EMError: the folder has none, or they are damaged.
-    """
+    """Return the facts that a folder of the zoo holds; an EMError says that they are damaged."""
     path = Path(folder) / FACTS
     if not path.is_file():
         raise EMError(f"{folder} holds no {FACTS}: it is no model of the zoo")
@@ -132,9 +125,8 @@ def read_facts(folder: str | Path) -> ModelInfo:
         stored["metrics"] = [_metric(metric) for metric in stored["metrics"]]
         pixel_sizes = stored["pixel_size_range"]
         stored["pixel_size_range"] = tuple(pixel_sizes) if pixel_sizes else None
-        name = stored["name"]
-        bundled = name in bundled_names()
-        return ModelInfo(**stored, pretraining=pretraining, bundled=bundled, hub_id=zoo_id(name))
+        bundled, hub_id = stored["name"] in bundled_names(), zoo_id(stored["name"])
+        return ModelInfo(**stored, pretraining=pretraining, bundled=bundled, hub_id=hub_id)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         expected = ", ".join(field.name for field in fields(ModelInfo) if field.name not in NOT_STORED)
         raise EMError(f"{path} is damaged ({error}); expected {expected}") from error
@@ -146,7 +138,7 @@ def _metric(stored: dict[str, Any]) -> Metric:
 
 
 def model_info(name: str) -> ModelInfo:
-    """Return the facts of one model of the zoo, without loading its weights.
+    """Return the facts of one model of the zoo; its weights are not loaded.
 
     Raises:
         EMError: the zoo has no model of this name.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from emfm.io.formats.colour import RULES
+from emfm.io.formats.planes import RULES
 from emfm.settings import COUNT, OneOf, Range, Settings, setting
 
 FORMATS = ("tif", "npy", "zarr")

@@ -1,5 +1,14 @@
-"""A model's blended maps of a micrograph, block by block, while the next tiles are read and computed."""
+"""A model's blended maps of a micrograph, block by block, while the next tiles are computed.
 
+The network predicts with norms that no longer look at their input. Instance norm takes mean and
+variance of each channel over the whole input. Over tiles these would differ from tile to tile, and
+so would the results of two tiles at their border. Here they are measured once for the micrograph,
+over tiles spread over all of it that pass through the network together, and hold for every tile.
+They are folded into the convolutions before them. What remains is a chain of convolutions, for
+which an overlap of the reach makes the tiled result equal to that of the whole.
+"""
+
+import copy
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emfm.inference import frozen
+from emfm.backbones.norms import InstanceNorm, JointNorm, exchange
 from emfm.inference.plan import Plan
 from emfm.inference.tiling import Blend
 from emfm.io.large_images import release_pages
@@ -18,20 +27,18 @@ from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
 
 Block = tuple[int, int, np.ndarray]  # row and column in the result, and the maps (C, h, w)
-Place = tuple[int, int, tuple[int, int], tuple[int, int]]  # row and column of the tile; its rows and columns of pixels
+Span = tuple[int, int]
+Place = tuple[int, int, Span, Span]  # row and column of the tile; its rows and columns of pixels
+# Pixels over which instance norm is measured, and the side of the squares that they are taken in.
+NORM_PIXELS = 1024 * 1024
+NORM_SIDE = 256
 
 
 class Blocks:
     """Iterates over the finished blocks of a model's result on one micrograph.
 
-    Tiles are read by one thread and computed by `plan.workers` others, while the caller works on the block before.
-
-    Args:
-        model: any.
-        image: (H, W); what is read of it at a time is a tile.
-        statistics: the intensity statistics of the whole.
-        plan: tiles and threads.
-        rows: first row of tiles and the one after the last; None for all.
+    Tiles of the image (H, W) are read by one thread and computed by `plan.workers` others, while the
+    caller works on the block before. `rows` are the first row of tiles and the one after the last.
     """
 
     def __init__(
@@ -51,13 +58,6 @@ class Blocks:
     def __len__(self) -> int:
         return (self._rows[1] - self._rows[0]) * len(self._spans[1])
 
-    def _network(self) -> EMPreTrainedModel:
-        """Return the model itself where one pass sees the whole of a small micrograph, else its frozen copy."""
-        height, width = self._image.shape
-        if self._plan.tiling.count(height, width) == 1 and height * width <= frozen.NORM_PIXELS:
-            return self._model
-        return frozen.frozen_network(self._model, self._image, self._statistics)
-
     def _groups(self) -> Iterator[list[Place]]:
         """Yield the tiles that pass through the network together: neighbours of one size."""
         for row in range(*self._rows):
@@ -67,14 +67,6 @@ class Blocks:
                 for start in range(0, len(alike), self._plan.batch):
                     yield alike[start : start + self._plan.batch]
 
-    def _read(self, group: list[Place]) -> Tensor:
-        parts = []
-        for _, _, rows, columns in group:
-            part = np.asarray(self._image[rows[0] : rows[1], columns[0] : columns[1]])
-            parts.append(self._model.processor.normalize(part, self._statistics, (rows[0], columns[0])))
-            release_pages(self._image)
-        return torch.from_numpy(np.stack(parts)[:, None])  # (B, 1, h, w)
-
     def __iter__(self) -> Iterator[Block]:
         was_training, threads = self._model.training, torch.get_num_threads()
         self._model.eval()
@@ -82,33 +74,75 @@ class Blocks:
         share = max(1, threads // workers)
         reading = ThreadPoolExecutor(1)
         computing = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+        pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
         try:
-            network = self._network()
+            network = self._model
+            # one pass sees the whole of a small micrograph
+            if len(self._spans[0]) * len(self._spans[1]) > 1 or np.prod(self._image.shape) > NORM_PIXELS:
+                network = frozen_network(self._model, self._image, self._statistics)
 
             def compute(values: Future[Tensor]) -> np.ndarray:
                 return network.maps(values.result().to(network.device)).cpu().numpy()
 
-            yield from self._in_turn(reading, computing, compute, workers + 1)
+            for group in self._groups():
+                boxes = [(rows, columns) for _, _, rows, columns in group]
+                values = reading.submit(_values, self._model, self._image, self._statistics, boxes)
+                pending.append((group, computing.submit(compute, values)))
+                if len(pending) > workers:
+                    yield from self._blended(*pending.popleft())
+            while pending:
+                yield from self._blended(*pending.popleft())
         finally:
             for pool in (reading, computing):
                 pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)  # a number set in a thread is taken over by threads to come
             self._model.train(was_training)
 
-    def _in_turn(
-        self, reading: ThreadPoolExecutor, computing: ThreadPoolExecutor, compute: Any, ahead: int
-    ) -> Iterator[Block]:
-        """Keep `ahead` groups of tiles under way and blend them in their order."""
-        pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
-        groups = self._groups()
-        more = True
-        while more or pending:
-            while more and len(pending) < ahead:
-                group = next(groups, None)
-                more = group is not None
-                if group is not None:
-                    pending.append((group, computing.submit(compute, reading.submit(self._read, group))))
-            if pending:
-                group, result = pending.popleft()
-                for (row, column, *_), maps in zip(group, result.result(), strict=True):
-                    yield self.blend.add(row, column, maps)
+    def _blended(self, group: list[Place], computed: Future[np.ndarray]) -> Iterator[Block]:
+        for (row, column, *_), maps in zip(group, computed.result(), strict=True):
+            yield self.blend.add(row, column, maps)
+
+
+def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> EMPreTrainedModel:
+    """Return a copy of a model that maps every pixel by its surroundings alone, for tiles of one micrograph (H, W).
+
+    The model is in evaluation mode. Only instance norm is measured over the micrograph.
+    """
+    network = copy.deepcopy(model)
+    network.__dict__.pop("forward", None)  # a trainer's wrapper would call the model that was copied
+    if exchange(network, InstanceNorm, JointNorm):
+        height, width = image.shape
+        boxes = [((0, height), (0, width))]
+        if height * width > NORM_PIXELS:  # squares spread evenly over the micrograph
+            size = min(NORM_SIDE, height), min(NORM_SIDE, width)
+            corners = spread((height, width), size, NORM_PIXELS // (size[0] * size[1]), model.trunk.stride)
+            boxes = [((row, row + size[0]), (column, column + size[1])) for row, column in corners]
+        with torch.no_grad():
+            network(_values(model, image, statistics, boxes).to(model.device))
+        network.eval()
+    network.trunk.fold()
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+
+
+def _values(
+    model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics, boxes: list[tuple[Span, Span]]
+) -> Tensor:
+    """Return network values (B, 1, h, w) of boxes of one size, their rows and columns."""
+    parts = []
+    for (top, bottom), (left, right) in boxes:
+        part = np.asarray(image[top:bottom, left:right])
+        parts.append(model.processor.normalize(part, statistics, (top, left)))
+        release_pages(image)
+    return torch.from_numpy(np.stack(parts)[:, None])
+
+
+def spread(shape: tuple[int, int], size: tuple[int, int], count: int, align: int) -> list[tuple[int, int]]:
+    """Return corners of at most `count` rectangles on an even grid over a micrograph, as square-meshed as can be."""
+    room = [max(1, whole // part) for whole, part in zip(shape, size, strict=True)]
+    rows = min(room[0], count, max(1, round((count * room[0] / room[1]) ** 0.5)))
+    numbers = rows, min(room[1], count // rows)
+    starts = []
+    for whole, part, number in zip(shape, size, numbers, strict=True):
+        places = np.linspace(0, whole - part, number) if number > 1 else [(whole - part) / 2]
+        starts.append([int(place) // align * align for place in places])
+    return [(row, column) for row in starts[0] for column in starts[1]]

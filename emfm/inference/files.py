@@ -1,8 +1,13 @@
-"""Prediction from files to files of any size: one or many, by one process or several, going on where a run stopped."""
+"""Prediction from files to files of any size: one or many, by one process or several.
+
+A small JSON file beside each result tells what it was made from, so a stopped run can go on.
+"""
 
 import glob
+import hashlib
 import json
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +16,24 @@ from tqdm.auto import tqdm
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.inference.arguments import PredictArguments
-from emfm.inference.one_file import Job, predict_file
-from emfm.inference.predict import ready_model
+from emfm.inference.predict import Flow, ready_model, result_form
 from emfm.inference.processes import Processes
-from emfm.inference.records import fingerprint
-from emfm.io.reading import SUFFIXES, list_micrographs
+from emfm.inference.result_files import ResultFile
+from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_micrograph
 from emfm.modeling import EMPreTrainedModel
+from emfm.reports.prediction import Prediction
+from emfm.tasks import task_of
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One file to predict: what the record says of model and settings is in `made_by`."""
+
+    model: EMPreTrainedModel
+    source: Path
+    target: Path  # its suffix chooses the format
+    arguments: PredictArguments
+    made_by: dict[str, Any]
 
 
 def expand_inputs(given: list[str], output: Path) -> list[Path]:
@@ -42,17 +59,15 @@ def expand_inputs(given: list[str], output: Path) -> list[Path]:
 
 
 def predict_files(
-    model: EMPreTrainedModel | str | Path,
-    inputs: list[Path],
-    output: Path,
-    arguments: PredictArguments | None = None,
+    model: EMPreTrainedModel | str | Path, inputs: list[Path], output: Path, arguments: PredictArguments | None = None
 ) -> list[dict[str, Any]]:
     """Predict micrographs of any size to files, in memory bounded by the tile.
 
-    For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what the task's report
-    makes of it, and the record `NAME.tif.json` are written. A result whose record says that it was made from the same
-    input, model and settings is left as it is. Under torchrun or accelerate the
-    files are divided among the processes, and what does not divide evenly is done by all of them together.
+    For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what the
+    task's report makes of it, and the record `NAME.tif.json` are written. A result whose record says
+    that it was made from the same input, model and settings is left as it is. Under torchrun or
+    accelerate the files are divided among the processes, and what does not divide evenly is done by
+    all of them together.
 
     Args:
         model: a model, or the name or folder of one.
@@ -69,46 +84,108 @@ def predict_files(
     """
     arguments = arguments or PredictArguments()
     processes = Processes.join()
-    doubled = sorted({path.stem for path in inputs if [other.stem for other in inputs].count(path.stem) > 1})
+    doubled = sorted(stem for stem, times in Counter(path.stem for path in inputs).items() if times > 1)
     if doubled:
         raise EMError(
             f"several inputs are called {', '.join(doubled)} and would overwrite each other: predict them apart"
         )
     model = ready_model(model)
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
-    made_by = {"model": fingerprint(model), **settings}
-    jobs = [Job(model, path, output / f"{path.stem}.{arguments.format}", arguments, made_by) for path in inputs]
+    made_by = {"model": _fingerprint(model), **settings}
+    jobs = [_Job(model, path, output / f"{path.stem}.{arguments.format}", arguments, made_by) for path in inputs]
     entries = _all(jobs, processes)
     if processes.rank == 0 and model.classes is not None and any("output" in entry for entry in entries):
         write_text(output / "labels.json", json.dumps(model.classes, indent=1))
     return entries
 
 
-def _all(jobs: list[Job], processes: Processes) -> list[dict[str, Any]]:
+def _all(jobs: list[_Job], processes: Processes) -> list[dict[str, Any]]:
     """Do every job: an equal number of files in each process, then the rest together."""
     divided = len(jobs) // processes.count * processes.count
-    mine = list(range(processes.rank, divided, processes.count))
-    alone, single = Processes(0, 1), len(jobs) == 1
+    mine = [*range(processes.rank, divided, processes.count), *range(divided, len(jobs))]
+    silent = len(jobs) == 1 or processes.rank > 0
     found = {}
-    bar = tqdm(total=len(mine) + len(jobs) - divided, unit="image", disable=single or processes.rank > 0, leave=False)
-    for index in (*mine, *range(divided, len(jobs))):
-        found[index] = _one(jobs[index], alone if index < divided else processes)
-        bar.update()
-    bar.close()
+    for index in tqdm(mine, unit="image", disable=silent, leave=False):
+        found[index] = _one(jobs[index], Processes(0, 1) if index < divided else processes)
     together: dict[int, dict[str, Any]] = {}
     for part in processes.gather(found):
         together.update(part)
     return [together[index] for index in range(len(jobs))]
 
 
-def _one(job: Job, processes: Processes) -> dict[str, Any]:
+def _one(job: _Job, processes: Processes) -> dict[str, Any]:
     """Predict one file, unless that was done before; what is wrong with it becomes an entry."""
+    entry: dict[str, Any] = {"input": str(job.source)}
     try:
-        return {"input": str(job.source), **predict_file(job, processes)}
+        micrograph = processes.together(lambda: _read(job))
+        made_from = processes.together(lambda: {"input": _input_facts(job.source), **job.made_by})
+        record = _read_record(job.target)
+        done = not job.arguments.overwrite and record.get("made_from") == made_from
+        done = all(processes.gather(done))
+        shown = record.get("shown", {}) if done else _predict(job, micrograph, made_from, processes)
     except (EMError, OSError) as error:
-        return {"input": str(job.source), "error": _told(error, job.source)}
+        message = " ".join(str(error).split())
+        return {**entry, "error": message if entry["input"] in message else f"{entry['input']}: {message}"}
+    paths = {kind: str(job.target.with_name(name)) for kind, name in shown.items()}
+    return {**entry, "output": str(job.target), **paths, "skipped": done}
 
 
-def _told(error: Exception, source: Path) -> str:
-    message = " ".join(str(error).split())
-    return message if str(source) in message else f"{source}: {message}"
+def _read(job: _Job) -> Micrograph:
+    micrograph = read_micrograph(job.source, job.arguments.index, colour=job.arguments.colour)
+    if micrograph.pixel_size is None and job.arguments.pixel_size is not None:
+        return replace(micrograph, pixel_size=job.arguments.pixel_size)
+    return micrograph
+
+
+def _predict(job: _Job, micrograph: Micrograph, made_from: dict[str, Any], processes: Processes) -> dict[str, str]:
+    """Write a result, what shows it, and its record; return the names of what shows it, in the first process."""
+    model, target, arguments = job.model, job.target, job.arguments
+    pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
+    result = ResultFile(target, *result_form(model, micrograph.image), pixel_size)
+    Flow(model, arguments.tile, arguments.match_pixel_size, processes.rank == 0, processes).run(micrograph, result)
+    shown: dict[str, str] = {}
+    if processes.rank == 0:
+        image: Any = micrograph.image  # what shows the result reads it in parts, too
+        output = result.read()
+        prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name)
+        written = task_of(model).report().write(prediction, target.parent, target.stem)
+        shown = {kind: path.name for kind, path in written.items()}
+        facts = {"shape": list(output.shape), "dtype": str(output.dtype), "pixel_size": pixel_size, "shown": shown}
+        record = {"made_from": made_from, **facts, "classes": model.classes}
+        write_text(_record_path(target), json.dumps(record, indent=1))
+    processes.gather(None)
+    return shown
+
+
+def _fingerprint(model: EMPreTrainedModel) -> str:
+    """Return the SHA-256 of a model's weights, processor and what its configuration says of the task."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
+    config = model.config
+    facts = [type(model).__name__, config.norm, config.scale, model.classes, config.residual, config.pixel_size_range]
+    processor = model.processor
+    digest.update(json.dumps([facts, processor.low, processor.high, processor.clip], default=str).encode())
+    return digest.hexdigest()
+
+
+def _input_facts(path: Path) -> dict[str, Any]:
+    """Return name, size in bytes and time of change of a file, or of all in a folder such as a Zarr image."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    states = [file.stat() for file in files]
+    changed = max((state.st_mtime_ns for state in states), default=0)
+    return {"name": path.name, "bytes": sum(state.st_size for state in states), "changed": changed}
+
+
+def _record_path(result: Path) -> Path:
+    return result.with_name(f"{result.name}.json")
+
+
+def _read_record(result: Path) -> dict[str, Any]:
+    """Return the record of a finished result; an empty one if it or the result is gone."""
+    try:
+        found = json.loads(_record_path(result).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and result.exists() else {}

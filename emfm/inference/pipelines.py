@@ -27,17 +27,44 @@ def _open(image: Any) -> Micrograph:
     return Micrograph(as_array(image), None, "array")
 
 
-def _serves(model: Any, tag: str) -> bool:
-    """Return whether a model is one of emfm's, of a task that the Hub calls `tag`."""
-    return isinstance(model, EMPreTrainedModel) and task_of(model).card.pipeline_tag == tag
+class _OnMicrographs(Pipeline):
+    """What both pipelines do for a model of emfm's; for any other the pipeline after this one in line does it."""
+
+    takes: tuple[str, ...] = ("tile",)
+    pipeline_tag: str
+
+    @property
+    def _own(self) -> bool:
+        """Whether the model is one of emfm's, of a task with this pipeline's tag on the Hub."""
+        return isinstance(self.model, EMPreTrainedModel) and task_of(self.model).card.pipeline_tag == self.pipeline_tag
+
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
+        if not self._own:
+            return super()._sanitize_parameters(**kwargs)
+        unknown = sorted(set(kwargs) - set(self.takes))
+        if unknown:
+            raise EMError(f"{self.task} with a model of emfm's does not know {', '.join(unknown)}; it takes tile")
+        return {}, {name: value for name, value in kwargs.items() if name == "tile"}, {}
+
+    def get_iterator(self, inputs: Any, num_workers: int, batch_size: int, *params: dict) -> Any:
+        """Return the results of many images, one after the other."""
+        if self._own and batch_size != 1:
+            raise EMError(
+                f"batch_size is {batch_size}; micrographs are predicted one by one, each in tiles: leave it at 1"
+            )
+        return super().get_iterator(inputs, num_workers, batch_size, *params)
+
+    def preprocess(self, input_: Any, *args: Any, **kwargs: Any) -> Any:
+        """Open one image."""
+        return {"micrograph": _open(input_)} if self._own else super().preprocess(input_, *args, **kwargs)
+
+    def _forward(self, input_tensors: Any, tile: int | None = None) -> Any:
+        if not self._own:
+            return super()._forward(input_tensors)
+        return {"prediction": predict(self.model, input_tensors["micrograph"], tile)}
 
 
-def _check_batch(batch_size: int) -> None:
-    if batch_size != 1:
-        raise EMError(f"batch_size is {batch_size}; micrographs are predicted one by one, each in tiles: leave it at 1")
-
-
-class EMImageToImagePipeline(Pipeline):
+class EMImageToImagePipeline(_OnMicrographs):
     """`pipeline("em-image-to-image", model=...)`: denoising, super-resolution, background removal, or a generator.
 
     Takes the path of a micrograph, a 2-D array or tensor, a PIL image, or a list of these. Returns for each a dict:
@@ -45,38 +72,19 @@ class EMImageToImagePipeline(Pipeline):
     `pixel_size` in nm, None where the file does not say; and `name`. `tile=` is the side of a tile in pixels.
     """
 
+    pipeline_tag = "image-to-image"
     # the model brings its own
     _load_processor: Any = False
     _load_image_processor: Any = False
     _load_feature_extractor: Any = False
     _load_tokenizer: Any = False
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        if not _serves(self.model, "image-to-image"):
-            taken = [task.__name__ for task in TASKS.values() if task.card.pipeline_tag == "image-to-image"]
-            raise EMError(
-                f"{type(self.model).__name__} is no model for {self.task}; it takes {EMFoundation.__name__}, "
-                f"{', '.join(taken)}"
-            )
-
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
-        unknown = sorted(set(kwargs) - {"tile"})
-        if unknown:
-            raise EMError(f"{self.task} does not know {', '.join(unknown)}; it takes tile")
-        return {}, kwargs, {}
-
-    def get_iterator(self, inputs: Any, num_workers: int, batch_size: int, *params: dict) -> Any:
-        """Return the results of many micrographs, one after the other."""
-        _check_batch(batch_size)
-        return super().get_iterator(inputs, num_workers, batch_size, *params)
-
-    def preprocess(self, input_: Any, **kwargs: Any) -> dict[str, Any]:
-        """Open one micrograph."""
-        return {"micrograph": _open(input_)}
-
-    def _forward(self, input_tensors: dict[str, Any], tile: int | None = None, **kwargs: Any) -> dict[str, Any]:
-        return {"prediction": predict(self.model, input_tensors["micrograph"], tile)}
+        if not self._own:
+            taken = [task.__name__ for task in TASKS.values() if task.card.pipeline_tag == self.pipeline_tag]
+            names = ", ".join([EMFoundation.__name__, *taken])
+            raise EMError(f"{type(self.model).__name__} is no model for {self.task}; it takes {names}")
+        return super()._sanitize_parameters(**kwargs)
 
     def postprocess(self, model_outputs: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Return image, pixel size and name."""
@@ -84,7 +92,7 @@ class EMImageToImagePipeline(Pipeline):
         return {"image": prediction.output, "pixel_size": prediction.pixel_size, "name": prediction.name}
 
 
-class EMImageSegmentationPipeline(ImageSegmentationPipeline):
+class EMImageSegmentationPipeline(_OnMicrographs, ImageSegmentationPipeline):
     """`pipeline("image-segmentation", model=...)` that also knows emfm's models; any other works as without emfm.
 
     transformers' own makes 8-bit colour of every image, which cuts a 16-bit micrograph off at 255, and holds a large
@@ -92,9 +100,8 @@ class EMImageSegmentationPipeline(ImageSegmentationPipeline):
     `tile=`; it returns a list of `label`, `mask` (a PIL image, 255 where the class is) and `score` (None).
     """
 
-    @property
-    def _own(self) -> bool:
-        return _serves(self.model, "image-segmentation")
+    pipeline_tag = "image-segmentation"
+    takes = ("tile", "subtask")
 
     def check_model_type(self, supported_models: Any) -> None:
         """Leave emfm's model in peace, which transformers does not list."""
@@ -102,29 +109,9 @@ class EMImageSegmentationPipeline(ImageSegmentationPipeline):
             super().check_model_type(supported_models)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
-        if not self._own:
-            return super()._sanitize_parameters(**kwargs)
-        if kwargs.get("subtask") not in (None, "semantic"):
+        if self._own and kwargs.get("subtask") not in (None, "semantic"):
             raise EMError(f"subtask is '{kwargs['subtask']}'; {type(self.model).__name__} does 'semantic'")
-        unknown = sorted(set(kwargs) - {"tile", "subtask"})
-        if unknown:
-            raise EMError(f"segmentation by emfm does not know {', '.join(unknown)}; it takes tile")
-        return {}, {name: value for name, value in kwargs.items() if name == "tile"}, {}
-
-    def get_iterator(self, inputs: Any, num_workers: int, batch_size: int, *params: dict) -> Any:
-        """Return the results of many images, one after the other."""
-        if self._own:
-            _check_batch(batch_size)
-        return super().get_iterator(inputs, num_workers, batch_size, *params)
-
-    def preprocess(self, image: Any, *args: Any, **kwargs: Any) -> Any:
-        """Open one image."""
-        return {"micrograph": _open(image)} if self._own else super().preprocess(image, *args, **kwargs)
-
-    def _forward(self, model_inputs: Any, tile: int | None = None) -> Any:
-        if not self._own:
-            return super()._forward(model_inputs)
-        return {"prediction": predict(self.model, model_inputs["micrograph"], tile)}
+        return super()._sanitize_parameters(**kwargs)
 
     def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
         """Return a mask for every class that is there."""
@@ -132,11 +119,8 @@ class EMImageSegmentationPipeline(ImageSegmentationPipeline):
             return super().postprocess(model_outputs, *args, **kwargs)
         prediction: Prediction = model_outputs["prediction"]
         assert prediction.id2label is not None
-        return [
-            {
-                "score": None,
-                "label": prediction.id2label[int(index)],
-                "mask": Image.fromarray(np.where(prediction.output == index, 255, 0).astype(np.uint8)),
-            }
-            for index in np.unique(prediction.output)
-        ]
+        found = []
+        for index in np.unique(prediction.output):
+            mask = Image.fromarray(np.where(prediction.output == index, 255, 0).astype(np.uint8))
+            found.append({"score": None, "label": prediction.id2label[int(index)], "mask": mask})
+        return found

@@ -46,7 +46,10 @@ def plan(model: EMPreTrainedModel, shape: tuple[int, int], tile: int | None = No
     stride = model.trunk.stride
     if tile is not None and tile < 4 * stride:
         raise EMError(f"a tile of {tile} px is too small for this model: use at least {4 * stride}")
-    budget, batches = _budget(model.device)
+    batches = model.device.type != "cpu"  # other devices are faster with several tiles at a time
+    budget = min(SHARE * psutil.virtual_memory().available, CPU_BYTES)
+    if model.device.type == "cuda":
+        budget = SHARE * 2 * torch.cuda.mem_get_info(model.device)[0]
     workers = 1 if batches else torch.get_num_threads()
     if tile is None:
         # smaller tiles than this spend most of the work on what they share
@@ -72,13 +75,6 @@ def _side(model: EMPreTrainedModel, budget: float) -> int:
     """Return the largest side of a tile, a multiple of the stride, that takes no more than the budget."""
     stride = model.trunk.stride
     return int((budget / bytes_per_pixel(model)) ** 0.5) // stride * stride
-
-
-def _budget(device: torch.device) -> tuple[float, bool]:
-    """Return how many bytes may be used, and whether the device is faster with several tiles at a time."""
-    if device.type == "cuda":
-        return SHARE * 2 * torch.cuda.mem_get_info(device)[0], True
-    return min(SHARE * psutil.virtual_memory().available, CPU_BYTES), device.type != "cpu"
 
 
 def bytes_per_pixel(model: EMPreTrainedModel) -> float:

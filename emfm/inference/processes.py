@@ -14,12 +14,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that work together.
-
-    Args:
-        rank: which one this is, from 0.
-        count: how many there are.
-    """
+    """This process among those that work together: its number, from 0, and how many there are."""
 
     rank: int
     count: int
@@ -50,10 +45,7 @@ class Processes:
         return gather_object([value])
 
     def together(self, work: Callable[[], Value]) -> Value:
-        """Do something in every process, wait for all, and fail in all where it failed in one.
-
-        Returns:
-            What the work returned in this process.
+        """Do something in every process, wait for all, and return what it returned in this one.
 
         Raises:
             EMError: what went wrong here, or else in the first of the others.
@@ -67,7 +59,3 @@ class Processes:
         if problems:
             raise EMError(problems[0])
         return value
-
-    def share(self, number: int) -> tuple[int, int]:
-        """Return first and last (not included) of this process's part of so many things that lie in a row."""
-        return self.rank * number // self.count, (self.rank + 1) * number // self.count

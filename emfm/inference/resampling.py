@@ -1,12 +1,23 @@
-"""Resampling of micrographs that may be larger than memory: region by region, with the same result as the whole."""
+"""Resampling of micrographs of any size, above all to a pixel size that a model was trained at.
 
+It is done region by region, with the same result as for the whole.
+"""
+
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from emfm.errors import EMError
 from emfm.io.large_images import release_pages
+from emfm.io.reading import Micrograph
+from emfm.modeling import EMPreTrainedModel
 
+logger = logging.getLogger(__name__)
+# Rounded header fields do not make a pixel size another one.
+TOLERANCE = 0.02
 # Keys' cubic convolution kernel (1981) reaches two pixels; it is widened where the image shrinks, against aliasing.
 CUBIC_REACH = 2.0
 BLOCK = 1024
@@ -91,20 +102,42 @@ class Resampled:
         return result
 
 
-def as_dtype(values: np.ndarray, dtype: Any) -> np.ndarray:
-    """Return interpolated values in a micrograph's dtype: integers are rounded and limited to their range."""
-    dtype = np.dtype(dtype)
-    if dtype.kind == "b":
-        return values >= 0.5
-    if dtype.kind not in "iu":
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    top = float(limits.max) if float(limits.max) <= limits.max else np.nextafter(float(limits.max), 0)
-    return np.clip(np.rint(values.astype(np.float64)), limits.min, top).astype(dtype)
-
-
 def blocks_of(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
     """Yield the rows and columns of blocks that cover an image of some shape."""
     for top in range(0, shape[0], BLOCK):
         for left in range(0, shape[1], BLOCK):
             yield slice(top, min(top + BLOCK, shape[0])), slice(left, min(left + BLOCK, shape[1]))
+
+
+def _fitting(model: EMPreTrainedModel, pixel_size: float) -> float:
+    """Return the pixel size in nm, the nearest within the range that the model was trained at."""
+    smallest, largest = model.config.pixel_size_range
+    if smallest / (1 + TOLERANCE) <= pixel_size <= largest * (1 + TOLERANCE):
+        return pixel_size
+    return min(max(pixel_size, smallest), largest)
+
+
+def check_pixel_size(model: EMPreTrainedModel, micrograph: Micrograph) -> None:
+    """Log a warning where a micrograph's pixel size is known and not one that the model was trained at."""
+    known, trained_at = micrograph.pixel_size, model.config.pixel_size_range
+    if known is not None and trained_at is not None and _fitting(model, known) != known:
+        message = "%s has %.4g nm per pixel, the model was trained at %.4g to %.4g: --match-pixel-size resamples it"
+        logger.warning(message, micrograph.name, known, *trained_at)
+
+
+def matched(model: EMPreTrainedModel, micrograph: Micrograph) -> Micrograph:
+    """Return a micrograph at a pixel size that the model was trained at: itself, or resampled as it is read.
+
+    Raises:
+        EMError: the model's or the micrograph's pixel size is not known.
+    """
+    if model.config.pixel_size_range is None:
+        raise EMError("this model does not say which pixel sizes it was trained at: leave --match-pixel-size out")
+    if micrograph.pixel_size is None:
+        raise EMError(f"{micrograph.name} does not say its pixel size: give it with --pixel-size NM")
+    target = _fitting(model, micrograph.pixel_size)
+    if target == micrograph.pixel_size:
+        return micrograph
+    height, width = (max(1, round(side * micrograph.pixel_size / target)) for side in micrograph.image.shape)
+    image: Any = Resampled(micrograph.image, (height, width))
+    return replace(micrograph, image=image, pixel_size=target)

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import tifffile
@@ -12,9 +12,10 @@ from filelock import FileLock
 from numpy.lib.format import open_memmap
 
 from emfm.inference.processes import Processes
+from emfm.io.writing import resolution_tags
 
-CLASSIC_TIFF_BYTES = 2**32 - 2**25  # larger ones become BigTIFF
 ZARR_CHUNK = 1024
+LOCK = ".lock"  # in a partial Zarr image
 
 
 class ResultFile:
@@ -31,11 +32,10 @@ class ResultFile:
         self.path, self.shape, self.pixel_size = path, shape, pixel_size
         self.format = path.suffix[1:]
         self.partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-        self._lock = self.partial / ".lock"
         self.dtype = np.dtype(dtype).newbyteorder("=")
         if self.format == "tif" and self.dtype.kind == "b":
             self.dtype = np.dtype(np.uint8)
-        self._array: Any = None
+        self._array: Any = None  # of a Zarr image
         self._file: BinaryIO | None = None
         self._offset = 0
 
@@ -44,11 +44,8 @@ class ResultFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _remove(self.partial)
         if self.format == "tif":
-            big = int(np.prod(self.shape)) * self.dtype.itemsize > CLASSIC_TIFF_BYTES
-            kind = dict(shape=self.shape, dtype=self.dtype, photometric="minisblack", metadata=None)
-            if self.pixel_size is not None:
-                kind |= dict(resolution=(1e7 / self.pixel_size,) * 2, resolutionunit="CENTIMETER")
-            tifffile.imwrite(self.partial, bigtiff=big, **kind)
+            kind = dict(photometric="minisblack", metadata=None, **resolution_tags(self.pixel_size))
+            tifffile.imwrite(self.partial, shape=self.shape, dtype=self.dtype, **kind)
         elif self.format == "npy":
             open_memmap(self.partial, mode="w+", dtype=self.dtype, shape=self.shape)
         else:
@@ -68,23 +65,17 @@ class ResultFile:
 
     def _open(self) -> None:
         """Open what the first process laid out."""
+        array = open_result(self.partial, "r+")
         if self.format == "zarr":
-            import zarr
-
-            self._array = zarr.open_array(self.partial / "0", mode="r+")
-            return
-        if self.format == "tif":
-            with tifffile.TiffFile(self.partial) as tiff:
-                self._offset = tiff.pages.first.dataoffsets[0]
+            self._array = array
         else:
-            self._offset = open_memmap(self.partial, mode="r").offset
-        self._file = self.partial.open("r+b")
+            self._offset, self._file = array.offset, self.partial.open("r+b")
 
     def write(self, row: int, column: int, block: np.ndarray) -> None:
         """Write a block (h, w) with its first pixel at a row and column."""
         rows, columns = block.shape
         if self.format == "zarr":
-            with FileLock(self._lock):  # chunks, which processes may share, are read, changed and written
+            with FileLock(self.partial / LOCK):  # chunks, which processes may share, are read, changed and written
                 self._array[row : row + rows, column : column + columns] = block
             return
         assert self._file is not None
@@ -133,7 +124,7 @@ class ResultFile:
 
     def _put_in_place(self) -> None:
         if self.format == "zarr":
-            self._lock.unlink(missing_ok=True)
+            (self.partial / LOCK).unlink(missing_ok=True)
         _remove(self.path)
         self.partial.replace(self.path)
 
@@ -145,12 +136,12 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def open_result(path: Path) -> Any:
+def open_result(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
     """Return the array (H, W) of a finished result, read as far as it is used."""
     if path.suffix == ".npy":
-        return np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode=mode)
     if path.suffix == ".tif":
-        return tifffile.memmap(path, mode="r")
+        return tifffile.memmap(path, mode=mode)
     import zarr
 
-    return zarr.open_array(path / "0", mode="r")
+    return zarr.open_array(path / "0", mode=mode)

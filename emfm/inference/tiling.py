@@ -67,11 +67,8 @@ class Blend:
 
     Beside the tile at hand only ramps are kept: `ramp` rows as wide as the micrograph, and `ramp` columns of a tile.
 
-    Args:
-        tiling: how the micrograph is cut.
-        height: of the micrograph, in pixels.
-        width: of the micrograph, in pixels.
-        rows: first row of tiles and the one after the last, where others do the rest; None for all.
+    The micrograph of so many pixels is cut as `tiling` says. Where others do the rest of it, `rows`
+    are the first row of tiles and the one after the last.
 
     Attributes:
         head: ramp (C, ramp, W) at the top of the first row of tiles, for `join`, where there are tiles above it.
@@ -135,11 +132,7 @@ class Blend:
         return whole
 
     def join(self, tail_above: np.ndarray) -> tuple[int, np.ndarray]:
-        """Return row and content (C, ramp, W) of the ramp between these rows of tiles and those above them.
-
-        Args:
-            tail_above: `tail` of the blend of the rows above.
-        """
+        """Return row and content (C, ramp, W) of the ramp to the tiles above, whose `tail` is given."""
         _fade(tail_above, self.head, self._weight[:, None])
         return self._cuts[0][self._rows[0]], self.head
 

@@ -1,6 +1,6 @@
 """Decoders in a process of their own, with limits on memory and time: whatever a file makes them do, this one goes on.
 
-The process runs one function of the package. Question and answer are a line of JSON each; pixels go through files.
+Question and answer are a line of JSON each; pixels go through files.
 """
 
 import atexit
@@ -37,7 +37,7 @@ class Guarded:
         self._lock = threading.Lock()
 
     def ask(self, name: str, memory: int, seconds: float, **arguments: Any) -> Any:
-        """Return what the function returns.
+        """Return what the function returns for these arguments.
 
         Args:
             name: of the file, for errors.
@@ -50,10 +50,10 @@ class Guarded:
         """
         if self._owner != os.getpid():  # a copy of this process may not share its helper
             self._process, self._owner, self._lock = None, os.getpid(), threading.Lock()
-        question = {"memory": memory, "seconds": seconds, "arguments": arguments}
+        question = json.dumps({"memory": memory, "seconds": seconds, "arguments": arguments})
         started = time.monotonic()
         with self._lock:
-            answer = self._answer(json.dumps(question) + "\n", seconds)
+            answer = self._answer(question, seconds)
         if "result" in answer:
             return answer["result"]
         if "error" in answer:
@@ -62,8 +62,8 @@ class Guarded:
             raise EMError(f"{name}: reading took more than {seconds:.0f} s and was stopped")
         raise EMError(f"{name}: the file is damaged, or unpacks to more than {memory / 2**30:.0f} GiB")
 
-    def _answer(self, line: str, seconds: float) -> dict[str, Any]:
-        """Return the process's answer to a line; an empty one where it died, was late or out of memory."""
+    def _answer(self, question: str, seconds: float) -> dict[str, Any]:
+        """Return the process's answer; an empty one where it died, was late or out of memory."""
         process = self._process
         if process is None or process.poll() is not None:
             self._process = process = self._started()
@@ -73,8 +73,7 @@ class Guarded:
         answer = ""
         try:
             with suppress(OSError):  # where the process died
-                process.stdin.write(line)
-                process.stdin.flush()
+                print(question, file=process.stdin, flush=True)
                 answer = process.stdout.readline()
         finally:
             alarm.cancel()
@@ -99,10 +98,8 @@ class Guarded:
         environment["OPENBLAS_NUM_THREADS"] = environment["OMP_NUM_THREADS"] = "1"
         command = [sys.executable, "-P", "-m", "emfm.io.guarded", self._work.__module__, self._work.__name__]
         atexit.register(self.close)
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8", env=environment
-        )
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, encoding="utf-8", env=environment)
 
 
 def main(module: str, function: str) -> None:
@@ -120,8 +117,7 @@ def main(module: str, function: str) -> None:
             answer = {"error": str(error)}
         except MemoryError:
             sys.exit(1)
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 def _limit(memory: int, seconds: float) -> None:
@@ -130,8 +126,8 @@ def _limit(memory: int, seconds: float) -> None:
         import resource
     except ImportError:  # Windows
         return
-    used = int(time.process_time()) + 1
-    limits = {resource.RLIMIT_AS: memory, resource.RLIMIT_CPU: used + 2 * int(seconds), resource.RLIMIT_CORE: 0}
+    until = int(time.process_time()) + 1 + 2 * int(seconds)
+    limits = {resource.RLIMIT_AS: memory, resource.RLIMIT_CPU: until, resource.RLIMIT_CORE: 0}
     for kind, limit in limits.items():
         hard = resource.getrlimit(kind)[1]
         within = limit if hard == resource.RLIM_INFINITY else min(limit, hard)

@@ -14,7 +14,8 @@ from PIL import Image, UnidentifiedImageError
 
 from emfm.errors import EMError
 from emfm.io.formats.pictures import PNG_MAGIC
-from emfm.io.formats.tiff_structure import MAGIC
+from emfm.io.formats.planes import Request
+from emfm.io.formats.tiff_parts import MAGIC
 
 # Pillow's own limit, without which `datasets` would not show the image either: 13,377 pixels a side.
 MOST_PIXELS = 178_956_970
@@ -29,30 +30,24 @@ _UNBOUNDED = {8: 1032, 32946: 1032, 34925: MOST_BYTES}
 def check_decodable(content: bytes, name: str) -> None:
     """Look at the header of a PNG, JPEG or TIFF file in memory, and at how far its compressed parts unpack.
 
-    Args:
-        content: the whole file.
-        name: stands in the error.
-
     Raises:
         EMError: it is damaged or of another format, or its pixels would fill the memory.
     """
-    try:
-        if content[:4] in MAGIC:
-            with tifffile.TiffFile(io.BytesIO(content)) as tiff:
-                _check_page(tiff.pages.first, content, name)
-        else:
-            with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as picture:
-                if prod(picture.size) > MOST_PIXELS:
-                    raise _too_large(picture.size, name)
-    except EMError:
-        raise
-    except Image.DecompressionBombError as error:
-        size = struct.unpack(">II", content[16:24]) if content.startswith(PNG_MAGIC) else None
-        raise _too_large(size, name) from error
-    except UnidentifiedImageError as error:  # its text is the buffer's address
-        raise EMError(f"{name}: the file is not a PNG, JPEG or TIFF image; it begins with {content[:8]!r}") from error
-    except Exception as error:  # the decoders raise many kinds on damaged files
-        raise EMError(f"{name}: the file is damaged or not a PNG, JPEG or TIFF image ({error})") from error
+    with Request(name, "PNG, JPEG or TIFF").decoding():
+        try:
+            if content[:4] in MAGIC:
+                with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+                    _check_page(tiff.pages.first, content, name)
+            else:
+                with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as picture:
+                    if prod(picture.size) > MOST_PIXELS:
+                        raise _too_large(picture.size, name)
+        except Image.DecompressionBombError as error:
+            size = struct.unpack(">II", content[16:24]) if content.startswith(PNG_MAGIC) else None
+            raise _too_large(size, name) from error
+        except UnidentifiedImageError as error:  # its text is the buffer's address
+            begin = content[:8]
+            raise EMError(f"{name}: the file is not a PNG, JPEG or TIFF image; it begins with {begin!r}") from error
 
 
 def _too_large(size: tuple[int, ...] | None, name: str) -> EMError:
@@ -64,7 +59,8 @@ def _too_large(size: tuple[int, ...] | None, name: str) -> EMError:
 
 
 def _check_page(page: tifffile.TiffPage, content: bytes, name: str) -> None:
-    size, itemsize = (page.imagewidth, page.imagelength), page.dtype.itemsize if page.dtype else 8
+    size = page.imagewidth, page.imagelength
+    itemsize = page.dtype.itemsize if page.dtype else 8
     part = prod(page.chunks) * itemsize  # a strip or tile, which may be larger than the image
     whole = prod(size) * itemsize * page.samplesperpixel * page.imagedepth
     if prod(size) > MOST_PIXELS or whole > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""Reading micrographs of every format in their own dtype, with the pixel size; writing results atomically."""
+"""Reading micrographs of every format in their own dtype, with the pixel size."""
 
 import io
 import os
@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 
 from emfm.errors import EMError
-from emfm.io.formats.colour import check_rule
-from emfm.io.formats.hdf5 import open_hdf5
-from emfm.io.formats.mrc import open_mrc
-from emfm.io.formats.npy import open_npy
+from emfm.io.formats.containers import open_hdf5, open_zarr
+from emfm.io.formats.mapped import open_mrc, open_npy
 from emfm.io.formats.pictures import open_picture
-from emfm.io.formats.planes import Planes, Request
+from emfm.io.formats.planes import RULES, Planes, Request
 from emfm.io.formats.tiff import open_tiff
-from emfm.io.formats.tiff_structure import MAGIC
+from emfm.io.formats.tiff_parts import MAGIC
 from emfm.io.formats.vendor import open_vendor
-from emfm.io.formats.zarr_store import open_zarr
-from emfm.io.lazy_image import LazyImage
+from emfm.io.large_images import LazyImage
 
 ZARR = ".zarr"  # the only format whose files are folders
 _CONTAINERS = {
@@ -82,54 +79,46 @@ def read_micrograph(
     Raises:
         EMError: the file is missing, damaged, of another format, in colour, or a stack without `index`.
     """
-    path, planes = _opened(path, dataset, colour)
+    request, planes = _opened(path, dataset, colour)
     if planes.stack and index is None:
         raise EMError(
-            f"{path}: a stack of shape {(*planes.stack, *planes.shape)}, axes {planes.axes}, with {planes.count} "
-            f"slices; choose one with index=0 to {planes.count - 1} (--index), or go through all with read_stack"
+            f"{request.name}: a stack of shape {(*planes.stack, *planes.shape)}, axes {planes.axes}, "
+            f"with {planes.count} slices; choose one with index=0 to {planes.count - 1} (--index), or go through all "
+            "with read_stack"
         )
-    return _slice(path, planes, index)
+    return _slice(request, planes, index or 0)
 
 
 def read_stack(path: str | Path, *, dataset: str | None = None, colour: str | None = None) -> Iterator[Micrograph]:
     """Return an iterator over the slices of a stack; each is read when it is its turn. One image is a stack of one.
 
-    Args:
-        path: as in `read_micrograph`.
-        dataset: as in `read_micrograph`.
-        colour: as in `read_micrograph`.
-
-    Raises:
-        EMError: as `read_micrograph`; the file is opened at once.
+    Arguments are those of `read_micrograph`, and so are its errors. The file is opened at once.
     """
-    path, planes = _opened(path, dataset, colour)
-    return (_slice(path, planes, number) for number in range(planes.count))
+    request, planes = _opened(path, dataset, colour)
+    return (_slice(request, planes, number) for number in range(planes.count))
 
 
 def decode_micrograph(content: bytes, name: str) -> Micrograph:
     """Read one micrograph from the bytes of a PNG, JPEG or TIFF file, as the rows of a dataset hold them.
 
-    Args:
-        content: the whole file.
-        name: stands in errors and in the result.
+    The name stands in errors and in the result.
 
     Raises:
         EMError: damaged, of another format, in colour, or a stack.
     """
     is_tiff = content[:4] in MAGIC
-    planes = (open_tiff if is_tiff else open_picture)(
-        io.BytesIO(content), Request(name, "TIFF" if is_tiff else "PNG OR JPEG")
-    )
-    if planes.stack:
-        raise EMError(
-            f"{name}: a stack of shape {(*planes.stack, *planes.shape)}; save the slices as files of their own"
-        )
-    return Micrograph(np.asarray(planes.plane(0)), planes.pixel_size, name)
+    request = Request(name, "TIFF" if is_tiff else "PNG OR JPEG")
+    with request.decoding():
+        planes = (open_tiff if is_tiff else open_picture)(io.BytesIO(content), request)
+        if planes.stack:
+            shape = (*planes.stack, *planes.shape)
+            raise EMError(f"{name}: a stack of shape {shape}; save the slices as files of their own")
+        return Micrograph(np.asarray(planes.plane(0)), planes.pixel_size, name)
 
 
-def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[Path, Planes]:
-    """Return the path, without the dataset that it may name, and the slices."""
-    check_rule(colour)
+def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[Request, Planes]:
+    if colour is not None and colour not in RULES:
+        raise EMError(f"colour is '{colour}'; expected {', '.join(RULES)}, or None to refuse colour images")
     path = Path(path)
     if "::" in str(path) and not path.exists():
         file, _, dataset_of_path = str(path).rpartition("::")
@@ -143,16 +132,19 @@ def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[
         raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(SUFFIXES)}")
     if dataset is not None and suffix not in _CONTAINERS:
         raise EMError(f"{path}: '{suffix}' files hold no named datasets, got dataset='{dataset}'")
-    return path, _READERS[suffix](path, Request(str(path), suffix[1:].upper(), dataset, colour))
+    request = Request(str(path), suffix[1:].upper(), dataset, colour)
+    with request.decoding():
+        return request, _READERS[suffix](path, request)
 
 
-def _slice(path: Path, planes: Planes, index: int | None) -> Micrograph:
-    number = 0 if index is None else index
-    if not -planes.count <= number < planes.count:
-        raise EMError(f"{path}: index is {index}; expected 0 to {planes.count - 1}, or -{planes.count} to -1")
-    number %= planes.count
-    image = planes.plane(number)
-    return Micrograph(image, planes.pixel_size, path.name, planes.axes, number if planes.stack else None)
+def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
+    if not -planes.count <= index < planes.count:
+        raise EMError(f"{request.name}: index is {index}; expected 0 to {planes.count - 1}, or -{planes.count} to -1")
+    number = index % planes.count
+    with request.decoding():
+        image = planes.plane(number)
+    name = Path(request.name).name
+    return Micrograph(image, planes.pixel_size, name, planes.axes, number if planes.stack else None)
 
 
 def list_micrographs(folder: str | Path) -> list[Path]:
@@ -166,11 +158,11 @@ def list_micrographs(folder: str | Path) -> list[Path]:
         raise EMError(f"there is no folder {folder}")
     found = []
     for place, folders, names in os.walk(folder):
-        images = [name for name in folders if Path(name).suffix.lower() == ZARR]
+        images = [name for name in folders if name.lower().endswith(ZARR)]
         folders[:] = [name for name in folders if name not in images]
-        files = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
-        images += [name for name in files if not name.lower().endswith(ZARR) and (Path(place) / name).is_file()]
         found += [Path(place) / name for name in images]
+        files = [Path(place) / name for name in names if not name.lower().endswith(ZARR)]
+        found += [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
     if not found:
         raise EMError(f"{folder} holds no image; looked for {', '.join(SUFFIXES)}")
     return sorted(found)

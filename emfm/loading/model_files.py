@@ -8,15 +8,10 @@ from emfm.files import sha256, write_text
 
 CHECKSUMS = "checksums.json"
 TEST_TENSORS = "test_tensors.safetensors"
+# LoRA's additions, which a folder may hold in the place of whole weights.
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 # What loading or verifying a model reads: these have checksums.
-LOADED = (
-    "config.json",
-    "preprocessor_config.json",
-    "model.safetensors",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    TEST_TENSORS,
-)
+LOADED = ("config.json", "preprocessor_config.json", "model.safetensors", *ADAPTER, TEST_TENSORS)
 # What tells of a model: people may correct a card, so these have none.
 TOLD = ("README.md", "facts.json", "finetuning.json", "curve.json", "curve.png")
 PUBLISHED = (*LOADED, *TOLD, CHECKSUMS)

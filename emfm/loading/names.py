@@ -1,18 +1,23 @@
-"""The weights that ship inside the package, one folder a model, and how a model's name becomes a place to load from."""
+"""From a model's name to a folder with its files: bundled, local, or one revision on the Hub."""
 
 import os
 from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
 
 from emfm.backbones import generator_names
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError, nearest
+from emfm.loading.model_files import ADAPTER, CHECKSUMS, PICKLES, PUBLISHED, check_checksums
+from emfm.retries import download_errors, with_retries
 
+# The weights that ship inside the package, one folder a model.
 BUNDLED = Path(__file__).parents[1] / "weights"
 # Whose repositories on the Hub hold the zoo, unless the environment variable EMFM_ZOO names another account.
 ZOO_NAMESPACE = "emfm"
-MODEL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
-# A folder with LoRA's additions holds these in the place of whole weights.
-ADAPTER_FILES = ("config.json", "preprocessor_config.json", "adapter_config.json", "adapter_model.safetensors")
+# What a download understands of the keywords of `from_pretrained`.
+HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
 
 def bundled_names() -> list[str]:
@@ -25,23 +30,50 @@ def zoo_id(name: str) -> str:
     return f"{os.environ.get('EMFM_ZOO') or ZOO_NAMESPACE}/{name}"
 
 
-def missing_files(folder: Path) -> list[str]:
-    """Return the files that a folder lacks to be loaded as a model."""
-    return [file for file in _needed(folder) if not (folder / file).is_file()]
+def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
+    """Return the folder of a model: its own, or a copy of the Hub's with every published file.
 
+    All files of a download come from one commit, and must match its checksums, if it has them.
 
-def _needed(folder: Path) -> tuple[str, ...]:
-    return ADAPTER_FILES if (folder / "adapter_config.json").is_file() else MODEL_FILES
+    Args:
+        name_or_path: zoo name, local folder or Hub id.
+        **hub: those of HUB_ARGUMENTS, as in transformers.
+
+    Raises:
+        EMError: nothing goes by this name, the Hub does not answer or refuses, or the repository
+            holds no whole model.
+    """
+    name, place = str(name_or_path), locate(name_or_path)
+    if Path(place).is_dir():
+        return Path(place)
+    try:
+        with download_errors(place, hub.get("revision")):
+            folder = Path(with_retries(lambda: snapshot_download(place, allow_patterns=list(PUBLISHED), **hub)))
+    except EMError as error:
+        if "/" in name:
+            raise
+        bundled = ", ".join(bundled_names())
+        raise EMError(
+            f"the weights of '{name}' are not in this package, which has {bundled}, and {place} could "
+            f"not be loaded from the Hub; random weights of it come from "
+            f"EMFoundation(EMFoundationConfig.from_name('{name}')) or --scratch {name} ({error})"
+        ) from error
+    missing = _missing(folder)
+    if missing:
+        raise EMError(f"{place} on the Hub is not a whole emfm model: {', '.join(missing)} missing{_why(place, hub)}")
+    if (folder / CHECKSUMS).is_file():
+        try:
+            check_checksums(folder)
+        except EMError as error:
+            raise EMError(f"{error}. If the repository is whole, load it again with force_download=True") from error
+    return folder
 
 
 def locate(name_or_path: str | Path) -> str:
     """Return the local folder or the Hub id that a model's name stands for.
 
-    A zoo name stands for the bundled weights where there are any, else for `ZOO_NAMESPACE/name` on the Hub. Whether
-    that can be reached shows when it is loaded; `absent` then says what else there is.
-
-    Args:
-        name_or_path: a zoo name ("unet4-rf200"), a local folder, or a Hub id ("owner/name").
+    A zoo name ("unet4-rf200") stands for the bundled weights where there are any, else for
+    `ZOO_NAMESPACE/name` on the Hub. Whether that can be reached shows when it is loaded.
 
     Raises:
         EMError: the folder lacks a file, or nothing goes by this name.
@@ -49,7 +81,7 @@ def locate(name_or_path: str | Path) -> str:
     name = str(name_or_path)
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
-        missing = missing_files(folder)
+        missing = _missing(folder)
         if missing:
             raise EMError(
                 f"{folder} is not a whole emfm model: {', '.join(missing)} missing. A model folder holds "
@@ -62,27 +94,32 @@ def locate(name_or_path: str | Path) -> str:
         return name
     if "/" in name:
         raise EMError(f"there is no model folder {folder}")
-    if not _is_generator(name):
+    try:
+        EMFoundationConfig.from_name(name)
+    except EMError as error:
         hint = nearest(name, dict.fromkeys([*bundled_names(), *generator_names()]))
-        raise EMError(f"there is no model '{name}': {hint} A local folder or owner/name also works")
+        raise EMError(f"there is no model '{name}': {hint} A local folder or owner/name also works") from error
     return zoo_id(name)
 
 
-def absent(name_or_path: str | Path) -> str | None:
-    """Return what to tell about a zoo name whose weights are not bundled and did not come from the Hub, else None."""
-    name = str(name_or_path)
-    if Path(name).expanduser().is_dir() or name in bundled_names() or not _is_generator(name):
-        return None
-    return (
-        f"the weights of '{name}' are not in this package, which has {', '.join(bundled_names())}, and {zoo_id(name)} "
-        f"could not be loaded from the Hub; random weights of it come from "
-        f"EMFoundation(EMFoundationConfig.from_name('{name}')) or --scratch {name}"
-    )
+def _missing(folder: Path) -> list[str]:
+    """Return the files that a folder lacks to be loaded as a model."""
+    return [file for file in _needed(folder) if not (folder / file).is_file()]
 
 
-def _is_generator(name: str) -> bool:
+def _needed(folder: Path) -> tuple[str, ...]:
+    if (folder / ADAPTER[0]).is_file():
+        return ("config.json", "preprocessor_config.json", *ADAPTER)
+    return ("config.json", "model.safetensors", "preprocessor_config.json")
+
+
+def _why(repo_id: str, hub: dict[str, Any]) -> str:
+    """Return what a repository holds in the place of weights that emfm reads."""
     try:
-        EMFoundationConfig.from_name(name)
-    except EMError:
-        return False
-    return True
+        names = HfApi(token=hub.get("token")).list_repo_files(repo_id, revision=hub.get("revision"))
+    except Exception:  # whatever it is, the answer that follows is the better one
+        names = []
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if pickles and "model.safetensors" not in names:
+        return f"; it holds {', '.join(pickles)}: pickled weights can run code when they load, emfm reads safetensors"
+    return ": its upload may have been cut off"

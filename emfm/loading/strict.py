@@ -23,12 +23,7 @@ SHOWN = 6
 def read_config(folder: Path, **fields: Any) -> tuple[EMFoundationConfig, dict[str, Any]]:
     """Return the configuration of a model folder, and those of the keywords that are not fields of it.
 
-    Args:
-        folder: of the model.
-        **fields: take the place of those read.
-
-    Raises:
-        EMError: config.json is damaged, unknown or hostile.
+    Fields that are given take the place of those read. An EMError says what is wrong with the file.
     """
     try:
         found: Any = EMFoundationConfig.from_pretrained(folder, return_unused_kwargs=True, **fields)
@@ -40,11 +35,7 @@ def read_config(folder: Path, **fields: Any) -> tuple[EMFoundationConfig, dict[s
 
 
 def read_processor(folder: Path) -> EMImageProcessor:
-    """Return the processor of a model folder.
-
-    Raises:
-        EMError: preprocessor_config.json is damaged or holds what it should not.
-    """
+    """Return the processor of a model folder; an EMError says what is wrong with its file."""
     try:
         return EMImageProcessor.from_pretrained(folder)
     except EMError as error:
@@ -63,9 +54,6 @@ def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: 
         cls: the model that is to be loaded.
         config: its configuration.
         path: the safetensors file.
-
-    Raises:
-        EMError: they differ, or the file is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:

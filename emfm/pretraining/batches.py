@@ -2,8 +2,8 @@
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from emfm.pretraining.arguments import PretrainArguments
 from emfm.pretraining.crops import EpochOrder, StructureCrops, UnlabelledCrops
 from emfm.pretraining.streamed_crops import HOLD_OUT, StreamedCrops, held_out_of_stream
 from emfm.processing import EMImageProcessor
-from emfm.training.workers import worker_count
+from emfm.training.machine import worker_count
 
 VALIDATION_CROPS, CALIBRATION_CROPS = 128, 800
 # (epoch, samples read) of each data worker of each process: [processes * workers][2]; empty for data read by index.
@@ -28,24 +28,17 @@ Position = list[list[int]]
 
 @dataclass
 class PretrainingData:
-    """Opened data of a run.
+    """Opened data of a run."""
 
-    Attributes:
-        validation: crops of micrographs that are not trained on.
-        calibration: crops from which batch norm takes its statistics; those of a stream come from the held-out ones.
-        micrographs: those trained on, with the order of their crops; None where they are streamed.
-        stream: undecoded; None where they are not.
-    """
-
-    validation: UnlabelledCrops
+    validation: UnlabelledCrops  # of micrographs that are not trained on
+    # for batch norm's statistics: of micrographs trained on; of a stream, of held-out ones
     calibration: UnlabelledCrops
-    micrographs: tuple[Micrographs, EpochOrder] | None = None
-    stream: ImageStream | None = None
+    stream: ImageStream | None = None  # undecoded; None where micrographs are known by index
 
     @property
     def count(self) -> int | None:
         """How many micrographs are trained on; None if a stream does not say."""
-        return None if self.micrographs is None else sum(len(group) for group in self.micrographs[1].groups)
+        return None if self.stream is not None else sum(len(group) for group in self.calibration.order.groups)
 
 
 def open_data(args: PretrainArguments, processor: EMImageProcessor) -> PretrainingData:
@@ -55,7 +48,10 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
         EMError: a source is missing, broken or too small.
     """
     if args.streaming:
-        return _open_stream(args, processor)
+        stream = _interleaved(args)
+        held_out = held_out_of_stream(stream, processor)
+        validation = _validation(held_out, np.arange(len(held_out)), processor, args)
+        return PretrainingData(validation, replace(validation, count=CALIBRATION_CROPS), stream)
     sources = [open_micrographs(source, processor) for source in args.data]
     joined: ConcatDataset = ConcatDataset(cast(list[Dataset], sources))
     if len(joined) < 2:
@@ -72,26 +68,16 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
             raise EMError(f"{name} holds too few micrographs to train on")
         groups.append(group)
     order = EpochOrder(groups, args.weights, args.seed)
-    validation = _fixed_crops(joined, kept_out, processor, args, VALIDATION_CROPS)
     calibration = UnlabelledCrops(joined, processor, args.crop, CALIBRATION_CROPS, order)
-    return PretrainingData(validation, calibration, micrographs=(joined, order))
+    return PretrainingData(_validation(joined, kept_out, processor, args), calibration)
 
 
-def _open_stream(args: PretrainArguments, processor: EMImageProcessor) -> PretrainingData:
-    stream = _interleaved(args)
-    held_out = held_out_of_stream(stream, processor)
-    indices = np.arange(len(held_out))
-    validation = _fixed_crops(held_out, indices, processor, args, VALIDATION_CROPS)
-    calibration = _fixed_crops(held_out, indices, processor, args, CALIBRATION_CROPS)
-    return PretrainingData(validation, calibration, stream=stream)
-
-
-def _fixed_crops(
-    micrographs: Micrographs, indices: np.ndarray, processor: EMImageProcessor, args: PretrainArguments, count: int
+def _validation(
+    micrographs: Micrographs, held_out: np.ndarray, processor: EMImageProcessor, args: PretrainArguments
 ) -> UnlabelledCrops:
-    """Return crops of held-out micrographs, by a seed of their own."""
-    order = EpochOrder([indices], None, args.seed + 1)
-    return UnlabelledCrops(micrographs, processor, args.crop, count, order)
+    """Return crops of held-out micrographs, given by their indices, by a seed of their own."""
+    order = EpochOrder([held_out], None, args.seed + 1)
+    return UnlabelledCrops(micrographs, processor, args.crop, VALIDATION_CROPS, order)
 
 
 def _drawn(indices: np.ndarray, args: PretrainArguments) -> np.ndarray:
@@ -126,23 +112,21 @@ class Batches:
     """
 
     def __init__(
-        self,
-        data: PretrainingData,
-        args: PretrainArguments,
-        accelerator: Accelerator,
-        done: int,
-        position: Position,
+        self, data: PretrainingData, args: PretrainArguments, accelerator: Accelerator, done: int, position: Position
     ):
-        self.workers = worker_count(args.workers)
-        self._streams = max(1, self.workers)
+        self._workers = worker_count(args.workers)
+        self._streams = max(1, self._workers)
         self._processes, self._rank = accelerator.num_processes, accelerator.process_index
-        self._count = done * args.gradient_accumulation_steps
-        mine = position[self._rank * self._streams : (self._rank + 1) * self._streams] if position else []
+        parts = args.gradient_accumulation_steps  # of a step, each a batch
+        self._count, self._total = done * parts, args.steps * parts
+        mine = position[self._rank * self._streams : (self._rank + 1) * self._streams]
         self._reached = [(epoch, read) for epoch, read in mine] or [(0, 0)] * self._streams
         self._streamed = data.stream is not None
-        crops = self._stream_of(data, args) if self._streamed else self._crops_of(data, args)
-        self._iterator: Iterator[dict[str, Tensor]] = iter(crops)
-        self._structures: Iterator[dict[str, Tensor]] = iter(self._structures_of(data, args) if args.structures else ())
+        self._iterator: Iterator[dict[str, Tensor]] = iter(self._crops_of(data, args))
+        self._structures: Iterator[dict[str, Tensor]] = iter(())
+        if args.structures:
+            structures = StructureCrops(data.validation.processor, args.crop, count=0, seed=args.seed)
+            self._structures = iter(self._by_index(structures, args.structures))
 
     def __iter__(self) -> "Batches":
         return self
@@ -154,8 +138,7 @@ class Batches:
             read = index // (self._processes * self._streams) + 1
             self._reached[self._count % self._streams] = (epoch, read)
         self._count += 1
-        simulated = next(self._structures, None)
-        return batch if simulated is None else batch | simulated
+        return batch | next(self._structures, {})
 
     def position(self, accelerator: Accelerator) -> Position:
         """Return the position of every process; all of them call this together."""
@@ -167,41 +150,26 @@ class Batches:
         """End the data workers. They heed no signal, so a run that left this out would never end."""
         self._iterator = self._structures = iter(())
 
-    def _structures_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
-        total = args.steps * args.gradient_accumulation_steps * args.structures * self._processes
-        crops = StructureCrops(data.validation.processor, args.crop, total, args.seed)
-        return self._by_index(crops, args.structures)
-
     def _crops_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
-        assert data.micrographs is not None
-        micrographs, order = data.micrographs
-        total = args.steps * args.gradient_accumulation_steps * args.batch_size * self._processes
-        crops = UnlabelledCrops(micrographs, data.validation.processor, args.crop, total, order)
-        return self._by_index(crops, args.batch_size)
+        if data.stream is None:
+            return self._by_index(data.calibration, args.batch_size)
+        process, turn = (self._rank, self._processes), self._count % self._streams
+        processor, starts = data.validation.processor, self._reached.copy()
+        crops = StreamedCrops(data.stream, processor, args.crop, args.seed, process, starts, turn)
+        return self._loader(crops, batch_size=args.batch_size)
 
     def _by_index(self, crops: UnlabelledCrops | StructureCrops, batch_size: int) -> DataLoader:
         """Return the loader of this process's share of crops that are known by their index, from where it goes on."""
-        done = self._count * batch_size * self._processes
-        rest = BatchSampler(range(done, len(crops)), batch_size, drop_last=True)
+        each_batch = batch_size * self._processes
+        crops = replace(crops, count=self._total * each_batch)
+        rest = BatchSampler(range(self._count * each_batch, crops.count), batch_size, drop_last=True)
         mine = BatchSamplerShard(rest, num_processes=self._processes, process_index=self._rank)
-        return DataLoader(crops, batch_sampler=mine, **self._loading())
+        return self._loader(crops, batch_sampler=mine)
 
-    def _stream_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
-        assert data.stream is not None
-        crops = StreamedCrops(
-            data.stream,
-            data.validation.processor,
-            args.crop,
-            args.seed,
-            process=(self._rank, self._processes),
-            starts=self._reached.copy(),
-            turn=self._count % self._streams,
-        )
-        return DataLoader(crops, batch_size=args.batch_size, **self._loading())
-
-    def _loading(self) -> dict:
-        loading = {"num_workers": self.workers, "pin_memory": torch.cuda.is_available()}
-        return loading | ({"worker_init_fn": _leave_signals_to_the_run} if self.workers else {})
+    def _loader(self, crops: Dataset, **batches: Any) -> DataLoader:
+        pinned = torch.cuda.is_available()
+        start = _leave_signals_to_the_run
+        return DataLoader(crops, **batches, num_workers=self._workers, pin_memory=pinned, worker_init_fn=start)
 
 
 def _leave_signals_to_the_run(worker: int) -> None:

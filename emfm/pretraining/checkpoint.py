@@ -8,7 +8,6 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -19,6 +18,7 @@ from emfm.modeling import EMFoundation
 from emfm.pretraining.card import pretraining_card
 from emfm.training.checkpoint import (
     Checkpoints,
+    Optimizers,
     Settings,
     contiguous,
     load_optimizers,
@@ -37,7 +37,7 @@ class TrainingState:
     generator: nn.Module
     discriminator: nn.Module
     ema: EMFoundation
-    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers: Optimizers
 
 
 @dataclass
@@ -64,20 +64,16 @@ def save_checkpoint(output: Path, state: TrainingState, progress: Progress, keep
     }
     written = output / f"step_{progress.step}"
     with whole_folder(written) as folder:
-        _write_model_folder(state.ema, folder / MODEL)
-        write_state(folder, tensors, asdict(progress), beside=(folder / MODEL).glob("*.safetensors"))
+        model = folder / MODEL
+        state.ema.save_pretrained(model, state_dict=contiguous(state.ema.state_dict()))
+        # of the model as users will load it: in training it has another memory layout, maybe on a GPU
+        write_test_tensors(EMFoundation.from_pretrained(model), model)
+        (model / "README.md").write_text(pretraining_card(state.ema.config), encoding="utf-8")
+        write_state(folder, tensors, asdict(progress), beside=model.glob("*.safetensors"))
     found = checkpoints_of(output).newest_first()
     # a torn one with more steps, which resuming passed over, does not count
     for older in found[found.index(written) + keep :]:
         shutil.rmtree(older)
-
-
-def _write_model_folder(model: EMFoundation, folder: Path) -> None:
-    """Write configuration, weights, processor, test tensors and card."""
-    model.save_pretrained(folder, state_dict=contiguous(model.state_dict()))
-    # of the model as users will load it: in training it has another memory layout, maybe on a GPU
-    write_test_tensors(EMFoundation.from_pretrained(folder), folder)
-    (folder / "README.md").write_text(pretraining_card(model.config), encoding="utf-8")
 
 
 def resume(output: Path, state: TrainingState, settings: Settings) -> Progress:

@@ -5,6 +5,7 @@ and its index within the epoch, int64. The seed and the key decide it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from emfm.data.patches import cut, dihedral
+from emfm.data.croppers import cut, dihedral
 from emfm.data.unlabelled import Micrographs
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.simulate.structures import simulate_structures
@@ -69,20 +70,17 @@ class EpochOrder:
         return np.random.default_rng((self.seed, epoch)).permutation(np.concatenate(chosen))
 
 
+@dataclass(eq=False)
 class UnlabelledCrops(Dataset):
-    """`count` crops by index, over as many epochs as that takes.
+    """`count` crops by index, over as many epochs as that takes."""
 
-    Args:
-        micrographs: where they come from.
-        processor: scales them.
-        side: of a crop in pixels.
-        count: how many crops there are.
-        order: of the micrographs within an epoch; its seed decides the crops, too.
-    """
+    micrographs: Micrographs
+    processor: EMImageProcessor
+    side: int  # in pixels
+    count: int
+    order: EpochOrder  # of the micrographs within an epoch; its seed decides the crops, too
 
-    def __init__(self, micrographs: Micrographs, processor: EMImageProcessor, side: int, count: int, order: EpochOrder):
-        self.micrographs, self.processor, self.order = micrographs, processor, order
-        self.side, self.count = side, count
+    def __post_init__(self):
         self._epoch, self._drawn = -1, np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -98,22 +96,19 @@ class UnlabelledCrops(Dataset):
         return random_crop(image, statistics, self.processor, self.side, (self.order.seed, epoch, position))
 
 
+@dataclass(eq=False)
 class StructureCrops(Dataset):
     """`count` crops of simulated structures (1, side, side), with their `regions` (2, side, side).
 
     The first channel of the regions is every class at its mean in the image, scaled to mean 0 and
     a standard deviation of about 1. The second is 1 on the boundaries between classes, three to
     four pixels wide, and 0 elsewhere.
-
-    Args:
-        processor: scales each crop as if it were a micrograph.
-        side: in pixels.
-        count: how many crops there are.
-        seed: with the index it decides the crop.
     """
 
-    def __init__(self, processor: EMImageProcessor, side: int, count: int, seed: int):
-        self.processor, self.side, self.count, self.seed = processor, side, count, seed
+    processor: EMImageProcessor  # scales each crop as if it were a micrograph
+    side: int  # in pixels
+    count: int
+    seed: int  # with the index it decides the crop
 
     def __len__(self) -> int:
         return self.count

@@ -1,55 +1,105 @@
-"""One step of a pix2pix conditional GAN (Isola et al. 2017) on any number of processes, with gradient accumulation."""
+"""pix2pix (Isola et al. 2017): discriminator, losses, and one step on any number of processes."""
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from emfm.pretraining.losses import discriminator_loss, generator_loss
+from emfm.errors import EMError
+from emfm.pretraining.arguments import ADVERSARIAL
 from emfm.pretraining.pretext import Crops, PretextOutput, pretext_losses
+from emfm.training.checkpoint import Optimizers
 
 
+class PatchDiscriminator(nn.Module):
+    """Five 4x4 convolutions, three of them strided; each score sees 70 x 70 pixels of input and output.
+
+    Instance norm makes an image's scores independent of the rest of the batch, so real and generated images can go
+    through together.
+
+    Args:
+        width: channels of the first layer. Beside a narrow generator this is the larger half of a step's cost.
+    """
+
+    receptive_field = 70
+
+    def __init__(self, width: int = 64):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(2, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for factor, stride in ((1, 2), (2, 2), (4, 1)):
+            layers += [
+                nn.Conv2d(factor * width, 2 * factor * width, 4, stride=stride, padding=1, bias=False),
+                nn.InstanceNorm2d(2 * factor * width, affine=True),
+                nn.LeakyReLU(0.2),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, padding=1))
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.02)  # as pix2pix does
+
+    def forward(self, condition: Tensor, image: Tensor) -> Tensor:
+        """Return raw scores of patches (B, 1, H / 8 - 2, W / 8 - 2), high for what looks real.
+
+        Args:
+            condition: the generator's input (B, 1, H, W).
+            image: its output or the clean image (B, 1, H, W).
+        """
+        return self.layers(torch.cat([condition, image], dim=1))
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
+    """Return the discriminator's loss from its raw scores on real and generated images, of any shape.
+
+    The kinds are "lsgan" (Mao et al. 2017, as in the paper), "vanilla" (Goodfellow et al. 2014) and "hinge".
+    """
+    if kind == "lsgan":
+        return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+    if kind == "vanilla":
+        return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+    if kind == "hinge":
+        return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+    raise EMError(f"adversarial loss '{kind}' is not known; expected one of {', '.join(ADVERSARIAL)}")
+
+
+def generator_loss(fake: Tensor, kind: str) -> Tensor:
+    """Return the adversarial part of the generator's loss from the scores of its images; kinds as above."""
+    if kind == "lsgan":
+        return (fake - 1).square().mean()
+    if kind == "vanilla":
+        return F.softplus(-fake).mean()
+    if kind == "hinge":
+        return -fake.mean()
+    raise EMError(f"adversarial loss '{kind}' is not known; expected one of {', '.join(ADVERSARIAL)}")
+
+
+@dataclass
 class Pix2Pix:
     """Trains a generator against a discriminator, the discriminator first.
 
     Several batches make one step that equals that of one large batch: the discriminator takes its step on all of them
     before it judges the first for the generator.
-
-    Args:
-        accelerator: of the run.
-        generator: a `Pretext` as the accelerator prepared it.
-        discriminator: likewise.
-        optimizers: of "generator" and "discriminator".
-        adversarial: "lsgan", "vanilla", "hinge", or "none" for L1 alone.
-        l1_weight: of the mean absolute difference, and of further signals, beside the adversarial loss.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        generator: nn.Module,
-        discriminator: nn.Module,
-        optimizers: dict[str, torch.optim.Optimizer],
-        adversarial: str,
-        l1_weight: float,
-    ):
-        self.accelerator, self.optimizers = accelerator, optimizers
-        self.generator, self.discriminator = generator, discriminator
-        self.adversarial, self.l1_weight = adversarial, l1_weight
+    accelerator: Accelerator
+    generator: nn.Module  # a `Pretext` as the accelerator prepared it
+    discriminator: nn.Module  # likewise
+    optimizers: Optimizers  # of "generator" and "discriminator"
+    adversarial: str  # "lsgan", "vanilla", "hinge", or "none" for L1 alone
+    l1_weight: float  # of the mean absolute difference, and of further signals, beside the adversarial loss
 
     def step(self, batches: list[Crops]) -> dict[str, Tensor]:
-        """Train both networks on one or more batches.
+        """Train both networks on one or more batches; returns scalars on the device, without gradient.
 
         Returns:
             `l1`, the losses of further signals, and with an adversarial loss `adversarial`, `discriminator`, its mean
-            scores `score_real` and `score_fake`, and `score_spread`, their standard deviation. Scalars on the device,
-            without gradient.
+            scores `score_real` and `score_fake`, and `score_spread`, their standard deviation.
         """
         losses: dict[str, Tensor] = {}
         # of several batches no graph is kept: the generator runs again when its turn comes
-        output = self._outputs(self.generator, batches[0]) if len(batches) == 1 else None
+        output = self._outputs(batches[0]) if len(batches) == 1 else None
         if self.adversarial != "none":
             losses |= self._discriminator_step(batches, output)
         return losses | self._generator_step(batches, output)
@@ -78,7 +128,7 @@ class Pix2Pix:
         losses: dict[str, Tensor] = {}
         for index, crops in enumerate(batches):
             with self._gathering(self.generator, index, batches):
-                found = self._outputs(self.generator, crops) if output is None else output
+                found = self._outputs(crops) if output is None else output
                 parts = {"l1": F.l1_loss(found.reconstruction, crops.clean), **pretext_losses(found, crops)}
                 loss = self.l1_weight * torch.stack(list(parts.values())).sum()
                 if self.adversarial != "none":
@@ -93,9 +143,9 @@ class Pix2Pix:
         self._update("generator")
         return losses
 
-    def _outputs(self, generator: nn.Module, crops: Crops) -> PretextOutput:
+    def _outputs(self, crops: Crops) -> PretextOutput:
         with self.accelerator.autocast():
-            output = generator(crops.damaged, crops.structures)
+            output = self.generator(crops.damaged, crops.structures)
         output.reconstruction = output.reconstruction.float()
         return output
 

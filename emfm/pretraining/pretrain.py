@@ -9,6 +9,7 @@ import atexit
 import shutil
 import time
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,18 +29,16 @@ from emfm.modeling import EMFoundation
 from emfm.pretraining.arguments import PretrainArguments
 from emfm.pretraining.batches import Batches, PretrainingData, open_data
 from emfm.pretraining.checkpoint import MODEL, Progress, TrainingState, checkpoints_of, resume, save_checkpoint
-from emfm.pretraining.discriminator import PatchDiscriminator
-from emfm.pretraining.pix2pix import Pix2Pix
+from emfm.pretraining.pix2pix import PatchDiscriminator, Pix2Pix
 from emfm.pretraining.pretext import Crops, Pretext
 from emfm.pretraining.run_log import RunLog, Watch
 from emfm.pretraining.stop import StopRequest, leave
 from emfm.pretraining.validation import BATCH, validate
 from emfm.training.batch_norm import recalibrate_batch_norm
-from emfm.training.precision import warn_of_emulated_bf16
-from emfm.training.workers import worker_count
+from emfm.training.checkpoint import Optimizers
+from emfm.training.machine import warn_of_emulated_bf16, worker_count
 
 LOG_STEPS = 50
-LONGEST_WAIT = timedelta(hours=6)
 
 
 def pretrain(args: PretrainArguments) -> Path:
@@ -55,7 +54,10 @@ def pretrain(args: PretrainArguments) -> Path:
     state = _new_state(args, accelerator)
     with accelerator.local_main_process_first():  # it decodes the data, the others find them decoded
         data = open_data(args, state.ema.processor)
-    output = _prepare_output(args)
+    output = Path(args.output)
+    if not args.resume and (checkpoints_of(output).newest_first() or (output / MODEL).exists()):
+        raise EMError(f"{output} holds a run already: go on with --resume, or choose another --output")
+    output.mkdir(parents=True, exist_ok=True)
     settings = args.recipe() | {"processes": accelerator.num_processes}
     if args.streaming:
         settings["workers"] = worker_count(args.workers)
@@ -92,7 +94,6 @@ def _train(run: "_Run", gan: Pix2Pix, batches: Batches) -> None:
             trained = run.accelerator.unwrap_model(gan.generator).generator
             _average(run.state.ema, trained, min(args.ema_decay, step / (step + 10)))
             run.advance()
-
             due = step % args.save_steps == 0 or step == args.steps
             signal = stop.received()
             if step % LOG_STEPS == 0 or due or signal:
@@ -105,24 +106,21 @@ def _train(run: "_Run", gan: Pix2Pix, batches: Batches) -> None:
                 leave(signal, f"saved after step {step} of {args.steps}; the same command with --resume goes on")
 
 
+@dataclass
 class _Run:
     """What one run needs beside its networks' steps: damage, figures, checkpoints."""
 
-    def __init__(
-        self,
-        args: PretrainArguments,
-        accelerator: Accelerator,
-        state: TrainingState,
-        data: PretrainingData,
-        progress: Progress,
-    ):
-        self.args, self.accelerator, self.data = args, accelerator, data
-        self.state, self.progress = state, progress
-        self.output = Path(args.output)
-        self.corrupt = Corruption(args.corruption, args.strength, args.seed)
-        self.log = RunLog(self.output, args.steps, progress.step, accelerator.is_main_process)
+    args: PretrainArguments
+    accelerator: Accelerator
+    state: TrainingState
+    data: PretrainingData
+    progress: Progress
+
+    def __post_init__(self):
+        self.corrupt = Corruption(self.args.corruption, self.args.strength, self.args.seed)
+        self.log = RunLog(Path(self.args.output), self.args.steps, self.progress.step, self.accelerator.is_main_process)
         self.watch = Watch()
-        self._started = time.perf_counter() - progress.seconds
+        self._started = time.perf_counter() - self.progress.seconds
 
     def damage(self, batch: dict[str, Tensor]) -> Crops:
         """Return the batch on the device, its micrographs damaged."""
@@ -166,7 +164,7 @@ class _Run:
             }
             config = self.state.ema.config
             config.pretraining = (config.pretraining or {}) | self.args.recipe() | cost
-            save_checkpoint(self.output, self.state, self.progress, self.args.save_total_limit)
+            save_checkpoint(Path(self.args.output), self.state, self.progress, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
 
 
@@ -175,7 +173,8 @@ def _accelerator(precision: str) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=False)
     # batch norm's running statistics are measured anew before they are used, so they need not be kept alike
     # and while one process decodes a large data set for the first time, the others must wait
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=LONGEST_WAIT)]
+    waiting = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), waiting]
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=handlers)
     if precision == "bf16" and accelerator.is_main_process:
         warn_of_emulated_bf16()
@@ -192,12 +191,12 @@ def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingSta
     drawn_anew = BACKBONES[config.backbone].full_resolution
     config.residual = not drawn_anew if args.residual is None else args.residual
     generator = EMFoundation(config)
-    generator = generator.to(accelerator.device).to(memory_format=generator.memory_format)
+    generator = generator.to(accelerator.device).to(memory_format=generator.trunk.memory_format)
     pretext = Pretext(generator, args.filters, args.structures > 0).to(accelerator.device)
     discriminator = PatchDiscriminator(args.discriminator_width).to(accelerator.device)
     if accelerator.device.type == "cuda":  # on a CPU its instance norm would copy every map
         discriminator = discriminator.to(memory_format=torch.channels_last)
-    optimizers: dict[str, torch.optim.Optimizer] = {
+    optimizers: Optimizers = {
         name: torch.optim.Adam(network.parameters(), lr=args.learning_rate, betas=(0.5, 0.999), fused=True)
         for name, network in (("generator", pretext), ("discriminator", discriminator))
     }
@@ -210,15 +209,6 @@ def _set_learning_rate(state: TrainingState, args: PretrainArguments, step: int)
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = rate
-
-
-def _prepare_output(args: PretrainArguments) -> Path:
-    """Make the run's folder; refuse to write over another run."""
-    output = Path(args.output)
-    if not args.resume and (checkpoints_of(output).newest_first() or (output / MODEL).exists()):
-        raise EMError(f"{output} holds a run already: go on with --resume, or choose another --output")
-    output.mkdir(parents=True, exist_ok=True)
-    return output
 
 
 @torch.no_grad()

@@ -12,13 +12,10 @@ from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.io.writing import write_image
 
-# Shown beside the progress bar.
-SHOWN = ("l1", "adversarial", "discriminator")
+SHOWN = ("l1", "adversarial", "discriminator")  # beside the progress bar
 PICTURE_ROWS = 4
-# The discriminator is given up when this many reports in a row say so.
-PATIENCE = 20
-# Scores closer together than this, or a loss below it, leave the generator nothing to learn from.
-NOTHING = 1e-6
+PATIENCE = 20  # the discriminator is given up when this many reports in a row say so
+NOTHING = 1e-6  # scores closer together, or a loss below it, leave the generator nothing to learn from
 
 
 class RunLog:
@@ -40,7 +37,9 @@ class RunLog:
 
         self.pictures_folder = output / "pictures"
         path = output / "log.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= done]
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text.split("\n")[:-1]  # without a last line that was cut short by a kill
+        kept = [line for line in whole if json.loads(line)["step"] <= done]
         write_text(path, "".join(f"{line}\n" for line in kept))
         self._jsonl = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(output / "tensorboard"), purge_step=done + 1 if done else None)
@@ -60,11 +59,7 @@ class RunLog:
     def picture(self, step: int, damaged: Tensor, restored: Tensor, clean: Tensor) -> None:
         """Write `pictures/step_N.png`: a row per image, input, output and target beside each other.
 
-        Args:
-            step: of the run.
-            damaged: (B, 1, H, W) network values; -1 to +1 is shown.
-            restored: likewise.
-            clean: likewise.
+        All are network values (B, 1, H, W), shown from -1 to +1.
         """
         if not self.enabled:
             return
@@ -81,12 +76,6 @@ class RunLog:
             self._board.close()
 
 
-def _lines(path: Path) -> list[str]:
-    """Return the whole lines of a log; a last one cut short by a kill is left out."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return text.split("\n")[:-1]
-
-
 class Watch:
     """Stops a run that can no longer succeed, with advice."""
 
@@ -94,11 +83,7 @@ class Watch:
         self._constant = self._idle = 0
 
     def check(self, step: int, losses: dict[str, float]) -> None:
-        """Look at the losses of one report.
-
-        Raises:
-            EMError: a loss is no number, or the discriminator has given the generator nothing to learn for long.
-        """
+        """Raise an EMError where a loss is no number, or has long given the generator nothing to learn."""
         if not np.isfinite(list(losses.values())).all():
             raise EMError(
                 f"a loss is no longer finite at step {step}: lower the learning rate, use --precision fp32, or look "

@@ -16,15 +16,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Context manager that turns the first signal into a request; a second one stops at once.
 
-    A signal that is ignored when it starts stays ignored.
-
-    Args:
-        accelerator: the request of one process counts for all.
+    The request of one process counts for all. A signal that is ignored when it starts stays ignored.
     """
 
     def __init__(self, accelerator: Accelerator):
-        self._accelerator = accelerator
-        self._received = 0
+        self._accelerator, self._received = accelerator, 0
         self._previous: dict[signal.Signals, object] = {}
         # exchanged on the CPU, so that no step has to wait for a GPU's queue
         self._group: Any = None

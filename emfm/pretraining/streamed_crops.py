@@ -3,6 +3,7 @@
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -16,10 +17,8 @@ from emfm.pretraining.crops import random_crop
 from emfm.processing import EMImageProcessor
 
 logger = logging.getLogger(__name__)
-# One in so many micrographs is kept out of training, for the validation figures.
-HOLD_OUT = 20
-# A stream is read through for so many held-out micrographs.
-STREAM_VALIDATION = 32
+HOLD_OUT = 20  # one in so many micrographs is kept out of training, for the validation figures
+STREAM_VALIDATION = 32  # a stream is read through until so many held-out micrographs are found
 SHUFFLE_BUFFER = 1000
 READ_BATCH = 16
 
@@ -30,36 +29,21 @@ def is_held_out(sample: dict[str, Any] | None) -> bool:
     return bool(content) and zlib.crc32(content) % HOLD_OUT == 0
 
 
+@dataclass(eq=False)
 class StreamedCrops(IterableDataset):
     """Endless crops from a stream, one of each micrograph an epoch.
 
     A consumer is a data worker of a process; no two see the same micrograph in an epoch. Its
     position is (epoch, samples read), which is found again by reading on to it without decoding.
-
-    Args:
-        stream: undecoded.
-        processor: scales each micrograph by its own statistics.
-        side: of a crop in pixels.
-        seed: decides order and crops.
-        process: index and number of processes.
-        starts: the position at which each data worker goes on.
-        turn: which worker's batch comes first.
     """
 
-    def __init__(
-        self,
-        stream: ImageStream,
-        processor: EMImageProcessor,
-        side: int,
-        seed: int,
-        process: tuple[int, int] = (0, 1),
-        starts: Sequence[tuple[int, int]] = ((0, 0),),
-        turn: int = 0,
-    ):
-        self.name = stream.name
-        self.stream = stream.rows.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER, max_buffer_input_shards=1)
-        self.processor, self.side, self.seed = processor, side, seed
-        self.process, self.starts, self.turn = process, starts, turn
+    stream: ImageStream  # undecoded
+    processor: EMImageProcessor  # scales each micrograph by its own statistics
+    side: int  # of a crop in pixels
+    seed: int  # decides order and crops
+    process: tuple[int, int] = (0, 1)  # index and number of processes
+    starts: Sequence[tuple[int, int]] = ((0, 0),)  # the position at which each data worker goes on
+    turn: int = 0  # which worker's batch comes first
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         from datasets.distributed import split_dataset_by_node
@@ -69,7 +53,8 @@ class StreamedCrops(IterableDataset):
         worker = (worker + self.turn) % workers
         rank, processes = self.process
         consumer, consumers = rank * workers + worker, processes * workers
-        share = split_dataset_by_node(self.stream, rank=consumer, world_size=consumers)
+        rows = self.stream.rows.shuffle(seed=self.seed, buffer_size=SHUFFLE_BUFFER, max_buffer_input_shards=1)
+        share = split_dataset_by_node(rows, rank=consumer, world_size=consumers)
         first, skipped = self.starts[worker]
         for epoch in count(first):
             share.set_epoch(epoch)
@@ -92,10 +77,9 @@ class StreamedCrops(IterableDataset):
         if is_held_out(sample):
             return None
         try:
-            image = decode(sample, f"{self.name}, sample {index} of epoch {epoch}").array
-            return random_crop(
-                image, self.processor.statistics(image), self.processor, self.side, (self.seed, epoch, index)
-            )
+            image = decode(sample, f"{self.stream.name}, sample {index} of epoch {epoch}").array
+            statistics = self.processor.statistics(image)
+            return random_crop(image, statistics, self.processor, self.side, (self.seed, epoch, index))
         except EMError as error:
             logger.warning("left out: %s", error)
             return None
@@ -108,11 +92,7 @@ def read_samples(stream: Any) -> Iterator[dict[str, Any] | None]:
 
 
 def held_out_of_stream(stream: ImageStream, processor: EMImageProcessor) -> InMemory:
-    """Read a stream from its start until enough micrographs for validation are found.
-
-    Raises:
-        EMError: it holds none.
-    """
+    """Read a stream from its start until enough micrographs to validate on are found; none is an EMError."""
     images = []
     for number, sample in enumerate(read_samples(stream.rows)):
         if is_held_out(sample):

@@ -16,6 +16,8 @@ from emfm.io.large_images import release_pages
 
 # Pixels of a band: labels of so many are held at a time.
 BAND_PIXELS = 2**20
+# What is known of a piece of a region: all but the class are sums over its pixels.
+PIECE = ("class", "pixels", "rows", "columns", "pixels on the micrograph's edge")
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 COLUMNS = (
     "region",
@@ -37,25 +39,15 @@ def is_background(label: str) -> bool:
 
 @dataclass(frozen=True)
 class Measurements:
-    """The connected regions of a class map, one entry each, ordered by class and then by their first pixel.
+    """The connected regions of a class map, one entry each, ordered by class and then by their first pixel."""
 
-    Attributes:
-        classes: (N,) class index.
-        areas: (N,) in pixels.
-        centroids: (N, 2) row and column in pixels; the centre of the first pixel is (0, 0).
-        touches_border: (N,) whether a region is cut by the micrograph's edge, so that its size is a lower bound.
-        pixel_size: nm per pixel, or None where it is not known.
-        id2label: names of the classes.
-        shape: (height, width) of the class map.
-    """
-
-    classes: np.ndarray
-    areas: np.ndarray
-    centroids: np.ndarray
-    touches_border: np.ndarray
-    pixel_size: float | None
-    id2label: dict[int, str]
-    shape: tuple[int, int]
+    classes: np.ndarray  #: (N,) class index
+    areas: np.ndarray  #: (N,) in pixels
+    centroids: np.ndarray  #: (N, 2) row and column in pixels; the centre of the first pixel is (0, 0)
+    touches_border: np.ndarray  #: (N,) whether the micrograph's edge cuts a region, so that its size is a lower bound
+    pixel_size: float | None  #: nm per pixel, or None where it is not known
+    id2label: dict[int, str]  #: names of the classes
+    shape: tuple[int, int]  #: (height, width) of the class map
 
     @property
     def diameters(self) -> np.ndarray:
@@ -111,68 +103,28 @@ def measure(classes: np.ndarray, id2label: dict[int, str], pixel_size: float | N
     """
     height, width = classes.shape
     shown = [index for index, label in sorted(id2label.items()) if not is_background(label)]
-    parts, joins = [_Parts.empty()], [np.empty((0, 2), dtype=np.int64)]
+    tables, joins = [np.empty((0, len(PIECE)))], [np.empty((0, 2), dtype=np.int64)]
     above, count = None, 0
     step = max(1, BAND_PIXELS // width)
     for top in range(0, height, step):
         band = np.asarray(classes[top : top + step])
-        numbers, part = _label_band(band, shown, top, height, count)
+        numbers, pieces = _label_band(band, shown, top, height, count)
         if above is not None:
             joins.append(_joins(above, (band[0], numbers[0])))
         above = band[-1].copy(), numbers[-1].copy()
-        parts.append(part)
-        count += len(part.classes)
+        tables.append(pieces)
+        count += len(pieces)
         release_pages(classes)
-    whole = _Parts.of(parts).joined(np.concatenate(joins))
-    centroids = whole.sums / whole.areas[:, None]
-    return Measurements(whole.classes, whole.areas, centroids, whole.cut, pixel_size, dict(id2label), (height, width))
+    regions = _joined(np.concatenate(tables), np.concatenate(joins))
+    index, areas = regions[:, 0].astype(np.int64), regions[:, 1].astype(np.int64)
+    centroids, cut = regions[:, 2:4] / regions[:, 1:2], regions[:, 4] > 0
+    return Measurements(index, areas, centroids, cut, pixel_size, dict(id2label), (height, width))
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """Pieces of regions: class, area, sums of rows and columns, and whether they touch the micrograph's edge."""
-
-    classes: np.ndarray
-    areas: np.ndarray
-    sums: np.ndarray
-    cut: np.ndarray
-
-    @classmethod
-    def empty(cls) -> "_Parts":
-        integers = np.empty(0, dtype=np.int64)
-        return cls(integers, integers, np.empty((0, 2)), np.empty(0, dtype=bool))
-
-    @classmethod
-    def of(cls, parts: list["_Parts"]) -> "_Parts":
-        return cls(
-            np.concatenate([part.classes for part in parts]),
-            np.concatenate([part.areas for part in parts]),
-            np.concatenate([part.sums for part in parts]),
-            np.concatenate([part.cut for part in parts]),
-        )
-
-    def joined(self, joins: np.ndarray) -> "_Parts":
-        """Add up the pieces that belong together, given as pairs (J, 2) of their numbers."""
-        count = len(self.areas)
-        if not count:
-            return self
-        graph = coo_array((np.ones(len(joins), dtype=bool), (joins[:, 0], joins[:, 1])), shape=(count, count))
-        regions, region_of = connected_components(graph, directed=False)
-        _, first = np.unique(region_of, return_index=True)
-        order = np.lexsort((first, self.classes[first]))  # by class, then by the first pixel
-        sums = np.stack([np.bincount(region_of, column, minlength=regions) for column in self.sums.T], axis=1)
-        return _Parts(
-            self.classes[first][order],
-            np.bincount(region_of, self.areas, minlength=regions).astype(np.int64)[order],
-            sums[order],
-            (np.bincount(region_of, self.cut, minlength=regions) > 0)[order],
-        )
-
-
-def _label_band(band: np.ndarray, shown: list[int], top: int, height: int, count: int) -> tuple[np.ndarray, _Parts]:
-    """Number the pieces in a band from `count` on (rows, W), -1 elsewhere, and measure them."""
+def _label_band(band: np.ndarray, shown: list[int], top: int, height: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Number the pieces in a band from `count` on (rows, W), -1 elsewhere, and measure them: (N, 5) as `PIECE`."""
     numbers = np.full(band.shape, -1, dtype=np.int64)
-    parts = [_Parts.empty()]
+    tables = [np.empty((0, len(PIECE)))]
     for index in shown:
         labels, found = ndimage.label(band == index, structure=EIGHT_NEIGHBOURS)
         if not found:
@@ -181,17 +133,23 @@ def _label_band(band: np.ndarray, shown: list[int], top: int, height: int, count
         piece = labels[rows, columns] - 1
         numbers[rows, columns] = piece + count
         edge = (columns == 0) | (columns == band.shape[1] - 1) | (rows + top == 0) | (rows + top == height - 1)
-        sums = [np.bincount(piece, places, minlength=found) for places in (rows + top, columns)]
-        parts.append(
-            _Parts(
-                np.full(found, index),
-                np.bincount(piece, minlength=found),
-                np.stack(sums, axis=1),
-                np.bincount(piece, edge, minlength=found) > 0,
-            )
-        )
+        sums = [np.bincount(piece, values, minlength=found) for values in (rows + top, columns, edge)]
+        tables.append(np.stack([np.full(found, index), np.bincount(piece, minlength=found), *sums], axis=1))
         count += found
-    return numbers, _Parts.of(parts)
+    return numbers, np.concatenate(tables)
+
+
+def _joined(pieces: np.ndarray, joins: np.ndarray) -> np.ndarray:
+    """Add up the pieces (N, 5) that belong together, given as pairs (J, 2) of their numbers."""
+    count = len(pieces)
+    if not count:
+        return pieces
+    graph = coo_array((np.ones(len(joins), dtype=bool), (joins[:, 0], joins[:, 1])), shape=(count, count))
+    regions, region_of = connected_components(graph, directed=False)
+    _, first = np.unique(region_of, return_index=True)
+    table = np.stack([np.bincount(region_of, column, minlength=regions) for column in pieces.T], axis=1)
+    table[:, 0] = pieces[first, 0]  # a class is no sum
+    return table[np.lexsort((first, table[:, 0]))]  # by class, then by the first pixel
 
 
 def _joins(above: tuple[np.ndarray, np.ndarray], below: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -42,16 +42,9 @@ def class_colours(id2label: dict[int, str]) -> dict[int, np.ndarray]:
 
 
 def overlay(image: np.ndarray, classes: np.ndarray, id2label: dict[int, str], opacity: float = 0.4) -> np.ndarray:
-    """Return the micrograph with its classes tinted and outlined.
+    """Return the micrograph (H, W) with its classes (H, W) tinted and outlined, as (H, W, 3) uint8.
 
-    Args:
-        image: (H, W) micrograph.
-        classes: (H, W) class indices.
-        id2label: names of the classes.
-        opacity: of the tint, 0 to 1; outlines are solid.
-
-    Returns:
-        (H, W, 3) uint8.
+    The opacity, 0 to 1, is that of the tint; outlines are solid.
     """
     grey = to_display(image)
     picture = as_rgb(grey)
@@ -73,12 +66,10 @@ def as_rgb(grey: np.ndarray) -> np.ndarray:
 
 
 def shrink(image: np.ndarray, factor: int, means: bool = True) -> np.ndarray:
-    """Return an image reduced by a whole factor, read in bands of rows.
+    """Return an image (H, W), which may be memory-mapped, reduced by a whole factor; it is read in bands of rows.
 
-    Args:
-        image: (H, W); may be memory-mapped.
-        factor: side in pixels of the blocks that become one pixel.
-        means: of the blocks (float32), for intensities; else the first pixel of each block, for class indices.
+    Blocks of `factor` pixels a side become one pixel: their mean (float32) for intensities, or else, for class
+    indices, their first pixel.
     """
     if factor == 1:
         return np.asarray(image)
@@ -129,12 +120,9 @@ def beside(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def captioned(picture: np.ndarray, legend: Legend, prediction: Prediction) -> np.ndarray:
-    """Put a strip below a picture: its legend, and a scale bar where the pixel size is known.
+    """Put a strip below a picture (H, W, 3) uint8: its legend, and a scale bar where the pixel size is known.
 
-    Args:
-        picture: (H, W, 3) uint8.
-        legend: texts, each with the colour that it explains or None.
-        prediction: what the picture shows, reduced as `reduction` says.
+    The picture shows the prediction, reduced as `reduction` says.
     """
     size = int(np.clip(picture.shape[1] / 45, 13, 64))
     font = ImageFont.load_default(size)

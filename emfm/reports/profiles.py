@@ -19,22 +19,13 @@ BAND_ROWS = 64
 
 @dataclass(frozen=True)
 class Profile:
-    """Intensities along a line.
+    """Intensities along a line."""
 
-    Attributes:
-        positions: (N,) distance from the line's start, in `unit`.
-        before: (N,) the micrograph's values, in its own units.
-        after: (N,) the restored values.
-        unit: "nm", or "px" of the micrograph where the pixel size is not known.
-        start: (x, y) where the line begins, in pixels of the micrograph.
-        stop: (x, y) where it ends.
-    """
-
-    positions: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    unit: str
-    start: Point
+    positions: np.ndarray  #: (N,) distance from the line's start, in `unit`
+    before: np.ndarray  #: (N,) the micrograph's values, in its own units
+    after: np.ndarray  #: (N,) the restored values
+    unit: str  #: "nm", or "px" of the micrograph where the pixel size is not known
+    start: Point  #: (x, y) in pixels of the micrograph
     stop: Point
 
 
@@ -43,9 +34,8 @@ def line_profile(prediction: Prediction, start: Point | None = None, stop: Point
 
     Args:
         prediction: of a restoration.
-        start: (x, y) in pixels of the micrograph, (0, 0) being the centre of the first; by default the middle of the
-            left edge.
-        stop: by default the middle of the right edge.
+        start: (x, y) in pixels of the micrograph, (0, 0) being the centre of the first; None: middle of the left edge.
+        stop: likewise; None: middle of the right edge.
 
     Raises:
         EMError: a point lies outside the micrograph.

@@ -8,11 +8,12 @@ from numpy.random import Generator
 from emfm.errors import EMError
 
 Range = tuple[float, float]
+Shape = tuple[int, int]  # height and width in px
 MARGIN = 16  # px simulated around an image and cut off, so that the FFT's periodic wrap stays outside
 EXACT_BELOW = np.float32(6)  # expected electrons
 
 
-def check_shape_and_seed(shape: tuple[int, int], seed: int, least: int) -> None:
+def check_shape_and_seed(shape: Shape, seed: int, least: int) -> None:
     """Raise an EMError unless both sides are whole numbers of `least` px or more and the seed one of 0 or more."""
     if np.shape(shape) != (2,) or not all(isinstance(n, int | np.integer) and n >= least for n in shape):
         raise EMError(f"shape is {shape}, expected (height, width) of at least {least} px each; enlarge the image")
@@ -23,10 +24,10 @@ def check_shape_and_seed(shape: tuple[int, int], seed: int, least: int) -> None:
 def check_numbers(
     parameters: object, positive: Sequence[str], lists: Sequence[str] = (), but: Sequence[str] = ()
 ) -> None:
-    """Check what a simulator draws from: numbers, and pairs that are a range (low, high).
+    """Check the dataclass that a simulator draws from: numbers, and, where the default is a pair, ranges (low, high).
 
     Args:
-        parameters: a dataclass whose defaults tell which fields are ranges.
+        parameters: the dataclass.
         positive: its fields that must be above zero.
         lists: its fields that hold several values to choose from.
         but: its fields that are no numbers.
@@ -50,11 +51,9 @@ def check_numbers(
 
 
 def slow_field(shape: tuple[int, ...], coefficients: np.ndarray) -> np.ndarray:
-    """Return a polynomial of second degree, float32, over the field from -1 to 1.
+    """Return a polynomial of second degree (H, W), float32, over the field from -1 to 1.
 
-    Args:
-        shape: (H, W).
-        coefficients: (5,) float32, of y, y^2, x, x^2 and x y.
+    Its coefficients (5,) float32 are those of y, y^2, x, x^2 and x y.
     """
     y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
     a = coefficients

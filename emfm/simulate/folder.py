@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,15 @@ from emfm.files import write_text
 from emfm.io.writing import write_image
 from emfm.simulate import SimulateArguments
 from emfm.simulate.nanoparticles import NanoparticleParameters, simulate_nanoparticles
-from emfm.simulate.stem import StemParameters, simulate_stem
+from emfm.simulate.stem import SimulatedStem, StemParameters, simulate_stem
 from emfm.simulate.structures import MOST_CLASSES, simulate_structures
 
 LABELS = {"0": "background", "255": "particle"}
-STRUCTURE_LABELS = {str(index): f"structure {index}" for index in range(MOST_CLASSES)}
+LABELS_OF = {
+    "nanoparticles": LABELS,
+    "structures": {str(index): f"structure {index}" for index in range(MOST_CLASSES)},
+}
+Parameters = NanoparticleParameters | StemParameters
 # Seconds. A thread that wrote a file gets Python's lock back sooner from one that computes: a third faster.
 SWITCH_INTERVAL = 1e-4
 # Task: which image of `SimulatedStem` is its target.
@@ -33,7 +38,7 @@ def write_simulated_folder(
     count: int,
     shape: tuple[int, int],
     seed: int,
-    parameters: NanoparticleParameters | StemParameters | None = None,
+    parameters: Parameters | None = None,
 ) -> Path:
     """Write simulated micrographs with their truth and `splits.json`.
 
@@ -62,18 +67,12 @@ def write_simulated_folder(
     if any((part / "images").exists() for part in parts):
         raise EMError(f"{folder} holds images already: choose another folder")
     names = [f"{kind}_{index:04d}.tif" for index in range(count)]
-    if kind == "structures":
-        _write_structures(folder, names, shape, seed)
-    elif isinstance(parameters, StemParameters) or (parameters is None and kind == "atomic-stem"):
-        _write_stem(folder, names, shape, seed, parameters)
-    else:
-        _write_nanoparticles(folder, names, shape, seed, parameters or NanoparticleParameters())
+    _write_all(names, seed, partial(_write_one, kind, folder, shape, parameters))
+    if kind in LABELS_OF:
+        write_text(folder / "labels.json", json.dumps(LABELS_OF[kind], indent=1))
     held_out = max(1, count // 6)
-    splits = {
-        "train": names[: -2 * held_out],
-        "validation": names[-2 * held_out : -held_out],
-        "test": names[-held_out:],
-    }
+    train, validation, test = names[: -2 * held_out], names[-2 * held_out : -held_out], names[-held_out:]
+    splits = {"train": train, "validation": validation, "test": test}
     for part in parts:
         write_text(part / "splits.json", json.dumps(splits, indent=1))
     return folder
@@ -86,55 +85,37 @@ def _write_all(names: list[str], seed: int, write: Callable[[str, int], None]) -
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            futures = [pool.submit(write, name, own) for name, own in zip(names, seeds, strict=True)]
-            try:
-                for future in tqdm(futures, desc="simulating", unit="image", leave=False):
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            written = pool.map(write, names, seeds)  # an error cancels what has not begun
+            for _ in tqdm(written, desc="simulating", total=len(names), unit="image", leave=False):
+                pass
     finally:
         sys.setswitchinterval(interval)
 
 
-def _write_nanoparticles(
-    folder: Path, names: list[str], shape: tuple[int, int], seed: int, parameters: NanoparticleParameters
+def _write_one(
+    kind: str, folder: Path, shape: tuple[int, int], parameters: Parameters | None, name: str, seed: int
 ) -> None:
-    def write(name: str, image_seed: int) -> None:
-        micrograph = simulate_nanoparticles(shape, image_seed, parameters)
+    """Simulate one micrograph and write its files."""
+    mask_name = f"{Path(name).stem}.png"
+    if isinstance(parameters, StemParameters) or (parameters is None and kind == "atomic-stem"):
+        _write_pairs(folder, name, simulate_stem(shape, seed, parameters))
+    elif kind == "structures":
+        structures = simulate_structures(shape, seed)
+        write_image(folder / "images" / name, structures.image)
+        write_image(folder / "masks" / mask_name, structures.mask)
+    else:
+        micrograph = simulate_nanoparticles(shape, seed, parameters or NanoparticleParameters())
         write_image(folder / "images" / name, micrograph.image, micrograph.pixel_size)
-        write_image(folder / "masks" / name.replace(".tif", ".png"), micrograph.mask * np.uint8(255))
-
-    _write_all(names, seed, write)
-    write_text(folder / "labels.json", json.dumps(LABELS, indent=1))
+        write_image(folder / "masks" / mask_name, micrograph.mask * np.uint8(255))
 
 
-def _write_structures(folder: Path, names: list[str], shape: tuple[int, int], seed: int) -> None:
-    def write(name: str, image_seed: int) -> None:
-        simulated = simulate_structures(shape, image_seed)
-        write_image(folder / "images" / name, simulated.image)
-        write_image(folder / "masks" / name.replace(".tif", ".png"), simulated.mask)
-
-    _write_all(names, seed, write)
-    write_text(folder / "labels.json", json.dumps(STRUCTURE_LABELS, indent=1))
-
-
-def _write_stem(
-    folder: Path, names: list[str], shape: tuple[int, int], seed: int, parameters: StemParameters | None
-) -> None:
-    def write(name: str, image_seed: int) -> None:
-        micrograph = simulate_stem(shape, image_seed, parameters)
-        first: Path | None = None
-        for task, target in STEM_TARGETS.items():
-            truth = getattr(micrograph, target)
-            pixel_size = micrograph.pixel_size * micrograph.image.shape[0] / truth.shape[0]
-            write_image(folder / task / "targets" / name, truth, pixel_size)
-            image = folder / task / "images" / name
-            if first is None:
-                first = image
-                write_image(image, micrograph.image, micrograph.pixel_size)
-            else:  # encoding it anew would take longer
-                image.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(first, image)
-
-    _write_all(names, seed, write)
+def _write_pairs(folder: Path, name: str, micrograph: SimulatedStem) -> None:
+    images = [folder / task / "images" / name for task in STEM_TARGETS]
+    write_image(images[0], micrograph.image, micrograph.pixel_size)
+    for copy in images[1:]:  # encoding it anew would take longer
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(images[0], copy)
+    for task, target in STEM_TARGETS.items():
+        truth = getattr(micrograph, target)
+        pixel_size = micrograph.pixel_size * micrograph.image.shape[0] / truth.shape[0]
+        write_image(folder / task / "targets" / name, truth, pixel_size)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from emfm.simulate.drawing import MARGIN, Range, check_numbers, check_shape_and_seed, record_counts, slow_field
+from emfm.simulate.drawing import MARGIN, Range, Shape, check_numbers, check_shape_and_seed, record_counts, slow_field
 
 GOLD_111_SPACING = 0.235  # nm, lattice constant 0.4078 nm / sqrt(3)
 MIN_PIXELS_PER_FRINGE = 2.5  # finer fringes lie too close to Nyquist (2 px) to survive the blur
@@ -82,20 +82,15 @@ class SimulatedMicrograph:
 
 
 def simulate_nanoparticles(
-    shape: tuple[int, int], seed: int, parameters: NanoparticleParameters = NanoparticleParameters()
+    shape: Shape, seed: int, parameters: NanoparticleParameters = NanoparticleParameters()
 ) -> SimulatedMicrograph:
     """Simulate one bright-field micrograph of gold nanoparticles on amorphous carbon.
 
     The same shape, seed and parameters give the same bytes under one NumPy version. On a small image the nominal
     diameter is limited to 40 % of its shorter side, and one particle always has its centre inside the image.
 
-    Args:
-        shape: Height and width in px, each at least 16.
-        seed: Zero or a positive integer.
-        parameters: Ranges to draw from.
-
     Raises:
-        EMError: The shape or the seed is not what is described above.
+        EMError: The height or width is below 16 px, or the seed is not zero or a positive integer.
     """
     check_shape_and_seed(shape, seed, MIN_SIDE)
     p, rng = parameters, np.random.default_rng(seed)
@@ -117,7 +112,7 @@ def simulate_nanoparticles(
 class _Conditions:
     """What all particles of one image share."""
 
-    padded: tuple[int, int]  # px, shape of the image with the margin on every side
+    padded: Shape  # px, shape of the image with the margin on every side
     diameter: float  # nominal diameter, px
     pixel_size: float  # nm
     central_depth: float  # optical depth through the centre of a particle of nominal diameter
@@ -127,7 +122,7 @@ class _Conditions:
     dose: float  # electrons per pixel
 
 
-def _draw_conditions(rng: Generator, shape: tuple[int, int], p: NanoparticleParameters) -> _Conditions:
+def _draw_conditions(rng: Generator, shape: Shape, p: NanoparticleParameters) -> _Conditions:
     """Draw one image's conditions and derive the depth that stays visible under them."""
     nominal = float(rng.choice(p.nominal_diameters))
     diameter = min(float(np.exp(rng.uniform(*np.log(p.pixels_across)))), 0.4 * min(shape))
@@ -204,7 +199,7 @@ def _render_particles(
 
 
 def _boxes(
-    centers: np.ndarray, reach: float, padded: tuple[int, int]
+    centers: np.ndarray, reach: float, padded: Shape
 ) -> tuple[list[tuple[slice, slice]], np.ndarray, np.ndarray]:
     """Return equal boxes inside the image that hold all its pixels up to `reach` px (or more) from each centre (N, 2).
 

@@ -15,29 +15,32 @@ import numpy as np
 from numpy.random import Generator
 
 from emfm.errors import EMError
-from emfm.simulate.drawing import MARGIN, Range, check_numbers, check_shape_and_seed, record_counts, slow_field
+from emfm.simulate.drawing import MARGIN, Range, Shape, check_numbers, check_shape_and_seed, record_counts, slow_field
 
 MIN_SIDE = 32  # px
 ROWS_AT_ONCE = 64  # of a Fourier transform of which few columns stay: less memory to fetch from the system
 CUT_OFF = 0.9  # over the probe's standard deviation: the frequency of which the probe passes less than a millionth
 Z_EXPONENT = 1.7  # of the atomic number in the high-angle signal
+# Positions (N, 2) in px of the padded image, and signals (N,) of which the strongest is about 1.
+Columns = tuple[np.ndarray, np.ndarray]
+# Two vectors of a projected cell in nm, (x, y) each.
+Cell = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Projection:
     """The atomic columns of a crystal along a zone axis."""
 
-    # two vectors of the projected cell in nm, (x, y) each
-    vectors: tuple[tuple[float, float], tuple[float, float]]
+    vectors: Cell
     # fractional position along the vectors, and the atomic numbers that repeat along the column
     columns: tuple[tuple[float, float, tuple[int, ...]], ...]
 
 
-def _rectangle(width: float, height: float) -> tuple[tuple[float, float], tuple[float, float]]:
+def _rectangle(width: float, height: float) -> Cell:
     return ((width, 0.0), (0.0, height))
 
 
-def _hexagon(side: float) -> tuple[tuple[float, float], tuple[float, float]]:
+def _hexagon(side: float) -> Cell:
     return ((side, 0.0), (side / 2, side * 3**0.5 / 2))
 
 
@@ -55,8 +58,7 @@ PROJECTIONS = {
     "Si [110]": _zincblende(0.5431, 14, 14),
     "GaAs [110]": _zincblende(0.5653, 31, 33),
     "SrTiO3 [100]": Projection(
-        _rectangle(0.3905, 0.3905),
-        ((0.0, 0.0, (38,)), (0.5, 0.5, (22, 8)), (0.5, 0.0, (8,)), (0.0, 0.5, (8,))),
+        _rectangle(0.3905, 0.3905), ((0.0, 0.0, (38,)), (0.5, 0.5, (22, 8)), (0.5, 0.0, (8,)), (0.0, 0.5, (8,)))
     ),
     "MoS2": Projection(_hexagon(0.316), ((0.0, 0.0, (42,)), (1 / 3, 1 / 3, (16, 16)))),
     "graphene": Projection(_hexagon(0.246), ((0.0, 0.0, (6,)), (1 / 3, 1 / 3, (6,)))),
@@ -106,46 +108,39 @@ class SimulatedStem:
     positions: np.ndarray  # (N, 2) float64, row and column in px of the image; pixel centres are whole numbers
 
 
-def simulate_stem(shape: tuple[int, int], seed: int, parameters: StemParameters | None = None) -> SimulatedStem:
+def simulate_stem(shape: Shape, seed: int, parameters: StemParameters | None = None) -> SimulatedStem:
     """Simulate one ADF-STEM image; the same arguments give the same bytes on one installation.
 
-    Args:
-        shape: height and width in px, each at least 32.
-        seed: zero or a positive integer.
-        parameters: ranges to draw from.
-
     Raises:
-        EMError: the shape or the seed is not what is described above.
+        EMError: the height or width is below 32 px, or the seed is not zero or a positive integer.
     """
     check_shape_and_seed(shape, seed, MIN_SIDE)
     p, rng = parameters or StemParameters(), np.random.default_rng(seed)
     name = str(rng.choice(p.projections))
     pixel_size = float(np.exp(rng.uniform(*np.log(p.pixel_size))))
     padded = (int(shape[0]) + 2 * MARGIN, int(shape[1]) + 2 * MARGIN)
-    positions, strengths = _draw_columns(rng, PROJECTIONS[name], padded, pixel_size, p)
-    signal = _render(rng, positions, strengths, padded, pixel_size, p)  # brightest column about 1
-    whole = np.float32(rng.uniform(*p.background)) * _unit_field(rng, signal.shape)
+    columns = _draw_columns(rng, PROJECTIONS[name], padded, pixel_size, p)
+    signal = _render(rng, columns, padded, pixel_size, p)  # brightest column about 1
+    background = np.float32(rng.uniform(*p.background))
+    whole = slow_field(signal.shape, rng.standard_normal(5).astype(np.float32))
+    whole -= whole.min()
+    whole *= 1 / max(whole.max(), np.float32(1e-6))  # from 0 to 1
+    whole *= background
     whole += signal
     electrons = np.float32(np.exp(rng.uniform(*np.log(p.dose))))
     counts = np.float32(p.gain) * electrons  # of the brightest column
     scanned = _displace_lines(rng, electrons * whole[::2, ::2], rng.uniform(*p.jitter))
     whole *= counts
     whole += np.float32(p.offset)
-    return SimulatedStem(
-        record_counts(rng, scanned, p.gain, p.offset, p.read_noise),
-        whole[::2, ::2].copy(),
-        counts * signal[::2, ::2] + np.float32(p.offset),
-        whole,
-        pixel_size,
-        name,
-        positions - MARGIN,
-    )
+    image = record_counts(rng, scanned, p.gain, p.offset, p.read_noise)
+    free = counts * signal[::2, ::2] + np.float32(p.offset)
+    return SimulatedStem(image, whole[::2, ::2].copy(), free, whole, pixel_size, name, columns[0] - MARGIN)
 
 
 def _draw_columns(
-    rng: Generator, projection: Projection, padded: tuple[int, int], pixel_size: float, p: StemParameters
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions (N, 2) in px of the padded image, and signals (N,) of which the strongest is about 1."""
+    rng: Generator, projection: Projection, padded: Shape, pixel_size: float, p: StemParameters
+) -> Columns:
+    """Return the columns inside the padded image."""
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     cell = np.array(projection.vectors) @ turn @ (np.eye(2) + p.strain * rng.uniform(-1, 1, (2, 2)))  # (2, 2), nm
@@ -167,15 +162,10 @@ def _draw_columns(
 
 
 def _render(
-    rng: Generator,
-    positions: np.ndarray,
-    strengths: np.ndarray,
-    padded: tuple[int, int],
-    pixel_size: float,
-    p: StemParameters,
+    rng: Generator, columns: tuple[np.ndarray, np.ndarray], padded: Shape, pixel_size: float, p: StemParameters
 ) -> np.ndarray:
     """Return the columns seen by the probe, float32 on a grid of half the pixel size, without the margin."""
-    height, width = 2 * padded[0], 2 * padded[1]
+    (positions, strengths), (height, width) = columns, (2 * padded[0], 2 * padded[1])
     tilt, smear = rng.uniform(0, np.pi), 2 * rng.uniform(*p.mistilt) / pixel_size  # grid points from top to bottom
     sigma = 2 * rng.uniform(*p.probe) / pixel_size / np.sqrt(8 * np.log(2))  # grid points
     y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
@@ -200,7 +190,7 @@ def _render(
     return signal
 
 
-def _points(places: np.ndarray, weights: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _points(places: np.ndarray, weights: np.ndarray, shape: Shape) -> np.ndarray:
     """Return a grid, float32, with weights (N,) at places (N, 2), each shared by the four grid points around it."""
     places = np.clip(places, 0, np.array(shape) - 2)
     corner = places.astype(np.intp)
@@ -212,14 +202,6 @@ def _points(places: np.ndarray, weights: np.ndarray, shape: tuple[int, int]) -> 
         for right, part in ((0, near[:, 1]), (1, far[:, 1])):
             np.add.at(grid.ravel(), first + down * shape[1] + right, (share * part).astype(np.float32))
     return grid
-
-
-def _unit_field(rng: Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a smooth field, float32, between 0 and 1."""
-    field = slow_field(shape, rng.standard_normal(5).astype(np.float32))
-    field -= field.min()
-    field *= 1 / max(field.max(), np.float32(1e-6))
-    return field
 
 
 def _displace_lines(rng: Generator, image: np.ndarray, deviation: float) -> np.ndarray:

@@ -15,7 +15,7 @@ from scipy.fft import fftfreq, irfft2, rfft2, rfftfreq
 from scipy.ndimage import gaussian_filter, grey_dilation
 from scipy.spatial import cKDTree
 
-from emfm.simulate.drawing import check_shape_and_seed
+from emfm.simulate.drawing import Shape, check_shape_and_seed
 
 MIN_SIDE = 32  # px
 MOST_CLASSES = 6
@@ -37,21 +37,15 @@ class _Layout:
     """Where the classes lie."""
 
     classes: np.ndarray  # (H, W) class indices
-    # (H, W) boolean, what lies between regions and has a class of its own
-    walls: np.ndarray | None = None
-    # (H, W) indices of pieces whose grey varies within a class, or None
-    pieces: np.ndarray | None = None
+    walls: np.ndarray | None = None  # (H, W) boolean, what lies between regions and has a class of its own
+    pieces: np.ndarray | None = None  # (H, W) indices of pieces whose grey varies within a class
 
 
-def simulate_structures(shape: tuple[int, int], seed: int | Sequence[int]) -> SimulatedStructures:
+def simulate_structures(shape: Shape, seed: int | Sequence[int]) -> SimulatedStructures:
     """Simulate one image of structures; the same shape and seed give the same values under one NumPy version.
 
-    Args:
-        shape: height and width in px, each at least 32.
-        seed: zero or positive; or several such numbers.
-
     Raises:
-        EMError: the shape or the seed is not what is described above.
+        EMError: the height or width is below 32 px, or the seed is not zero, positive, or several such numbers.
     """
     for number in [seed] if isinstance(seed, int | np.integer) else seed:
         check_shape_and_seed(shape, int(number), MIN_SIDE)
@@ -85,13 +79,13 @@ def _paint(rng: Generator, classes: np.ndarray, count: int, layout: _Layout) -> 
     return image
 
 
-def _phases(rng: Generator, shape: tuple[int, int]) -> _Layout:
+def _phases(rng: Generator, shape: Shape) -> _Layout:
     """Two or three phases: the level sets of a random field."""
     field = _field(rng, shape, rng.uniform(2.5, 5), rng.uniform(8, 60), rng.uniform(0, 1))
     return _Layout(np.digitize(field, np.sort(rng.uniform(-1.2, 1.2, rng.integers(1, 3)))))
 
 
-def _cells(rng: Generator, shape: tuple[int, int]) -> _Layout:
+def _cells(rng: Generator, shape: Shape) -> _Layout:
     """Cells around random points, curved, with and without walls; half of the images with organelles inside."""
     area = shape[0] * shape[1] / 80**2
     count = int(rng.uniform(4, 40) * area) + 2
@@ -114,7 +108,7 @@ def _cells(rng: Generator, shape: tuple[int, int]) -> _Layout:
     return _Layout(classes, walls if walls.any() else None, pieces)
 
 
-def _particles(rng: Generator, shape: tuple[int, int]) -> _Layout:
+def _particles(rng: Generator, shape: Shape) -> _Layout:
     """Round, elongated and boxy particles of one size, some of them with a shell; they may overlap."""
     radius = np.exp(rng.uniform(np.log(4), np.log(30)))
     most = max(2, int(0.5 * shape[0] * shape[1] / (np.pi * radius**2)) + 2)
@@ -139,7 +133,7 @@ def _particles(rng: Generator, shape: tuple[int, int]) -> _Layout:
     return _Layout(classes)
 
 
-def _fibres(rng: Generator, shape: tuple[int, int]) -> _Layout:
+def _fibres(rng: Generator, shape: Shape) -> _Layout:
     """Bands along a common direction: what lies near the zero of a stretched random field."""
     field = _field(rng, shape, rng.uniform(2, 4), rng.uniform(6, 20), rng.uniform(1, 3))
     inside = np.abs(field) < rng.uniform(0.1, 0.5)
@@ -147,10 +141,10 @@ def _fibres(rng: Generator, shape: tuple[int, int]) -> _Layout:
 
 
 # Cells are the richest layout and come twice as often.
-LAYOUTS: tuple[Callable[[Generator, tuple[int, int]], _Layout], ...] = (_phases, _cells, _cells, _particles, _fibres)
+LAYOUTS: tuple[Callable[[Generator, Shape], _Layout], ...] = (_phases, _cells, _cells, _particles, _fibres)
 
 
-def _field(rng: Generator, shape: tuple[int, int], slope: float, longest: float, anisotropy: float = 0.0) -> np.ndarray:
+def _field(rng: Generator, shape: Shape, slope: float, longest: float, anisotropy: float = 0.0) -> np.ndarray:
     """Return a random field (H, W), float32, of mean 0 and standard deviation 1.
 
     Its amplitude falls with the frequency to the power of `-slope`, below one period of `longest` pixels it is flat.
@@ -163,14 +157,14 @@ def _field(rng: Generator, shape: tuple[int, int], slope: float, longest: float,
     return _filtered(rng, shape, (along**2 + across**2 + longest**-2) ** (-slope / 2))
 
 
-def _filtered(rng: Generator, shape: tuple[int, int], amplitude: np.ndarray) -> np.ndarray:
+def _filtered(rng: Generator, shape: Shape, amplitude: np.ndarray) -> np.ndarray:
     """Return white noise with an amplitude for each frequency, scaled to mean 0 and standard deviation 1."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     found = irfft2(rfft2(noise) * amplitude.astype(np.float32), s=shape)
     return (found - found.mean()) / (found.std() + np.float32(1e-9))
 
 
-def _texture(rng: Generator, shape: tuple[int, int]) -> np.ndarray:
+def _texture(rng: Generator, shape: Shape) -> np.ndarray:
     """Return one of four textures, of about unit contrast: grain, clouds, a pattern of one period, or specks."""
     kind = int(rng.integers(4))
     if kind == 0:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from emfm.errors import EMError
-from emfm.loading.download import HUB_ARGUMENTS, model_folder
+from emfm.loading.names import HUB_ARGUMENTS, model_folder
 from emfm.loading.strict import read_config
 from emfm.modeling import EMFoundation, EMPreTrainedModel
 from emfm.tasks.background_removal import EMForBackgroundRemoval

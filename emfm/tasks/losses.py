@@ -6,53 +6,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emfm.data.examples import IGNORED
 
-def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = -100, smooth: float = 1.0) -> Tensor:
+SMOOTH = 1.0  # pixels that are added to numerator and denominator of a Dice
+
+
+def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return 1 - soft Dice, averaged over the classes that occur in the batch (Milletari et al. 2016).
 
     A class without a pixel in the batch is left out: its Dice would be 0 whatever the network says. The sums run over
     the whole batch, so a crop without foreground is no special case.
 
-    Args:
-        logits: (B, K, H, W).
-        labels: (B, H, W) class indices; `ignore_index` takes no part.
-        ignore_index: label of pixels without truth.
-        smooth: added to numerator and denominator, in pixels.
+    Logits are (B, K, H, W), labels (B, H, W) class indices, of which -100 takes no part.
     """
-    valid = (labels != ignore_index).unsqueeze(1)
+    valid = (labels != IGNORED).unsqueeze(1)
     truth = F.one_hot(labels.clamp_min(0), logits.shape[1]).movedim(-1, 1) * valid
     probability = logits.float().softmax(dim=1) * valid
     overlap = (probability * truth).sum(dim=(0, 2, 3))
     total = probability.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
-    dice = (2 * overlap + smooth) / (total + smooth)
+    dice = (2 * overlap + SMOOTH) / (total + SMOOTH)
     present = truth.sum(dim=(0, 2, 3)) > 0
     return 1 - dice[present].mean() if present.any() else logits.sum() * 0.0
 
 
-def segmentation_loss(
-    logits: Tensor, labels: Tensor, class_weights: Sequence[float] | None = None, ignore_index: int = -100
-) -> Tensor:
+def segmentation_loss(logits: Tensor, labels: Tensor, class_weights: Sequence[float] | None = None) -> Tensor:
     """Return cross-entropy + Dice loss; cross-entropy gives every pixel a gradient, Dice keeps rare classes in sight.
 
-    Args:
-        logits: (B, K, H, W).
-        labels: (B, H, W), int64.
-        class_weights: of each class in the cross-entropy, which is the weighted mean over the pixels.
-        ignore_index: label of pixels without truth.
+    Logits are (B, K, H, W), labels (B, H, W) int64, of which -100 takes no part. The cross-entropy is the mean over the
+    pixels, weighted by class.
     """
     weights = torch.ones(logits.shape[1]) if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     weights = weights.to(logits.device)
-    total = F.cross_entropy(logits.float(), labels, weights, ignore_index=ignore_index, reduction="sum")
-    counted = (weights[labels.clamp_min(0)] * (labels != ignore_index)).sum()
+    total = F.cross_entropy(logits.float(), labels, weights, ignore_index=IGNORED, reduction="sum")
+    counted = (weights[labels.clamp_min(0)] * (labels != IGNORED)).sum()
     # no pixel with truth: a loss of 0
-    return total / counted.clamp_min(torch.finfo(torch.float32).tiny) + dice_loss(logits, labels, ignore_index)
+    return total / counted.clamp_min(torch.finfo(torch.float32).tiny) + dice_loss(logits, labels)
 
 
 def restoration_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Return L1 + L2, the loss of Kazimi et al. 2024 (arXiv:2402.18286) for restoration.
-
-    Args:
-        output: (B, 1, H, W) network values.
-        target: likewise.
-    """
+    """Return L1 + L2, the loss of Kazimi et al. 2024 (arXiv:2402.18286) for restoration; of values (B, 1, H, W)."""
     return F.l1_loss(output.float(), target.float()) + F.mse_loss(output.float(), target.float())

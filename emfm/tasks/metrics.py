@@ -1,6 +1,6 @@
 """Figures of merit: Dice, IoU and boundary F1 from summed counts; L1, PSNR and SSIM with a stated data range."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,27 +25,17 @@ HIGHEST_PSNR = 200.0
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of merit.
+    """A figure of merit."""
 
-    Args:
-        name: its key in results.
-        heading: its name for people.
-        form: how it is written.
-    """
-
-    name: str
-    heading: str
-    form: str = ".4f"
+    name: str  # its key in results
+    heading: str  # its name for people
+    form: str = ".4f"  # how it is written
 
 
 class Metrics(Protocol):
-    """Sums over the micrographs of an evaluation.
+    """Sums over the micrographs of an evaluation."""
 
-    Attributes:
-        totals: tensors; those of several processes may be added up.
-    """
-
-    totals: dict[str, Tensor]
+    totals: dict[str, Tensor]  # those of several processes may be added up
 
     def add(self, output: np.ndarray, truth: np.ndarray) -> None:
         """Measure one image (H, W)."""
@@ -54,15 +44,10 @@ class Metrics(Protocol):
         """Return the figures, and the number of images as `n`."""
 
 
-SEGMENTATION_FIGURES = (
-    Figure("dice", "Dice"),
-    Figure("iou", "IoU"),
-    Figure("boundary_f1", "boundary F1 (2 px)"),
-)
+SEGMENTATION_FIGURES = (Figure("dice", "Dice"), Figure("iou", "IoU"), Figure("boundary_f1", "boundary F1 (2 px)"))
 RESTORATION_FIGURES = (Figure("l1", "L1"), Figure("psnr", "PSNR (dB)", ".2f"), Figure("ssim", "SSIM"))
 
 
-@dataclass
 class SegmentationMetrics:
     """Counts over all pixels of a set; every figure follows from them.
 
@@ -74,30 +59,19 @@ class SegmentationMetrics:
     Attributes:
         totals: `counts` (K, K) of (true class, predicted class), and `boundaries` (K, 4): predicted boundary pixels
             near a true boundary, all predicted ones, true ones near a predicted boundary, all true ones; `images`.
-            Those of several processes may be added up.
     """
 
-    id2label: dict[int, str]
-    totals: dict[str, Tensor] = field(init=False)
-
-    def __post_init__(self):
-        classes = len(self.id2label)
+    def __init__(self, id2label: dict[int, str]):
+        self.id2label, classes = id2label, len(id2label)
         shapes = {"counts": (classes, classes), "boundaries": (classes, 4), "images": ()}
         self.totals = {name: torch.zeros(shape, dtype=torch.int64) for name, shape in shapes.items()}
 
     def add(self, predicted: np.ndarray, truth: np.ndarray) -> None:
-        """Count one image.
-
-        Args:
-            predicted: (H, W) class indices.
-            truth: (H, W) class indices; negative values take no part.
-        """
+        """Count one image from class indices (H, W); where those of the truth are negative, they take no part."""
         found = torch.from_numpy(np.ascontiguousarray(predicted, dtype=np.int64))
         wanted = torch.from_numpy(np.ascontiguousarray(np.where(truth < 0, -1, truth), dtype=np.int64))
         self.totals["images"] += 1
-        self.totals["counts"] += multiclass_confusion_matrix(
-            found, wanted, num_classes=len(self.id2label), ignore_index=-1
-        )
+        self.totals["counts"] += multiclass_confusion_matrix(found, wanted, len(self.id2label), ignore_index=-1)
         known = wanted >= 0
         for index in self.id2label:
             edges = [_boundary(classes == index) & known for classes in (found, wanted)]
@@ -111,7 +85,11 @@ class SegmentationMetrics:
         A class with no pixel in truth or prediction has no figure (None) and takes no part in the mean.
         """
         per_class = {label: self._of_class(index) for index, label in self.id2label.items()}
-        means = {name: _mean_over_foreground(per_class, name) for name in ("dice", "iou", "boundary_f1")}
+        means = {}
+        for shown in SEGMENTATION_FIGURES:
+            foreground = [per_class[label][shown.name] for label in per_class if not is_background(label)]
+            values = [value for value in foreground if value is not None]
+            means[shown.name] = float(np.mean(values)) if values else 0.0
         return {**means, "per_class": per_class, "n": int(self.totals["images"])}
 
     def majority(self) -> dict[str, Any]:
@@ -149,13 +127,6 @@ def _widened(edge: Tensor) -> Tensor:
     return F.max_pool2d(edge.float()[None, None], side, stride=1, padding=BOUNDARY_TOLERANCE)[0, 0] > 0
 
 
-def _mean_over_foreground(per_class: dict[str, dict[str, float | None]], figure: str) -> float:
-    foreground = [value[figure] for label, value in per_class.items() if not is_background(label)]
-    values = [value for value in foreground if value is not None]
-    return float(np.mean(values)) if values else 0.0
-
-
-@dataclass
 class RestorationMetrics:
     """L1, PSNR and SSIM, each the mean over the images of a set.
 
@@ -166,17 +137,11 @@ class RestorationMetrics:
         totals: `l1`, `psnr`, `ssim`, summed over the images, and their number `images`.
     """
 
-    totals: dict[str, Tensor] = field(init=False)
-
-    def __post_init__(self):
+    def __init__(self):
         self.totals = {name: torch.zeros((), dtype=torch.float64) for name in ("l1", "psnr", "ssim", "images")}
 
     def add(self, output: np.ndarray, target: np.ndarray) -> None:
-        """Measure one image.
-
-        Args:
-            output: (H, W) in the target's units.
-            target: (H, W).
+        """Measure one image (H, W) in the target's units.
 
         Raises:
             EMError: the sizes differ, or are too small for SSIM.
@@ -212,12 +177,9 @@ def l1(output: Tensor, target: Tensor) -> float:
 
 
 def psnr(output: Tensor, target: Tensor, data_range: float = 2.0) -> float:
-    """Return the peak signal-to-noise ratio in dB.
+    """Return the peak signal-to-noise ratio in dB of two tensors of one shape.
 
-    Args:
-        output: any shape.
-        target: of the same shape.
-        data_range: the distance that counts as the peak; 2 for network values, whose percentiles lie at -1 and +1.
+    The peak is `data_range`: 2 for network values, whose percentiles lie at -1 and +1.
     """
     ratio = float(peak_signal_noise_ratio(output.double(), target.double(), data_range=data_range))
     return min(ratio, HIGHEST_PSNR)

@@ -13,13 +13,12 @@ from emfm.data.croppers import Cropper, DegradingCropper, IntensityJitter, PairC
 from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
-from emfm.loading.download import model_folder
+from emfm.loading.names import model_folder
 from emfm.modeling import EMRestoringModel, ImageOutput
-from emfm.processing import EMImageProcessor, IntensityStatistics
+from emfm.processing import EMImageProcessor
 from emfm.tasks.losses import restoration_loss
 from emfm.tasks.metrics import RESTORATION_FIGURES, RestorationMetrics
-from emfm.tasks.task import EMTaskModel, ModelChoices
-from emfm.tasks.words import CardWords
+from emfm.tasks.task import CardWords, EMTaskModel, ModelChoices
 
 # Network values that pass uncut: heavy particles are far brighter than the 99th percentile of what surrounds them.
 CLIP = 30.0
@@ -99,10 +98,6 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
             return pixel_values
         return F.interpolate(pixel_values, scale_factor=self.config.scale, mode="bicubic", align_corners=False)
 
-    def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return the restored micrograph from network values (1, H, W), in the input's units and dtype."""
-        return self.processor.denormalize(maps[0], statistics, dtype)
-
     def new_metrics(self) -> RestorationMetrics:
         """Return empty sums for an evaluation; `add(output, target)` and `result()` fill and read them."""
         return RestorationMetrics()
@@ -124,10 +119,8 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         """Return whether predicting the difference to the input measured best: see docs/finetuning.md.
 
         Only a pretrained trunk with a path at full resolution goes on drawing the image itself, as it learnt to:
-        without such a path that takes far longer. A model that was fine-tuned to add to its input goes on so.
-
-        Args:
-            model: zoo name, folder or Hub id of the weights to start from; None for random ones.
+        without such a path that takes far longer. A model that was fine-tuned to add to its input goes on so. Random
+        weights (None for a model) add to it, too.
         """
         if model is None:
             return True
@@ -137,7 +130,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
     def learn_units(self, data: Examples | StreamedExamples) -> None:
         """Note the relation between the units of targets and images; made pairs have those of their images."""
         if isinstance(data.like, PairedMicrographs):
-            sample = data.in_memory(UNIT_SAMPLE)
+            sample = data.take(UNIT_SAMPLE) if isinstance(data, StreamedExamples) else data
             assert isinstance(sample, PairedMicrographs)
             units = sample.target_units()
             self.config.target_units = None if units == (1.0, 0.0) else list(units)
@@ -153,16 +146,12 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         change = IntensityJitter(jitter)
         if isinstance(data, CleanMicrographs):
             return DegradingCropper(self.processor, side, change, data.degradation)
-        return PairCropper(self.processor, side, change, data.scale, self._units())
-
-    def _units(self) -> tuple[float, float]:
-        """Return gain and offset from the units of the targets in training to those of their images."""
         gain, offset = self.config.target_units or (1.0, 0.0)
-        return gain, offset
+        return PairCropper(self.processor, side, change, data.scale, (gain, offset))
 
     def truth_of(self, data: Examples, index: int) -> np.ndarray:
         """Return the target of micrograph `index`, in the image's units."""
         if self.config.target_units is None:
             return data.truth(index)
-        gain, offset = self._units()
+        gain, offset = self.config.target_units
         return gain * data.truth(index).astype(np.float64) + offset

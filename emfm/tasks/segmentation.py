@@ -4,38 +4,93 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from emfm.config import EMFoundationConfig
-from emfm.data.croppers import IntensityJitter
-from emfm.data.examples import Examples, LabelledMicrographs
+from emfm.data.croppers import IntensityJitter, Key, cut, dihedral
+from emfm.data.examples import IGNORED, Examples, LabelledMicrographs
 from emfm.errors import EMError
 from emfm.hub.card import figure, table
-from emfm.processing import IntensityStatistics
-from emfm.reports.class_map_report import ClassMapReport
+from emfm.processing import EMImageProcessor, IntensityStatistics
+from emfm.reports.report import ClassMapReport
 from emfm.tasks.losses import segmentation_loss
 from emfm.tasks.metrics import SEGMENTATION_FIGURES, Metrics, SegmentationMetrics
-from emfm.tasks.segmentation_crops import SegmentationCropper
-from emfm.tasks.task import EMTaskModel, ModelChoices
-from emfm.tasks.words import CardWords, ExportWords
+from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, ModelChoices
 
 # A class's weight is the inverse of its share of the pixels to this power. The root keeps a rare class from being given
 # up in the first steps, and does not invent it as full balance does: see docs/findings.md.
 CLASS_WEIGHTS = {"root": 0.5, "balanced": 1.0}
+# How often a crop is placed on a class drawn at random instead of anywhere in the micrograph.
+CLASS_CENTRED = 0.5
+# Places of a class that are kept: a sample of a large one is as good.
+MOST_PLACES = 10_000
+# A micrograph (H, W), its class map, its statistics, and flat positions of each class.
+PreparedMask = tuple[np.ndarray, np.ndarray, IntensityStatistics, list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class SegmentationCropper:
+    """Cuts crops with class maps.
+
+    Half of the crops lie anywhere; the others are centred on a pixel of a class drawn at random among those in the
+    micrograph, so that a rare class is seen as often as a common one. A micrograph without foreground is no problem.
+    """
+
+    processor: EMImageProcessor
+    side: int  # of a crop in pixels
+    jitter: IntensityJitter
+
+    def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedMask:
+        """Measure a micrograph and find the places of its classes."""
+        return image, truth, self.processor.statistics(image), _places(truth)
+
+    def crop(self, prepared: PreparedMask, key: Key) -> dict[str, Tensor]:
+        """Cut the crop that the key (seed, epoch, index) decides."""
+        image, mask, statistics, places = prepared
+        rng = np.random.default_rng(key)
+        height, width = mask.shape
+        if places and rng.random() < CLASS_CENTRED:
+            positions = places[int(rng.integers(len(places)))]
+            row, column = divmod(int(rng.choice(positions)), width)
+        else:
+            row, column = int(rng.integers(height)), int(rng.integers(width))
+        corner = _corner(row, self.side, height), _corner(column, self.side, width)
+        symmetry = int(rng.integers(8))
+        change = self.jitter.draw(rng)
+        values = self.processor.normalize(cut(image, *corner, self.side), statistics)
+        classes = dihedral(cut(mask, *corner, self.side), symmetry).astype(np.int64)
+        return {
+            "pixel_values": torch.from_numpy(change(dihedral(values, symmetry)))[None],
+            "labels": torch.from_numpy(classes),
+        }
+
+
+def _corner(centre: int, side: int, length: int) -> int:
+    return int(np.clip(centre - side // 2, 0, max(0, length - side)))
+
+
+def _places(mask: np.ndarray) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    flat = mask.ravel()
+    places = []
+    for value in np.unique(flat):
+        if value == IGNORED:
+            continue
+        positions = np.flatnonzero(flat == value)
+        if len(positions) > MOST_PLACES:
+            positions = rng.choice(positions, MOST_PLACES, replace=False)
+        places.append(positions)
+    return places
 
 
 @dataclass
 class SegmentationOutput(ModelOutput):
-    """Output of EMForSemanticSegmentation.
+    """Output of EMForSemanticSegmentation."""
 
-    Attributes:
-        loss: scalar, where labels were given.
-        logits: (B, K, H, W), at the input's size.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
+    loss: Tensor | None = None  # scalar, where labels were given
+    logits: Tensor | None = None  # (B, K, H, W), at the input's size
 
 
 class EMForSemanticSegmentation(EMTaskModel):
@@ -156,12 +211,9 @@ class EMForSemanticSegmentation(EMTaskModel):
 def class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:
     """Return a weight for each class; None for equal ones, as by default on a stream, whose pixels nobody counts.
 
-    Args:
-        given: a key of `CLASS_WEIGHTS`, "none", or a number for each class with commas between.
-        data: training micrographs; none of a stream.
-
     Raises:
-        EMError: it is none of these, or asks for counts of a stream.
+        EMError: given is no key of `CLASS_WEIGHTS`, "none", or a number for each class with commas between; or it
+            asks for counts of a stream, whose data are empty here.
     """
     if given == "none" or (given == "root" and not len(data)):
         return None

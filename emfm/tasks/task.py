@@ -18,54 +18,59 @@ from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.hub.card import figure, table
 from emfm.modeling import EMPreTrainedModel
-from emfm.reports.image_report import ImageReport
+from emfm.reports.report import ImageReport
 from emfm.tasks.metrics import Figure, Metrics
-from emfm.tasks.words import CardWords, ExportWords
 
 
 @dataclass(frozen=True)
 class ModelChoices:
-    """What a run is told of the model that it trains.
+    """What a run is told of the model that it trains."""
 
-    Args:
-        data: name of the data, for errors.
-        model: zoo name, folder or Hub id of the weights that it starts from; None for random ones.
-        residual: restoration: whether to predict what is added to the input; None leaves it to the task.
-        class_weights: segmentation: "root", "balanced", "none", or a number for each class with commas between.
-    """
+    data: str  #: name of the data, for errors
+    model: str | None = None  #: zoo name, folder or Hub id of the weights that it starts from; None for random ones
+    residual: bool | None = None  #: whether a restoration predicts what is added to the input; None is up to it
+    class_weights: str = "root"  #: of a segmentation, "root", "balanced", "none" or numbers with commas between
 
-    data: str
-    model: str | None = None
-    residual: bool | None = None
-    class_weights: str = "root"
+
+@dataclass(frozen=True)
+class CardWords:
+    """What the card of a fine-tuned model takes from its task; by default that of an image from pairs."""
+
+    pipeline_tag: str = "image-to-image"  #: the Hub's name of the task
+    output: str = "an image, in the units of the targets"  #: what `predict` returns
+    image: str = "micrograph"  #: what one training micrograph is called
+    truth: str = " with targets"  #: what it comes with, added to that
+    needs: str = "pairs"  #: what micrographs of another kind may need of their own
+    limits: tuple[str, ...] = ()  #: further limits, a sentence each
+
+
+@dataclass(frozen=True)
+class ExportWords:
+    """What a package for other programs says of a task; by default that of a restoration."""
+
+    tag: str = "image-restoration"  #: the kind of task, among the tags of bioimage.io
+    output: str = "reconstruction"  #: name of what the network puts out
+    finished: str = "reconstruction"  #: name of what it is after `steps`
+    channel: str = "intensity"  #: name of the output's channel, where there are no classes
+    description: str = "restored image, in network values"  #: of the finished output
+    meaning: str = "the restored image, -1 and +1 being those percentiles"  #: of its values
+    metric: str = "L1, PSNR and SSIM"  #: what to measure on own micrographs
+    steps: tuple[str, ...] = ()  #: what makes the output the finished one, in bioimage.io's names
 
 
 class EMTaskModel(EMPreTrainedModel):
-    """A trunk with the head, loss, data, metrics and results of one task.
+    """A trunk with the head, loss, data, metrics and results of one task."""
 
-    Attributes:
-        purpose: what it does; `{classes}` and `{scale}` stand for the model's.
-        figures: what an evaluation shows, in this order.
-        figure_of_merit: the one that chooses the best step.
-        greater_is_better: of that figure.
-        truth: the folder that it learns from, "masks" or "targets".
-        takes: the kinds of micrographs that it learns from.
-        degradations: what `degrade` may make pairs for it with; the first is the usual one.
-        nearest: whether a result may only be resampled by its nearest pixels, as class indices.
-        card: what its model card says.
-        exported: what a package for other programs says.
-    """
-
-    purpose: ClassVar[str]
-    figures: ClassVar[tuple[Figure, ...]]
-    figure_of_merit: ClassVar[str]
-    greater_is_better: ClassVar[bool]
-    truth: ClassVar[str] = "targets"
-    takes: ClassVar[tuple[type[Examples], ...]] = (PairedMicrographs, CleanMicrographs)
-    degradations: ClassVar[tuple[str, ...]] = ()
-    nearest: ClassVar[bool] = False
-    card: ClassVar[CardWords] = CardWords()
-    exported: ClassVar[ExportWords] = ExportWords()
+    purpose: ClassVar[str]  #: what it does; `{classes}` and `{scale}` stand for the model's
+    figures: ClassVar[tuple[Figure, ...]]  #: what an evaluation shows, in this order
+    figure_of_merit: ClassVar[str]  #: the one that chooses the best step
+    greater_is_better: ClassVar[bool]  #: of that figure
+    truth: ClassVar[str] = "targets"  #: the folder that it learns from, or "masks"
+    takes: ClassVar[tuple[type[Examples], ...]] = (PairedMicrographs, CleanMicrographs)  #: what it learns from
+    degradations: ClassVar[tuple[str, ...]] = ()  #: what `degrade` may make pairs with; the first is the usual one
+    nearest: ClassVar[bool] = False  #: whether a result may only be resampled by its nearest pixels, as class indices
+    card: ClassVar[CardWords] = CardWords()  #: what its model card says
+    exported: ClassVar[ExportWords] = ExportWords()  #: what a package for other programs says
 
     # the network
 
@@ -130,24 +135,16 @@ class EMTaskModel(EMPreTrainedModel):
 
     @classmethod
     def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
-        """Return the fields of the configuration that a run decides.
-
-        Args:
-            data: training micrographs, or an empty sample of a stream.
-            choices: what the run was told.
-        """
+        """Return the fields of the configuration that training micrographs (an empty sample of a stream) decide."""
         return {"residual": False}
 
     def learn_units(self, data: Examples | StreamedExamples) -> None:
         """Note in the configuration what the training data say of the units of their targets."""
 
     def cropper(self, data: Examples, side: int, jitter: float) -> Cropper:
-        """Return what cuts training crops.
+        """Return what cuts training crops from micrographs, whose truth has `side` pixels a side.
 
-        Args:
-            data: micrographs, or an empty sample of a stream.
-            side: of a crop's truth in pixels.
-            jitter: strength of the random change of intensities.
+        The strength of the random change of intensities is `jitter`. Of a stream, the data are an empty sample.
 
         Raises:
             EMError: the side does not fit the scale.
@@ -169,12 +166,7 @@ class EMTaskModel(EMPreTrainedModel):
         raise NotImplementedError
 
     def trivial_figures(self, data: Examples, measured: Metrics) -> dict[str, Any]:
-        """Return the figures of the answer that needs no network.
-
-        Args:
-            data: the micrographs of an evaluation.
-            measured: the metrics of the model on them.
-        """
+        """Return the figures of the answer that needs no network, where the model on these data `measured` so much."""
         metrics = self.new_metrics()
         for index, image in enumerate(data.images):
             metrics.add(self.trivial_answer(image), self.truth_of(data, index))

@@ -1,8 +1,7 @@
 """Checkpoints of both trainings, written whole or not at all: safetensors and JSON, no pickle.
 
-A checkpoint is a folder named after the steps done, `step_N` or `checkpoint-N`. Beside the model's
-files it holds `training_state/`: tensors, and `run.json` with settings, progress and the SHA-256 of
-every file of tensors.
+A checkpoint is a folder named after the steps done, `step_N` or `checkpoint-N`. It holds the model
+and `training_state/`: tensors, and `run.json` with settings, progress and the files' SHA-256.
 """
 
 import json
@@ -91,7 +90,7 @@ def write_state(checkpoint: Path, tensors: Mapping[str, Tensors], run: Run, besi
 
     Args:
         checkpoint: its folder.
-        tensors: name of a file: what goes into it.
+        tensors: what goes into each file, by its name.
         run: "settings", and how far the run has come.
         beside: further files in the checkpoint that resuming needs.
     """
@@ -110,17 +109,12 @@ def check_settings(folder: Path, stored: Settings, given: Settings) -> None:
         if stored.get(name) != given.get(name):
             differing.append(f"{name} was {stored.get(name)}, now {given.get(name)}")
     if differing:
-        raise EMError(
-            f"{folder} belongs to a run with other settings ({'; '.join(differing)}): use those, or another --output"
-        )
+        changes = "; ".join(differing)
+        raise EMError(f"{folder} belongs to a run with other settings ({changes}): use those, or another --output")
 
 
 def read_tensors(checkpoint: Path, name: str) -> Tensors:
-    """Read one file of tensors, named as in `write_state`.
-
-    Raises:
-        EMError: it is missing or damaged.
-    """
+    """Read one file of tensors, named as in `write_state`; an EMError says that it is damaged."""
     path = checkpoint / STATE / f"{name}.safetensors"
     try:
         return load_file(path)

@@ -25,7 +25,7 @@ class EncodedImage:
 
     content: bytes  # the bytes of the file
     name: str  # the file's name
-    shape: tuple[int, int]  # (height, width) in pixels
+    shape: tuple[int, ...]  # (height, width) in pixels
     dtype: str  # of the pixels
     pixel_size: float | None = None  # nm per pixel, None where it is not known
 
@@ -36,10 +36,16 @@ def kept_file(path: str | Path) -> EncodedImage:
     Raises:
         EMError: it is missing, broken, of another format, in colour, or a stack.
     """
-    path = Path(path)
-    content = _content(path)
-    micrograph = decode_micrograph(content, str(path))
-    return _encoded(content, path.name, micrograph)
+    return _kept(Path(path))[0]
+
+
+def _kept(path: Path) -> tuple[EncodedImage, Micrograph]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EMError(f"cannot read {path} ({error.strerror}); expected an image file") from error
+    found = decode_micrograph(content, str(path))
+    return EncodedImage(content, path.name, found.image.shape, str(found.image.dtype), found.pixel_size), found
 
 
 def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograph]:
@@ -58,29 +64,16 @@ def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograp
     """
     path = Path(path)
     if path.suffix.lower() in KEPT_SUFFIXES:
-        content = _content(path)
-        micrograph = decode_micrograph(content, str(path))
-        if _read_alike_by_pillow(content, micrograph.array) and not holds_private_metadata(content):
-            return _encoded(content, name, micrograph), micrograph
+        kept, micrograph = _kept(path)
+        if _read_alike_by_pillow(kept.content, micrograph.array) and not holds_private_metadata(kept.content):
+            return replace(kept, name=name), micrograph
     else:
         micrograph = read_micrograph(path)
     if micrograph.image.size > MOST_PIXELS:
         height, width = micrograph.image.shape
         raise EMError(f"{path} has {height} x {width} pixels; a row has at most {MOST_PIXELS:,}: cut it into parts")
-    again = encode_image(_storable(micrograph.array, path), str(Path(name).with_suffix("").as_posix()))
+    again = encode_image(_storable(micrograph.array, path), Path(name).with_suffix("").as_posix())
     return replace(again, pixel_size=micrograph.pixel_size), micrograph
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EMError(f"cannot read {path} ({error.strerror}); expected an image file") from error
-
-
-def _encoded(content: bytes, name: str, micrograph: Micrograph) -> EncodedImage:
-    image = micrograph.image
-    return EncodedImage(content, name, (image.shape[0], image.shape[1]), str(image.dtype), micrograph.pixel_size)
 
 
 def _read_alike_by_pillow(content: bytes, image: np.ndarray) -> bool:
@@ -128,4 +121,4 @@ def encode_image(image: np.ndarray, name: str) -> EncodedImage:
     else:
         tifffile.imwrite(file, pixels)
     suffix = ".png" if kind.kind == "u" else ".tif"
-    return EncodedImage(file.getvalue(), f"{name}{suffix}", (pixels.shape[0], pixels.shape[1]), kind.name)
+    return EncodedImage(file.getvalue(), f"{name}{suffix}", pixels.shape, kind.name)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emfm.data.classes import GreyValues
+from emfm.data.kinds import class_map, target_scale
 from emfm.data.labelled_folder import TRUTHS, folder_classes, folder_splits, folder_truth, truth_path
-from emfm.data.truths import check_target, class_map, target_scale
 from emfm.errors import EMError
 from emfm.hub.datasets.card import Row
 from emfm.hub.datasets.encoded_image import published_file
@@ -31,11 +31,7 @@ class ImageFolder:
         return {str(value): name for value, name in self.classes.names.items()} if self.classes else None
 
     def row(self, name: str) -> Row:
-        """Return an image with its truth.
-
-        Raises:
-            EMError: a file is damaged or in colour, or the truth does not fit its image; the message names it.
-        """
+        """Return an image with its truth; an EMError names a damaged or unfit file."""
         image, micrograph = published_file(self.images / name, name)
         if self.truth is None:
             return {"image": image}
@@ -44,24 +40,19 @@ class ImageFolder:
         if self.classes is not None:
             class_map(shown.array, micrograph, self.classes, str(path))
         else:
-            self._scale = self._scale or target_scale(shown.array, micrograph, str(path))
-            check_target(shown.array, micrograph, self._scale, str(path))
+            self._scale = target_scale(shown.array, micrograph, self._scale, str(path))
         return {"image": image, TRUTHS[self.truth]: truth}
 
     def unused(self) -> int:
         """Return how many images are in no split."""
-        listed = {name for names in self.splits.values() for name in names}
-        return len(set(_visible(self.images)) - listed)
+        return len(set(_visible(self.images)).difference(*self.splits.values()))
 
 
 def open_image_folder(folder: Path) -> ImageFolder:
     """Open a folder with `images/` and `masks/` or `targets/`, with `images/` alone, or of micrographs alone.
 
     `labels.json` and `splits.json` are as in `load_em_dataset`. Files and folders whose names begin with a dot are
-    left out.
-
-    Raises:
-        EMError: there is no such folder, it holds no image, or `splits.json` or the truth of an image is missing.
+    left out. An EMError says what is missing.
     """
     if not folder.is_dir():
         raise EMError(f"there is no folder {folder}; expected a folder of micrographs")

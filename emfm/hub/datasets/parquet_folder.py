@@ -1,11 +1,10 @@
 """Datasets as the Hub keeps them, written and checked: `data/SPLIT-00000-of-00008.parquet`, a card, `labels.json`."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import metadata_load
@@ -30,22 +29,14 @@ Splits = Mapping[str, Sequence[Hashable]]
 
 
 def check_parquet_folder(folder: Path, splits: Splits) -> None:
-    """Check what can be checked before anything is written.
-
-    Raises:
-        EMError: the folder exists, a split is empty, or an item is in two splits or twice in one.
-    """
+    """Raise an EMError, before anything is written, where the folder exists or a split is wrong."""
     if folder.exists():
         raise EMError(f"{folder} exists already: choose another folder, or remove it first")
     check_splits(splits)
 
 
 def check_splits(splits: Splits) -> None:
-    """Check that every split has items, and that no item is in two or twice in one.
-
-    Raises:
-        EMError: otherwise.
-    """
+    """Raise an EMError where a split is empty, or an item is in two splits or twice in one."""
     split_of: dict[Hashable, str] = {}
     for split, items in splits.items():
         if not items:
@@ -59,19 +50,16 @@ def check_splits(splits: Splits) -> None:
 
 
 def describe_parquet_folder(splits: Splits, row: Callable[[Any], Row]) -> str:
-    """Return what would be written: per split the rows, the files, and what its first row holds.
-
-    Raises:
-        EMError: a first row cannot be read.
-    """
+    """Return what would be written: per split the rows, the files, and what its first row holds."""
     lines = []
     for split, items in splits.items():
         first = row(items[0])
-        columns = ", ".join(
-            f"{column} {image.name} {image.shape[0]} x {image.shape[1]} {image.dtype}"
-            for column, image in first.items()
-        )
-        lines.append(f"{split}: {len(items):,} rows in {_shard_count(items, first)} files; first row: {columns}")
+        cells = []
+        for column, image in first.items():
+            height, width = image.shape
+            cells.append(f"{column} {image.name} {height} x {width} {image.dtype}")
+        files = _shard_count(items, first)
+        lines.append(f"{split}: {len(items):,} rows in {files} files; first row: {', '.join(cells)}")
     return "\n".join(lines)
 
 
@@ -101,21 +89,18 @@ def write_parquet_folder(
     place = folder.absolute().parent
     while not place.exists():
         place = place.parent
-    temporary = Path(tempfile.mkdtemp(dir=place, prefix=f".{folder.name}-"))
-    try:
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        (temporary / "data").mkdir()
+    with TemporaryDirectory(dir=place, prefix=f".{folder.name}-") as temporary:
+        whole = Path(temporary) / folder.name
+        (whole / "data").mkdir(parents=True)
         counts = ImageCounts()
         for split, items in splits.items():
-            _write_split(temporary / "data", split, items, row, counts)
+            _write_split(whole / "data", split, items, row, counts)
         if labels:
-            write_text(temporary / "labels.json", json.dumps(dict(labels), indent=1))
+            write_text(whole / "labels.json", json.dumps(dict(labels), indent=1))
         rows = {split: len(items) for split, items in splits.items()}
-        write_text(temporary / "README.md", dataset_card(card, rows, counts, labels))
+        write_text(whole / "README.md", dataset_card(card, rows, counts, labels))
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        whole.rename(folder)
     return folder
 
 
@@ -133,55 +118,47 @@ def _write_split(
     first = row(items[0])
     schema = Features({column: Image() for column in first} | {PIXEL_SIZE: Value("float64")}).arrow_schema
     shards = _shard_count(items, first)
-    with tqdm(total=len(items), desc=f"writing {split}", unit="image", leave=False) as bar:
-
-        def counted_row(item: Any) -> Row:
-            made = row(item)
-            counts.add(made)
-            bar.update()
-            return made
-
+    with tqdm(items, desc=f"writing {split}", unit="image", leave=False) as bar:
+        rows = map(row, bar)
         for shard in range(shards):
-            part = items[shard * len(items) // shards : (shard + 1) * len(items) // shards]
+            count = (shard + 1) * len(items) // shards - shard * len(items) // shards
             path = folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet"
-            _write_shard(path, part, counted_row, schema)
+            _write_shard(path, islice(rows, count), schema, counts)
 
 
-def _write_shard(path: Path, items: Sequence[Hashable], row: Callable[[Any], Row], schema: "pa.Schema") -> None:
+def _write_shard(path: Path, rows: Iterable[Row], schema: "pa.Schema", counts: ImageCounts) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    group: list[dict[str, Any]] = []
+    size = 0
     with pq.ParquetWriter(path, schema) as writer:
-        group: list[dict[str, Any]] = []
-        size = 0
-        for index, item in enumerate(items, start=1):
-            encoded = row(item)
-            cells: dict[str, Any] = {
-                name: {"bytes": image.content, "path": image.name} for name, image in encoded.items()
-            }
-            group.append(cells | {PIXEL_SIZE: encoded["image"].pixel_size})
-            size += sum(len(image.content) for image in encoded.values())
-            if len(group) == ROW_GROUP or size >= ROW_GROUP_BYTES or index == len(items):
+        for row in rows:
+            counts.add(row)
+            cells: dict[str, Any] = {PIXEL_SIZE: row["image"].pixel_size}
+            for column, image in row.items():
+                cells[column] = {"bytes": image.content, "path": image.name}
+                size += len(image.content)
+            group.append(cells)
+            if len(group) == ROW_GROUP or size >= ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
                 group, size = [], 0
+        if group:
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
-@dataclass(frozen=True)
-class PreparedFolder:
-    """A folder that has been checked."""
-
-    # path on the Hub: file; parquet files, README.md, and labels.json where there is one
-    files: dict[str, Path]
-    rows: int  # number of rows in the parquet files
-
-
-def open_prepared_folder(folder: Path, license: str | None = None, citation: str | None = None) -> PreparedFolder:
+def open_prepared_folder(
+    folder: Path, license: str | None = None, citation: str | None = None
+) -> tuple[dict[str, Path], int]:
     """Open a folder of parquet files in `data/` with a card that names licence and citation.
 
     Args:
         folder: to open.
         license: what the card must say; needed where it says "unknown".
         citation: what the card must hold, if given.
+
+    Returns:
+        Its files by their paths on the Hub, README.md and labels.json included, and their rows.
 
     Raises:
         EMError: the card is missing or says something else, or a parquet file is damaged, has other columns, or names
@@ -197,7 +174,7 @@ def open_prepared_folder(folder: Path, license: str | None = None, citation: str
     labels = folder / "labels.json"
     files = [card, labels, *shards] if labels.is_file() else [card, *shards]
     rows = sum(_checked_rows(shard) for shard in shards)
-    return PreparedFolder({file.relative_to(folder).as_posix(): file for file in files}, rows)
+    return {file.relative_to(folder).as_posix(): file for file in files}, rows
 
 
 def _check_card(card: Path, license: str | None, citation: str | None) -> None:

@@ -66,13 +66,14 @@ def push_dataset(
     """
     folder, args = Path(folder), _arguments(repo_id, push)
     if _is_prepared(folder):
-        prepared = open_prepared_folder(folder, license, citation)
-        return commit_files(prepared.files, args, "dataset")
+        files, _ = open_prepared_folder(folder, license, citation)
+        return commit_files(files, args, "dataset")
     found, card = _opened(folder, repo_id, license, citation, source, summary)
     check_login(args)  # encoding may take hours
     with TemporaryDirectory(prefix="emfm-dataset-") as temporary:
         written = write_parquet_folder(Path(temporary) / "dataset", found.splits, found.row, card, found.labels)
-        return commit_files(open_prepared_folder(written, license).files, args, "dataset")
+        files, _ = open_prepared_folder(written, license)
+        return commit_files(files, args, "dataset")
 
 
 def describe_dataset(
@@ -82,9 +83,9 @@ def describe_dataset(
     folder = Path(folder)
     _arguments(repo_id, push)
     if _is_prepared(folder):
-        prepared = open_prepared_folder(folder, license, citation)
-        return f"{prepared.rows:,} rows in {len(prepared.files)} files: {', '.join(prepared.files)}"
-    found, _ = _opened(folder, repo_id, license, citation)
+        files, rows = open_prepared_folder(folder, license, citation)
+        return f"{rows:,} rows in {len(files)} files: {', '.join(files)}"
+    found, _ = _opened(folder, repo_id, license, citation, None, None)
     return describe_parquet_folder(found.splits, found.row)
 
 
@@ -99,12 +100,7 @@ def _is_prepared(folder: Path) -> bool:
 
 
 def _opened(
-    folder: Path,
-    repo_id: str,
-    license: str | None,
-    citation: str | None,
-    source: str | None = None,
-    summary: str | None = None,
+    folder: Path, repo_id: str, license: str | None, citation: str | None, source: str | None, summary: str | None
 ) -> tuple[ImageFolder, DatasetCard]:
     """Open a folder of images and make its card; everything that needs no look at the pixels is checked."""
     if not license or not LICENSE.fullmatch(license):

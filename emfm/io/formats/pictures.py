@@ -7,7 +7,7 @@ import numpy as np
 from PIL import JpegImagePlugin, PngImagePlugin
 
 from emfm.errors import EMError
-from emfm.io.formats.planes import Pixels, Planes, Request, check_claim, check_pixels, plane_of
+from emfm.io.formats.planes import Planes, Request, check_claim, one_channel, planes_of_array
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Modes whose array is not the values as they are; all others hold one, three or four values a pixel.
@@ -16,20 +16,6 @@ _CONVERTED = {"P": "RGB", "PA": "RGBA", "LA": "L", "La": "L", "CMYK": "RGB", "YC
 
 def open_picture(file: Path | BytesIO, request: Request) -> Planes:
     """Decode a PNG or JPEG file."""
-    try:
-        values = _decoded(file, request)
-    except EMError:
-        raise
-    except Exception as error:  # Pillow raises many kinds on damaged files
-        raise request.damaged(error) from error
-    height, width = values.shape[:2]
-    pixels = Pixels((height, width), values.dtype, values.shape[2] if values.ndim == 3 else 1)
-    check_pixels(pixels, request)
-    image = plane_of(pixels, lambda top, bottom, left, right: values[top:bottom, left:right], request)
-    return Planes((), pixels.shape, "YX", None, lambda number: np.asarray(image))
-
-
-def _decoded(file: Path | BytesIO, request: Request) -> np.ndarray:
     # all of it: Pillow would make room for as many bytes as a damaged chunk claims, but memory has only those there are
     content = file.read_bytes() if isinstance(file, Path) else file.getvalue()
     if content.startswith(PNG_MAGIC) and content[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6"):
@@ -54,4 +40,7 @@ def _decoded(file: Path | BytesIO, request: Request) -> np.ndarray:
                     "example colour='luminance'"
                 )
             mode = _CONVERTED.get(picture.mode)
-            return np.array(picture.convert(mode) if mode else picture)
+            values = np.array(picture.convert(mode) if mode else picture)
+    if values.ndim == 3:
+        values = one_channel(values, request.colour, request.name)
+    return planes_of_array(values, "YX", None, request)

@@ -2,15 +2,15 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from emfm.errors import EMError
-from emfm.io.formats.colour import one_channel
-from emfm.io.lazy_image import LazyImage
+from emfm.io.large_images import LazyImage, ReadRegion
 
 logger = logging.getLogger(__name__)
 # Smaller images are read at once: damage is found when the file is opened, and thousands of them keep no file open.
@@ -33,7 +33,14 @@ NANOMETRES = {
     **dict.fromkeys(("a", "å", "å", "angstrom", "ångström", "ang"), 0.1),
     **dict.fromkeys(("pm", "picometer", "picometre"), 1e-3),
 }
-ReadRegion = Callable[[int, int, int, int], np.ndarray]
+# Shares of red, green and blue in the grey value. "luminance" is that of ITU-R BT.601, which Pillow's mode L has too.
+RULES = {
+    "luminance": (0.299, 0.587, 0.114),
+    "mean": (1 / 3, 1 / 3, 1 / 3),
+    "red": (1.0, 0.0, 0.0),
+    "green": (0.0, 1.0, 0.0),
+    "blue": (0.0, 0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,18 @@ class Request:
 
     def damaged(self, why: object) -> EMError:
         """Return the error of a file that cannot be decoded."""
-        text = str(why) or type(why).__name__
-        return EMError(f"{self.name}: the file is damaged or not a {self.kind} image ({_one_line(text)})")
+        text = " ".join(str(why).split())[:300] or type(why).__name__
+        return EMError(f"{self.name}: the file is damaged or not a {self.kind} image ({text})")
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Turn what a decoder raises on damaged files, of whatever kind, into one error."""
+        try:
+            yield
+        except EMError:
+            raise
+        except Exception as error:
+            raise self.damaged(error) from error
 
 
 @dataclass(frozen=True)
@@ -126,13 +143,8 @@ def plane_of(pixels: Pixels, read: ReadRegion, request: Request, mapped: bool = 
 
     def region(top: int, bottom: int, left: int, right: int) -> np.ndarray:
         expected = (bottom - top, right - left, *([pixels.samples] if pixels.samples > 1 else []))
-        try:
+        with request.decoding():
             values = read(top, bottom, left, right)
-        except EMError:
-            raise
-        # the decoders raise many kinds on damaged files; whatever it is, the user needs the file's name
-        except Exception as error:
-            raise request.damaged(error) from error
         if values.shape != expected:
             raise request.damaged(f"{values.shape} pixels in the place of {expected}")
         if pixels.samples > 1:
@@ -157,7 +169,7 @@ def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, requ
         array: with `shape`, `dtype` and perhaps `chunks`, their lengths along each axis.
         axes: one letter for each axis; "Y" and "X" are those of a slice, "S" is colour. None where the file does not
             say: then the last two are those of a slice, or those before a last one of three or four, which is colour.
-        pixel_size: side of a pixel in nm, or None.
+        pixel_size: in nm, or None.
         request: of the caller.
     """
     shape = tuple(int(length) for length in array.shape)
@@ -165,13 +177,14 @@ def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, requ
     if "Y" not in axes or "X" not in axes or 0 in shape:
         raise EMError(f"{request.name}: shape {shape}; expected one image (height, width)")
     rows, columns, samples = axes.index("Y"), axes.index("X"), axes.find("S")
-    stack = [axis for axis in range(len(shape)) if axis not in (rows, columns, samples) and shape[axis] > 1]
+    of_slice = (rows, columns, samples)
+    stack = [axis for axis in range(len(shape)) if axis not in of_slice and shape[axis] > 1]
+    stack_shape = tuple(shape[axis] for axis in stack)
     chunks = getattr(array, "chunks", None)
     chunk = (int(chunks[rows]), int(chunks[columns])) if chunks else None
     of_pixel = 1 if samples < 0 else shape[samples]
     pixels = Pixels((shape[rows], shape[columns]), np.dtype(array.dtype), of_pixel, chunk)
     check_pixels(pixels, request)
-    stack_shape = tuple(shape[axis] for axis in stack)
     wanted = [rows, columns] if of_pixel == 1 else [rows, columns, samples]
     order = [sorted(wanted).index(axis) for axis in wanted]  # in which the array has them
 
@@ -179,12 +192,13 @@ def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, requ
         place: list[int | slice] = [0] * len(shape)
         for axis, position in zip(stack, np.unravel_index(number, stack_shape), strict=True):
             place[axis] = int(position)
+        if of_pixel > 1:
+            place[samples] = slice(None)
 
         def read(top: int, bottom: int, left: int, right: int) -> np.ndarray:
-            place[rows], place[columns] = slice(top, bottom), slice(left, right)
-            if pixels.samples > 1:
-                place[samples] = slice(None)
-            return np.asanyarray(array[tuple(place)]).transpose(order)  # a memory map stays one
+            region = place.copy()  # threads may read at the same time
+            region[rows], region[columns] = slice(top, bottom), slice(left, right)
+            return np.asanyarray(array[tuple(region)]).transpose(order)  # a memory map stays one
 
         return plane_of(pixels, read, request, mapped=isinstance(array, np.ndarray))
 
@@ -193,43 +207,48 @@ def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, requ
 
 
 def _guessed(shape: tuple[int, ...]) -> str:
-    """Return axes for an array whose file names none; "1" marks those to drop."""
-    letters = ["1"] * len(shape)
-    spare, kept = len(shape) - 2, []
+    """Return axes for an array whose file names none; axes of length one count only where two others are missing."""
+    kept = list(range(len(shape)))
     for axis, length in enumerate(shape):
-        if length == 1 and spare > 0:
-            spare -= 1
-        else:
-            kept.append(axis)
+        if length == 1 and len(kept) > 2:
+            kept.remove(axis)
     colour = len(kept) > 2 and shape[kept[-1]] in (3, 4)
-    names = ("YXS" if colour else "YX").rjust(len(kept), "Q")
-    for axis, letter in zip(reversed(kept), reversed(names), strict=False):
-        letters[axis] = letter
-    return "".join(letters)
+    letters = dict(zip(reversed(kept), "SXY" if colour else "XY", strict=False))
+    return "".join(letters.get(axis, "Q") for axis in range(len(shape)))
+
+
+def one_channel(values: np.ndarray, colour: str | None, name: str) -> np.ndarray:
+    """Return the grey values (H, W) of red, green, blue (H, W, 3 or 4); alpha is ignored.
+
+    Equal channels are grey already; others are converted by the rule, in the image's own dtype.
+
+    Raises:
+        EMError: the channels differ, and there is no rule.
+    """
+    if (values[..., :1] == values[..., 1:3]).all():
+        return np.ascontiguousarray(values[..., 0])
+    if colour is None:
+        raise EMError(
+            f"{name}: a colour image; a micrograph has one channel: convert it to greyscale first, or name a rule, "
+            "for example colour='luminance'"
+        )
+    grey = values[..., :3] @ np.array(RULES[colour])
+    if values.dtype.kind == "b":
+        return grey >= 0.5
+    return (np.rint(grey) if values.dtype.kind in "iu" else grey).astype(values.dtype)
 
 
 def check_claim(nbytes: int, encoded: int, request: Request) -> None:
-    """Raise an error if pixels claim to be more than any compression makes of the bytes that are there.
-
-    Args:
-        nbytes: of the pixels that are decoded at once.
-        encoded: bytes in the file that they are decoded from.
-        request: of the caller.
-    """
+    """Raise an error if `nbytes` of pixels are more than any compression makes of so many encoded bytes."""
     if nbytes > max(WHOLE_BYTES, LARGEST_RATIO * encoded):
         raise request.damaged(f"{encoded} bytes claim to hold {nbytes} bytes of pixels")
 
 
 def pixel_side(x: float | None, y: float | None, name: str) -> float | None:
-    """Return one pixel size in nm from those along the two axes, None where the file has none that can be one.
+    """Return one pixel size from those along a row and a column, in nm; None where none can be one.
 
-    Sides that differ by more than 1 % are warned of, and the side of the square of the same area is returned: areas
-    stay right, lengths do not.
-
-    Args:
-        x: nm along a row, or None.
-        y: nm along a column, or None: as `x`.
-        name: of the file, for the warning.
+    A missing one is as the other. Where they differ by more than 1 %, a warning is logged and the side
+    of the square of the same area is returned: areas stay right, lengths do not.
     """
     y = x if y is None else y
     x = y if x is None else x
@@ -249,7 +268,3 @@ def nanometres(value: Any, unit: Any) -> float | None:
         return None if factor is None else float(value) * factor
     except (TypeError, ValueError):
         return None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]

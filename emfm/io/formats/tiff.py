@@ -1,49 +1,55 @@
-"""TIFF, BigTIFF, ImageJ and OME-TIFF through tifffile: memory-mapped where uncompressed, else by strips and tiles."""
+"""TIFF, BigTIFF, ImageJ and OME-TIFF through tifffile: memory-mapped where uncompressed, else by strips and tiles.
+
+The pixel size is that of OME, microscope, ImageJ or resolution tags, in this order.
+"""
 
 import math
+import os
 import weakref
-from collections.abc import Callable
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from emfm.errors import EMError
-from emfm.io.formats.planes import Pixels, Planes, ReadRegion, Request, check_pixels, plane_of
-from emfm.io.formats.tiff_pixel_size import tiff_pixel_size
-from emfm.io.formats.tiff_segments import UNREAD, Segments
-from emfm.io.formats.tiff_structure import check_structure
-from emfm.io.lazy_image import LazyImage
+from emfm.io.formats.planes import Pixels, Planes, Request, check_pixels, nanometres, pixel_side, plane_of
+from emfm.io.formats.tiff_parts import UNREAD, Segments, check_structure
+from emfm.io.large_images import LazyImage
+
+_RESOLUTION_UNIT = {2: 2.54e7, 3: 1e7}  # nm in an inch and a centimetre
+# 72 to 1200 dpi is a printer's resolution, not a microscope's: over 10 micrometres a pixel says nothing.
+LARGEST_OF_TAGS = 1e4
+Sides = tuple[float | None, float | None]
 
 
-class OpenTiff:
-    """A TIFF file that is closed when the last image of it is gone.
-
-    Args:
-        file: its path, or its whole content.
-    """
+class _OpenTiff:
+    """A TIFF file, or its whole content; it is closed when the last image of it is gone."""
 
     def __init__(self, file: Path | BytesIO):
-        self.path = file if isinstance(file, Path) else None
-        self.size = file.stat().st_size if isinstance(file, Path) else len(file.getbuffer())
-        with file.open("rb") if isinstance(file, Path) else BytesIO(file.getbuffer()) as stream:
+        self._file = file
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
+            self.size = stream.seek(0, os.SEEK_END)
             check_structure(stream, self.size)
         # the other files of an OME-TIFF that is spread over several are not opened: each is a stack of its own
         self.tiff = tifffile.TiffFile(file, _multifile=False)
         # tifffile's pages refer to each other: without this the file would stay open until Python looks for cycles
         weakref.finalize(self, self.tiff.close)
-        self._content = b"" if isinstance(file, Path) else file.getbuffer()
 
-    def mapped(self, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Return values that lie in the file as they are."""
+    def mapped(self, page: Any, offset: int) -> np.ndarray:
+        """Return what lies in the file as it is: (separate samples, rows, columns, samples)."""
+        separate, _, height, width, together = page.shaped
+        shape = separate, height, width, together
+        dtype = page.dtype.newbyteorder(self.tiff.byteorder)
         end = offset + math.prod(shape) * dtype.itemsize
         if end > self.size:
             raise ValueError(f"its pixels end at byte {end} of {self.size}")
-        if self.path is not None:
-            return np.memmap(self.path, dtype, "r", offset, shape)
-        return np.frombuffer(self._content, dtype, math.prod(shape), offset).reshape(shape)
+        if isinstance(self._file, Path):
+            return np.memmap(self._file, dtype, "r", offset, shape)
+        return np.frombuffer(self._file.getbuffer(), dtype, math.prod(shape), offset).reshape(shape)
 
 
 def open_tiff(file: Path | BytesIO, request: Request) -> Planes:
@@ -51,41 +57,27 @@ def open_tiff(file: Path | BytesIO, request: Request) -> Planes:
 
     Thumbnails and the coarser levels of a pyramid are left out.
     """
-    try:
-        opened = OpenTiff(file)
-        series = opened.tiff.series
-        page = series[0].keyframe
-        _check_page(page, request)
-        alike = [one for one in series if (one.shape, one.dtype) == (series[0].shape, series[0].dtype)]
-        each = max(1, math.prod(series[0].shape) // max(1, math.prod(page.shape)))
-        axes, stack = _axes(series[0], each)
-        if len(alike) > 1:
-            axes, stack = "I" + axes, (len(alike), *stack)
-        pixel_size = tiff_pixel_size(opened.tiff, request.name)
-        shape = page.imagelength, page.imagewidth
-        return Planes(stack, shape, axes, pixel_size, _plane(opened, alike, each, request))
-    except EMError:
-        raise
-    except Exception as error:  # tifffile raises many kinds on damaged files
-        raise request.damaged(error) from error
+    opened = _OpenTiff(file)
+    series = opened.tiff.series
+    page = series[0].keyframe
+    _check_page(page, request)
+    alike = [one for one in series if (one.shape, one.dtype) == (series[0].shape, series[0].dtype)]
+    each = max(1, math.prod(series[0].shape) // max(1, math.prod(page.shape)))
+    axes, stack = _axes(series[0], each)
+    if len(alike) > 1:
+        axes, stack = "I" + axes, (len(alike), *stack)
 
-
-def _plane(opened: OpenTiff, alike: list[Any], each: int, request: Request) -> Callable[[int], np.ndarray | LazyImage]:
     def plane(number: int) -> np.ndarray | LazyImage:
         one, position = alike[number // each], number % each
-        try:
-            if len(one.pages) == each:
-                return _page(opened, one.pages[position], None, request)
-            if one.dataoffset is None:
-                raise request.damaged(f"{len(one.pages)} pages for {each} slices")
-            # ImageJ writes one directory for a whole stack
-            return _page(opened, one.keyframe, one.dataoffset + position * one.keyframe.nbytes, request)
-        except EMError:
-            raise
-        except Exception as error:
-            raise request.damaged(error) from error
+        if len(one.pages) == each:
+            return _page(opened, one.pages[position], None, request)
+        if one.dataoffset is None:
+            raise request.damaged(f"{len(one.pages)} pages for {each} slices")
+        # ImageJ writes one directory for a whole stack
+        return _page(opened, one.keyframe, one.dataoffset + position * one.keyframe.nbytes, request)
 
-    return plane
+    shape = page.imagelength, page.imagewidth
+    return Planes(stack, shape, axes, _pixel_size(opened.tiff, request.name), plane)
 
 
 def _axes(series: Any, each: int) -> tuple[str, tuple[int, ...]]:
@@ -114,7 +106,7 @@ def _check_page(page: Any, request: Request) -> None:
         raise EMError(f"{request.name}: {page.bitspersample} bits a value in format {page.sampleformat} are not read")
 
 
-def _page(opened: OpenTiff, page: Any, offset: int | None, request: Request) -> np.ndarray | LazyImage:
+def _page(opened: _OpenTiff, page: Any, offset: int | None, request: Request) -> np.ndarray | LazyImage:
     """Return one page, or one slice of a contiguous stack that starts at an offset."""
     key = page.keyframe
     separate, _, height, width, together = key.shaped
@@ -128,32 +120,19 @@ def _page(opened: OpenTiff, page: Any, offset: int | None, request: Request) -> 
     check_pixels(Pixels((height, width), dtype, samples), request)
     if offset is None and page.is_final:
         offset = page.dataoffsets[0]
-    read, chunk = _reader(opened, page, offset, request)
+    source: Any = Segments(opened, page, request) if offset is None else opened.mapped(key, offset)
+    chunk = source.chunk if offset is None else None
 
     def region(top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        values = np.moveaxis(read(top, bottom, left, right), 0, 2).reshape(bottom - top, right - left, -1)
+        values = np.moveaxis(source[:, top:bottom, left:right], 0, 2).reshape(bottom - top, right - left, -1)
         if palette is not None:
             return palette[values[..., 0]]
         return values[..., :samples] if samples > 1 else values[..., 0]
 
-    mapped = chunk is None and palette is None
+    mapped = offset is not None and palette is None
     if mapped:
-        dtype = dtype.newbyteorder(opened.tiff.byteorder)
+        dtype = source.dtype
     return plane_of(Pixels((height, width), dtype, samples, chunk), region, request, mapped)
-
-
-def _reader(
-    opened: OpenTiff, page: Any, offset: int | None, request: Request
-) -> tuple[ReadRegion, tuple[int, int] | None]:
-    """Return a function that reads a region (separate samples, rows, columns, samples), and what it decodes at once."""
-    if offset is None:
-        segments = Segments(opened, page)
-        segments.check(request)
-        return segments.read, segments.shape
-    key = page.keyframe
-    separate, _, height, width, together = key.shaped
-    mapped = opened.mapped(key.dtype.newbyteorder(opened.tiff.byteorder), offset, (separate, height, width, together))
-    return lambda top, bottom, left, right: mapped[:, top:bottom, left:right], None
 
 
 def _palette(tiff: tifffile.TiffFile, page: Any) -> np.ndarray | None:
@@ -164,3 +143,67 @@ def _palette(tiff: tifffile.TiffFile, page: Any) -> np.ndarray | None:
     if (colours == (np.arange(len(colours)) * 256 // len(colours))[:, None]).all():
         return None
     return colours.astype(np.uint8)
+
+
+def _pixel_size(tiff: tifffile.TiffFile, name: str) -> float | None:
+    """Return nm a pixel from the first source that states it, None where none does; the name is for warnings."""
+    for source in (_ome, _thermo_fisher, _zeiss, _resolution):
+        sides = source(tiff)
+        if sides != (None, None):
+            return pixel_side(*sides, name)
+    return None
+
+
+def _ome(tiff: tifffile.TiffFile) -> Sides:
+    """OME-XML: PhysicalSizeX and Y with their units, micrometres unless it says otherwise."""
+    if not tiff.is_ome or not tiff.ome_metadata:
+        return None, None
+    try:
+        pixels = ElementTree.fromstring(tiff.ome_metadata).find(".//{*}Pixels")
+    except ElementTree.ParseError:
+        return None, None
+    if pixels is None:
+        return None, None
+    x, y = (nanometres(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "um")) for axis in "XY")
+    return x, y
+
+
+def _thermo_fisher(tiff: tifffile.TiffFile) -> Sides:
+    """FEI and Thermo Fisher SEM: PixelWidth and PixelHeight in metres, of the scan or of the electron scan."""
+    content = tiff.fei_metadata or {}
+    for section in ("Scan", "EScan"):
+        scan = content.get(section)
+        if isinstance(scan, dict) and "PixelWidth" in scan:
+            return nanometres(scan["PixelWidth"], "m"), nanometres(scan.get("PixelHeight"), "m")
+    return None, None
+
+
+def _zeiss(tiff: tifffile.TiffFile) -> Sides:
+    """Zeiss SEM: the named value with its unit."""
+    content = tiff.sem_metadata or {}
+    for key in ("ap_image_pixel_size", "ap_pixel_size"):
+        entry = content.get(key)
+        if isinstance(entry, tuple) and len(entry) == 3:
+            return nanometres(entry[1], entry[2]), None
+    return None, None
+
+
+def _resolution(tiff: tifffile.TiffFile) -> Sides:
+    """Pixels per unit of the resolution tags: ImageJ's own unit, else inch or centimetre."""
+    tags = tiff.pages.first.tags
+    if tiff.is_imagej and tiff.imagej_metadata:
+        unit = nanometres(1, tiff.imagej_metadata.get("unit", ""))
+    else:
+        tag = tags.get("ResolutionUnit")
+        unit = _RESOLUTION_UNIT.get(int(tag.value)) if tag else None
+    if unit is None:
+        return None, None
+    x, y = (_side(tags.get(f"{axis}Resolution"), unit) for axis in "XY")
+    return x, y
+
+
+def _side(tag: Any, unit: float) -> float | None:
+    if tag is None or not isinstance(tag.value, tuple) or len(tag.value) != 2 or 0 in tag.value:
+        return None
+    side = unit * tag.value[1] / tag.value[0]
+    return side if side < LARGEST_OF_TAGS else None

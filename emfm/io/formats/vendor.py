@@ -44,22 +44,16 @@ def open_vendor(path: Path, request: Request) -> Planes:
     files = {"path": str(path.absolute()), "scratch": str(scratch)}
     memory, seconds = MEMORY + MEMORY_PER_BYTE * size, SECONDS + size / BYTES_PER_SECOND
     try:
-        found = _guarded().ask(request.name, memory, seconds, **files, request=asdict(request))
+        found = _GUARDED.ask(request.name, memory, seconds, **files, request=asdict(request))
         if found["offset"] is not None:
             array = np.memmap(path, np.dtype(found["dtype"]), "r", found["offset"], tuple(found["shape"]))
-        elif scratch.stat().st_size > WHOLE_BYTES:
-            array = np.load(scratch, mmap_mode="r", allow_pickle=False)
         else:
-            array = np.load(scratch, allow_pickle=False)
+            large = scratch.stat().st_size > WHOLE_BYTES
+            array = np.load(scratch, mmap_mode="r" if large else None, allow_pickle=False)
     finally:
         _remove(scratch)
     x, y = found["sides"]
     return planes_of_array(array, found["axes"], pixel_side(x, y, request.name), request)
-
-
-@cache
-def _guarded() -> Guarded:
-    return Guarded(describe)
 
 
 @cache
@@ -78,7 +72,7 @@ def _remove(scratch: Path) -> None:
 
 
 def describe(path: str, scratch: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Read a file in the guarded process.
+    """Read a file in the guarded process, and raise an error if it is damaged or holds no image that can be read.
 
     Args:
         path: the file.
@@ -88,9 +82,6 @@ def describe(path: str, scratch: str, request: dict[str, Any]) -> dict[str, Any]
     Returns:
         `axes`, one letter each; `sides`, nm a pixel along x and y; `shape` and `dtype`; and `offset`, the byte of the
         file where the pixels begin, None if they are in the scratch file.
-
-    Raises:
-        EMError: the file is damaged, or holds no image that can be read.
     """
     asked, file = Request(**request), Path(path)
     module = MODULES[file.suffix.lower()]
@@ -133,37 +124,30 @@ def _copy(data: Any, scratch: Path) -> None:
 
 def _signal(signals: list[Signal], request: Request) -> Signal:
     """Return the only image of a file, or the one with the title or number of `request.dataset`."""
-    images = [signal for signal in signals if {"X", "Y"} <= set(_axes(signal)[0] or "")]
-    titles = [str(signal.get("metadata", {}).get("General", {}).get("title", "")) for signal in images]
-    if request.dataset is not None:
-        for number, (signal, title) in enumerate(zip(images, titles, strict=True)):
-            if request.dataset in (title, str(number)):
-                return signal
-    elif len(images) == 1:
-        return images[0]
-    listed = ", ".join(
-        f"{number} '{title}' {signal['data'].shape}"
-        for number, (signal, title) in enumerate(zip(images, titles, strict=True))
-    )
+    images = [signal for signal in signals if _axes(signal)[0]]
     if not images:
         raise EMError(f"{request.name} holds no image, only {len(signals)} signals of other kinds")
+    if request.dataset is None and len(images) == 1:
+        return images[0]
+    listed = []
+    for number, signal in enumerate(images):
+        title = str(signal.get("metadata", {}).get("General", {}).get("title", ""))
+        if request.dataset in (title, str(number)):
+            return signal
+        listed.append(f"{number} '{title}' {signal['data'].shape}")
     given = f"no image '{request.dataset}'" if request.dataset is not None else f"{len(images)} images"
-    raise EMError(f"{request.name} holds {given}: {listed}; choose one with dataset= its number or title")
+    raise EMError(f"{request.name} holds {given}: {', '.join(listed)}; choose one with dataset= its number or title")
 
 
 def _axes(signal: Signal) -> tuple[str | None, Sides]:
-    """Return the axes' letters in the array's order, and nm a pixel along x and y."""
+    """Return the axes' letters as the array has them, None for no image, and nm a pixel (x, y)."""
     axes = sorted(signal["axes"], key=lambda axis: axis.get("index_in_array", 0))
-    if len(axes) != len(signal["data"].shape):
+    named = {"x": "X", "y": "Y", "z": "Z", "depth": "Z"}
+    letters = "".join(named.get(str(axis.get("name", "")).strip().lower(), "Q") for axis in axes)
+    if len(axes) != len(signal["data"].shape) or letters.count("X") != 1 or letters.count("Y") != 1:
         return None, (None, None)
-    letters = {"x": "X", "y": "Y", "z": "Z", "depth": "Z"}
-    by_letter: dict[str, dict[str, Any]] = {}
-    named = []
-    for axis in axes:
-        letter = letters.get(str(axis.get("name", "")).strip().lower(), "Q")
-        by_letter[letter] = axis
-        named.append(letter)
-    if named.count("X") != 1 or named.count("Y") != 1:
-        return None, (None, None)
-    x, y = (nanometres(by_letter[letter].get("scale"), by_letter[letter].get("units")) for letter in "XY")
-    return "".join(named), (x, y)
+    x, y = axes[letters.index("X")], axes[letters.index("Y")]
+    return letters, (nanometres(x.get("scale"), x.get("units")), nanometres(y.get("scale"), y.get("units")))
+
+
+_GUARDED = Guarded(describe)  # starts when it is first asked

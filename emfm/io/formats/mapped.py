@@ -1,4 +1,4 @@
-"""MRC and its kin (MRCS, MAP, REC, ST), memory-mapped; the header is read by mrcfile.
+"""MRC and its kin (MRCS, MAP, REC, ST; header read by mrcfile) and NPY, memory-mapped.
 
 Format: Cheng et al. 2015, MRC2014, J. Struct. Biol. 192, 146.
 """
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from emfm.errors import EMError
 from emfm.io.formats.planes import Planes, Request, pixel_side, planes_of_array
 
 HEADER_BYTES = 1024
@@ -19,24 +18,33 @@ HEADER_BYTES = 1024
 _IMOD_STAMP, _IMOD_OFFSET = 1146047817, 152
 
 
+def open_npy(path: Path, request: Request) -> Planes:
+    """Map an NPY file; pickled objects are refused."""
+    with np.errstate(over="ignore"):  # a size that overflows is not the file's
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    if not isinstance(array, np.memmap):
+        raise request.damaged("it holds other content than one array")
+    return planes_of_array(array, None, None, request)
+
+
 def open_mrc(path: Path, request: Request) -> Planes:
     """Map an MRC file; rows come in the file's order, slices along its third axis."""
-    try:
-        header, start = _header(path, request)
-        dtype, shape = _layout(path, header)
-        expected = start + math.prod(shape) * dtype.itemsize
-        found = path.stat().st_size
-        without_name = bytes(header.map)[:3] != b"MAP"  # of software before the year 2000
-        if min(shape) < 1 or found < expected or (without_name and found != expected):
-            raise request.damaged(f"its header stands for {shape} {dtype} in {expected} bytes, it has {found}")
-        array = np.memmap(path, dtype, "r", start, shape)
-        x, y = (_side(header, axis) for axis in "xy")
-    except EMError:
-        raise
-    except Exception as error:  # mrcfile and NumPy raise many kinds on damaged headers
-        raise request.damaged(error) from error
-    axes = "NZYX"[-len(shape) :]
-    return planes_of_array(array, axes, pixel_side(x, y, request.name), request)
+    from mrcfile import utils
+
+    header, start = _header(path, request)
+    dtype = utils.data_dtype_from_header(header)
+    stamp, flags = np.frombuffer(header.tobytes(), header.nx.dtype, 2, _IMOD_OFFSET)
+    if dtype == np.int8 and stamp == _IMOD_STAMP and not flags & 1:
+        dtype = np.dtype(np.uint8)
+    shape = tuple(int(length) for length in utils.data_shape_from_header(header))
+    expected = start + math.prod(shape) * dtype.itemsize
+    found = path.stat().st_size
+    without_name = bytes(header.map)[:3] != b"MAP"  # of software before the year 2000
+    if min(shape) < 1 or found < expected or (without_name and found != expected):
+        raise request.damaged(f"its header stands for {shape} {dtype} in {expected} bytes, it has {found}")
+    array = np.memmap(path, dtype, "r", start, shape)
+    pixel_size = pixel_side(_side(header, "x"), _side(header, "y"), request.name)
+    return planes_of_array(array, "NZYX"[-len(shape) :], pixel_size, request)
 
 
 def _header(path: Path, request: Request) -> tuple[Any, int]:
@@ -53,20 +61,6 @@ def _header(path: Path, request: Request) -> tuple[Any, int]:
         warnings.simplefilter("ignore")  # what it warns of is checked here
         header = MrcInterpreter(BytesIO(content), permissive=True, header_only=True).header
     return header, HEADER_BYTES + max(int(np.frombuffer(extended, header.nx.dtype)[0]), 0)
-
-
-def _layout(path: Path, header: Any) -> tuple[np.dtype, tuple[int, ...]]:
-    from mrcfile import utils
-
-    dtype = utils.data_dtype_from_header(header)
-    shape = tuple(int(length) for length in utils.data_shape_from_header(header))
-    if dtype == np.int8:
-        with path.open("rb") as file:
-            file.seek(_IMOD_OFFSET)
-            words = np.frombuffer(file.read(8), np.dtype("i4").newbyteorder(header.nx.dtype.byteorder))
-        if words[0] == _IMOD_STAMP and not words[1] & 1:
-            dtype = np.dtype(np.uint8)
-    return dtype, shape
 
 
 def _side(header: Any, axis: str) -> float | None:

@@ -1,0 +1,102 @@
+"""How results are shown to people: a restored micrograph beside its input, a class map laid over its micrograph."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from emfm.files import write_text
+from emfm.io.writing import write_image
+from emfm.reports import pictures
+from emfm.reports.measurements import measure, write_measurements
+from emfm.reports.pictures import Legend, as_rgb, beside, captioned, shrink
+from emfm.reports.prediction import Prediction
+
+
+class ImageReport:
+    """Writes what shows a prediction; the result itself is written elsewhere.
+
+    Image and output may be memory-mapped: they are read in bands, and pictures of more than 2048 pixels a side are
+    reduced. This one shows an image: `STEM_compare.png`, and the intensities along the middle row, `STEM_profile.csv`
+    and `STEM_profile.png`.
+    """
+
+    first = "compare"  # the picture to look at first
+
+    def write(self, prediction: Prediction, folder: str | Path, stem: str) -> dict[str, Path]:
+        """Write pictures and tables, `STEM_*`, into a folder, which is made if needed.
+
+        Returns:
+            The paths: `picture`, the one to look at first, those of `pictures` and those of `write_tables`.
+        """
+        folder = Path(folder)
+        paths = {}
+        for kind, picture in self.pictures(prediction).items():
+            paths[kind] = folder / f"{stem}_{kind}.png"
+            write_image(paths[kind], picture)
+        return {"picture": paths[self.first], **paths, **self.write_tables(prediction, folder, stem)}
+
+    def pictures(self, prediction: Prediction) -> dict[str, np.ndarray]:
+        """Return the pictures (H, W, 3), each with a legend and, where it is known, a scale bar.
+
+        `compare` shows input and result beside each other.
+        """
+        picture = beside(*self.before_and_after(prediction))
+        return {"compare": captioned(picture, self.legend(prediction), prediction)}
+
+    def before_and_after(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
+        """Return input and result (H, W, 3) uint8 at one size, on one grey scale, to lay over each other."""
+        image = pictures.shown_input(prediction).astype(np.float32)
+        output = shrink(prediction.output, pictures.reduction(prediction)).astype(np.float32)
+        limits = np.percentile(np.concatenate([image.ravel(), output.ravel()]), [0.5, 99.5])
+        return as_rgb(pictures.to_grey(image, *limits)), as_rgb(pictures.to_grey(output, *limits))
+
+    def legend(self, prediction: Prediction) -> Legend:
+        """Return what stands below the pictures."""
+        return [("left: input, right: output", None)]
+
+    def write_tables(self, prediction: Prediction, folder: Path, stem: str) -> dict[str, Path]:
+        """Write tables and plots; returns `profile` and `profile_picture`."""
+        from emfm.reports.profiles import line_profile, plot_profile, write_profile  # matplotlib loads slowly
+
+        profile = line_profile(prediction)
+        table, picture = folder / f"{stem}_profile.csv", folder / f"{stem}_profile.png"
+        write_profile(table, profile)
+        plot_profile(picture, profile)
+        return {"profile": table, "profile_picture": picture}
+
+
+class ClassMapReport(ImageReport):
+    """Writes what shows a segmentation.
+
+    `STEM_overlay.png`, `STEM_compare.png` (input beside overlay), `STEM_measurements.csv` (a row per region) and
+    `STEM_summary.json` (counts, shares and mean diameters by class).
+    """
+
+    first = "overlay"
+
+    def pictures(self, prediction: Prediction) -> dict[str, np.ndarray]:
+        """Return `compare`, micrograph and overlay beside each other, and `overlay` alone."""
+        before, after = self.before_and_after(prediction)
+        legend = self.legend(prediction)
+        compared = captioned(beside(before, after), legend, prediction)
+        return {"compare": compared, "overlay": captioned(after, legend, prediction)}
+
+    def before_and_after(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
+        """Return the micrograph and the micrograph with its classes over it (H, W, 3) uint8, at one size."""
+        image = pictures.shown_input(prediction)
+        classes = shrink(prediction.output, pictures.reduction(prediction), means=False)
+        return as_rgb(pictures.to_display(image)), pictures.overlay(image, classes, prediction.labels)
+
+    def legend(self, prediction: Prediction) -> Legend:
+        """Return the names and colours of the classes."""
+        colours = pictures.class_colours(prediction.labels)
+        return [(prediction.labels[index], colour) for index, colour in colours.items()]
+
+    def write_tables(self, prediction: Prediction, folder: Path, stem: str) -> dict[str, Path]:
+        """Write `measurements` and `summary`."""
+        found = measure(prediction.output, prediction.labels, prediction.pixel_size)
+        table, summary = folder / f"{stem}_measurements.csv", folder / f"{stem}_summary.json"
+        write_measurements(table, found)
+        write_text(summary, json.dumps(found.summary(), indent=1))
+        return {"measurements": table, "summary": summary}

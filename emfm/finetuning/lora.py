@@ -22,7 +22,7 @@ def add_lora(model: EMPreTrainedModel, rank: int, base: str) -> PeftModel:
         PEFT's view of the model, which saves the additions alone and merges them.
     """
     if not base:
-        raise EMError("LoRA adds to pretrained weights; this model's are random: use from_pretrained")
+        raise EMError("LoRA adds to trained weights; this model has random ones: use from_pretrained")
     names = [f"trunk.{name}" for name, module in model.trunk.named_modules() if isinstance(module, nn.Conv2d)]
     head = [model.head_name]
     config = LoraConfig(

@@ -30,12 +30,17 @@ def figures(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the command line; an EMError becomes one line on standard error and exit code 2."""
+    """Run the command line; an EMError or an unusable file becomes one line on standard error and exit code 2."""
     _quieten()
     try:
         app()
     except EMError as error:
         sys.stderr.write(f"emfm: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except OSError as error:  # a folder that cannot be made, a full disk
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"emfm: {error.filename}: {error.strerror}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("emfm: stopped\n")

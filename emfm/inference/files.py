@@ -69,11 +69,14 @@ def predict_files(
     """
     arguments = arguments or PredictArguments()
     processes = Processes.join()
-    doubled = sorted({path.stem for path in inputs if [other.stem for other in inputs].count(path.stem) > 1})
-    if doubled:
-        raise EMError(
-            f"several inputs are called {', '.join(doubled)} and would overwrite each other: predict them apart"
-        )
+    first: dict[str, Path] = {}
+    for path in inputs:
+        if path.stem in first:
+            raise EMError(
+                f"{first[path.stem]} and {path} would both become {path.stem}.{arguments.format}: predict them apart, "
+                "or give the folder of the micrographs alone"
+            )
+        first[path.stem] = path
     model = ready_model(model)
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
     made_by = {"model": fingerprint(model), **settings}

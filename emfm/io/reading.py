@@ -149,7 +149,8 @@ def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[
 def _slice(path: Path, planes: Planes, index: int | None) -> Micrograph:
     number = 0 if index is None else index
     if not -planes.count <= number < planes.count:
-        raise EMError(f"{path}: index is {index}; expected 0 to {planes.count - 1}, or -{planes.count} to -1")
+        expected = f"0 to {planes.count - 1}, or -{planes.count} to -1" if planes.stack else "0: it holds one image"
+        raise EMError(f"{path}: index is {index}; expected {expected}")
     number %= planes.count
     image = planes.plane(number)
     return Micrograph(image, planes.pixel_size, path.name, planes.axes, number if planes.stack else None)

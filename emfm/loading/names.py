@@ -64,7 +64,7 @@ def locate(name_or_path: str | Path) -> str:
         raise EMError(f"there is no model folder {folder}")
     if not _is_generator(name):
         hint = nearest(name, dict.fromkeys([*bundled_names(), *generator_names()]))
-        raise EMError(f"there is no model '{name}': {hint} A local folder or owner/name also works")
+        raise EMError(f"there is no model '{name}' (a local folder or owner/name works, too): {hint}")
     return zoo_id(name)
 
 

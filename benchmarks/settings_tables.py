@@ -3,16 +3,16 @@
 import dataclasses
 import inspect
 
-from emfm.app.arguments import ServeArguments
+from emfm.app import ServeArguments
 from emfm.data.corruptions import CorruptionStrength
-from emfm.demo.arguments import DemoArguments
-from emfm.export.arguments import PackageArguments
+from emfm.demo import DemoArguments
+from emfm.export import PackageArguments
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.hub.arguments import PushArguments
 from emfm.inference.arguments import PredictArguments
 from emfm.pretraining.arguments import PretrainArguments
 from emfm.settings import Range, flag_of, help_of, settings_of
-from emfm.simulate.arguments import SimulateArguments
+from emfm.simulate import SimulateArguments
 
 # What stands between which marks of `docs/settings.md`.
 TABLES = {

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from emfm.simulate.arguments import KINDS
+from emfm.simulate import KINDS
 from emfm.simulate.folder import write_simulated_folder
 from emfm.simulate.nanoparticles import simulate_nanoparticles
 from emfm.simulate.stem import simulate_stem

@@ -1,6 +1,6 @@
-"""One place for a setting: a dataclass's field holds its default, what it means and which values it takes.
+"""One place for a setting: a dataclass's field holds default, meaning and the values it takes.
 
-Checks in Python, the command line, the scripts of `hub_scripts` and the documentation all read these fields.
+Checks in Python, the command line, the scripts of `hub_scripts` and the documentation read it there.
 """
 
 import math
@@ -22,14 +22,7 @@ KINDS: dict[type, type | tuple[type, ...]] = {int: Integral, float: Real, str: (
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting takes; infinity and NaN are never among them.
-
-    Args:
-        least: the smallest.
-        most: the largest.
-        above: a bound that is too small itself.
-        below: a bound that is too large itself.
-    """
+    """The numbers that a setting takes; `least` and `most` are two of them, `above` and `below` not."""
 
     least: float | None = None
     most: float | None = None
@@ -51,11 +44,7 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """The values that a setting takes.
-
-    Args:
-        names: all of them, or a function that returns them where importing them takes long.
-    """
+    """The values that a setting takes, or a function that returns them where it imports much."""
 
     names: Iterable[Any] | Callable[[], Iterable[Any]]
 
@@ -72,6 +61,8 @@ class OneOf:
 
 # NumPy takes no other seeds.
 SEEDS = Range(least=0, most=2**32 - 1)
+COUNT = Range(least=1)
+NOT_NEGATIVE = Range(least=0)
 
 
 def setting(
@@ -80,7 +71,6 @@ def setting(
     allowed: Range | OneOf | None = None,
     *,
     flag: str | None = None,
-    shown: str | None = None,
     on_command_line: bool = True,
 ) -> Any:
     """Return a dataclass's field for a setting.
@@ -88,12 +78,12 @@ def setting(
     Args:
         default: its value where none is given, or REQUIRED.
         help: what it means, in a sentence.
-        allowed: the values it takes; of a tuple, each of its parts.
-        flag: its option on the command line, where that is not its name.
-        shown: what the help of the command line shows for a default of None.
+        allowed: the values it takes, never infinity or NaN; of a tuple, each of its parts.
+        flag: its option on the command line, where that is not its name; one without dashes is
+            given by its place.
         on_command_line: whether it has an option there.
     """
-    metadata = {"help": help, "allowed": allowed, "flag": flag, "shown": shown, "on_command_line": on_command_line}
+    metadata = {"help": help, "allowed": allowed, "flag": flag, "on_command_line": on_command_line}
     return field(default=default, metadata=metadata)
 
 
@@ -121,35 +111,32 @@ def flag_of(known: Field[Any]) -> str:
 def help_of(known: Field[Any]) -> str:
     """Return what a setting means, with the values it takes where its help does not name them."""
     text, allowed = known.metadata["help"], known.metadata["allowed"]
-    if not isinstance(allowed, OneOf) or callable(allowed.names):
-        return text
-    if all(str(name) in text for name in allowed.known()):
+    if not isinstance(allowed, OneOf) or callable(allowed.names) or all(str(name) in text for name in allowed.known()):
         return text
     return f"{text} {str(allowed).capitalize()}."
 
 
-def check_settings(settings: Any) -> None:
-    """Check all settings of a dataclass's instance, each alone.
+@dataclass(frozen=True)
+class Settings:
+    """Base of dataclasses of settings.
 
     Raises:
         EMError: a setting has a value that it does not take.
     """
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+def check_settings(settings: Any) -> None:
+    """Check all settings of a dataclass's instance, each alone; an EMError names the first wrong one."""
     for known in settings_of(type(settings)):
         check_setting(known, getattr(settings, known.name), known.name)
 
 
 def check_setting(known: Field[Any], value: Any, name: str) -> None:
-    """Check one value.
-
-    Args:
-        known: the setting.
-        value: given for it.
-        name: what the error calls it.
-
-    Raises:
-        EMError: it does not take this value.
-    """
-    if not _has_type(value, known.type):
+    """Check a value that was given for a setting; an EMError calls it `name`."""
+    if not _fits(value, known.type):
         raise EMError(f"{name} is {value!r}; expected {formatannotation(known.type)}")
     allowed = known.metadata["allowed"]
     for part in value if isinstance(value, (tuple, list)) else (value,):
@@ -165,17 +152,14 @@ def options_in(annotation: Any) -> list[Any]:
     return [kind for kind in found if kind is not NoneType]
 
 
-def _has_type(value: Any, annotation: Any) -> bool:
-    if value is None:
-        return isinstance(annotation, UnionType) and NoneType in get_args(annotation)
-    return any(_has_kind(value, kind) for kind in options_in(annotation))
-
-
-def _has_kind(value: Any, kind: Any) -> bool:
-    if get_origin(kind) is tuple:
-        part_kind, *others = get_args(kind)
-        fits = isinstance(value, (tuple, list)) and (... in others or len(value) == 1 + len(others))
-        return fits and all(_has_kind(part, part_kind) for part in value)
+def _fits(value: Any, annotation: Any) -> bool:
+    kinds = get_args(annotation)
+    if isinstance(annotation, UnionType):
+        return any(_fits(value, kind) for kind in kinds)
+    if get_origin(annotation) is tuple:
+        if not isinstance(value, (tuple, list)) or (... not in kinds and len(value) != len(kinds)):
+            return False
+        return all(_fits(part, kinds[0]) for part in value)
     if isinstance(value, bool):  # which Python counts as a whole number
-        return kind is bool
-    return isinstance(value, KINDS.get(kind, kind))
+        return annotation is bool
+    return isinstance(value, KINDS.get(annotation, annotation))

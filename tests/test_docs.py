@@ -68,7 +68,7 @@ def test_measured_tables_are_what_the_benchmarks_print_of_their_results(file, be
 
 
 def test_the_export_page_states_the_limits_that_hold():
-    from emfm.app.arguments import UPLOAD_MB
+    from emfm.app import UPLOAD_MB
     from emfm.app.reading import MAX_PIXELS, MEMORY, SECONDS
     from emfm.export.onnx_file import CHECKED_SIZES, TOLERANCE
     from emfm.reports.pictures import LARGEST_SIDE

@@ -11,19 +11,19 @@ import pytest
 import typer
 from test_cli import emfm  # noqa: F401  (a fixture)
 
-from emfm.app.arguments import ServeArguments
+from emfm.app import ServeArguments
 from emfm.cli import app
 from emfm.data.corruptions import CorruptionStrength
-from emfm.demo.arguments import DemoArguments
+from emfm.demo import DemoArguments
 from emfm.errors import EMError
-from emfm.export.arguments import PackageArguments
+from emfm.export import PackageArguments
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.hub.arguments import PushArguments
 from emfm.inference.arguments import PredictArguments
 from emfm.pretraining.arguments import RECIPES, PretrainArguments, from_recipe
 from emfm.settings import OneOf, Range, check_settings, field_of, flag_of, options_in, setting, settings_of
-from emfm.simulate.arguments import SimulateArguments
+from emfm.simulate import SimulateArguments
 
 # What each needs beside the setting that is tried.
 NEEDED = {

@@ -2,13 +2,12 @@
 
 import os
 import socket
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from emfm.app.arguments import ServeArguments
-from emfm.app.runs import Runner
+from emfm.app import ServeArguments
+from emfm.app.runs import Answer, Runner, as_it_is
 from emfm.errors import EMError
 from emfm.loading.names import locate
 
@@ -33,8 +32,24 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
     Raises:
         EMError: Gradio is not installed.
     """
-    gr = _gradio()
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+    try:
+        gr: Any = import_module("gradio")
+    except ImportError as error:
+        raise EMError(f"the app needs Gradio ({error}): pip install 'emfm[app]'") from error
     runner = Runner(models)
+
+    def run(
+        path: str | None,
+        model: str,
+        pixel_size: float | None,
+        progress: Any = gr.Progress(track_tqdm=True),  # noqa: B008  (where Gradio looks for it)
+    ) -> Answer:
+        try:
+            return runner(model, path, pixel_size or None)
+        except EMError as error:
+            return None, [], f"### This did not work\n\n{as_it_is(str(error))}"
+
     with gr.Blocks(title="emfm", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(INTRODUCTION.format(title=title))
         with gr.Row():
@@ -50,27 +65,9 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
                 files = gr.Files(label="Download", interactive=False, elem_id="files")
         # one network at a time: two would only share the same cores
         handler = {"api_name": "predict", "concurrency_limit": 1, "show_progress_on": slider}
-        start.click(_answer(gr, runner), [upload, model, size], [slider, files, message], **handler)
+        start.click(run, [upload, model, size], [slider, files, message], **handler)
         simulated.click(runner.example, None, upload, api_name=False)
     return page
-
-
-def _answer(gr: ModuleType, runner: Runner) -> Callable:
-    """Return what a click on Run calls: pictures, files and a message, which says what was wrong where it was."""
-
-    def run(
-        path: str | None,
-        model: str,
-        pixel_size: float | None,
-        progress: Any = gr.Progress(track_tqdm=True),  # noqa: B008  (where Gradio looks for it)
-    ) -> tuple[tuple[Any, Any] | None, list[str], str]:
-        try:
-            done = runner(model, path, pixel_size or None)
-        except EMError as error:
-            return None, [], f"### This did not work\n\n{_escaped(str(error))}"
-        return (done.before, done.after), done.files, done.summary
-
-    return run
 
 
 def named(models: list[str]) -> dict[str, str]:
@@ -93,20 +90,28 @@ def serve(page: "Blocks", **settings: Any) -> None:
 
     Args:
         page: what `build_page` returned.
-        **settings: `host`, `port`, `share` and `upload_mb` of `emfm.app.arguments.ServeArguments`.
+        **settings: `host`, `port`, `share` and `upload_mb` of `emfm.app.ServeArguments`.
 
     Raises:
         EMError: a setting has a value that it cannot have, or the port is taken.
     """
     where = ServeArguments(**settings)
-    _check_free(where.host, where.port)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((where.host, where.port))
+        except OSError as error:
+            address = f"{where.host}:{where.port}"
+            raise EMError(f"cannot listen at {address} ({error.strerror}): choose another --port") from error
+    from gradio.themes import Base
+
     page.queue(max_size=32)
     page.launch(
         server_name=where.host,
         server_port=where.port,
         share=where.share,
         max_file_size=f"{where.upload_mb}mb",
-        theme=_gradio().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         ssr_mode=False,
         quiet=True,
         pwa=False,
@@ -114,27 +119,3 @@ def serve(page: "Blocks", **settings: Any) -> None:
         enable_monitoring=False,
         strict_cors=True,
     )
-
-
-def _check_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise EMError(f"cannot listen at {host}:{port} ({error.strerror}): choose another --port") from error
-
-
-def _gradio() -> ModuleType:
-    """Import Gradio without its telemetry, or say what to install."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-    except ImportError as error:
-        raise EMError(f"the app needs Gradio ({error}): pip install 'emfm[app]'") from error
-    return gradio
-
-
-def _escaped(text: str) -> str:
-    """Return a message, in which a file's name may be anything, as text that Markdown shows as it is."""
-    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#+-!|&~$" else c for c in text)

@@ -15,11 +15,7 @@ MAX_PIXELS = 150_000_000  # about 12k x 12k
 
 
 def read_upload(path: str | Path, folder: Path) -> Micrograph:
-    """Read an uploaded file, and leave its pixels as `micrograph.npy` in a folder.
-
-    Args:
-        path: the file, with the suffix that its user gave it.
-        folder: an own folder for this upload.
+    """Read an uploaded file, and leave its pixels as `micrograph.npy` in a folder of its own.
 
     Raises:
         EMError: no micrograph can be read within the limits; the message is fit to be shown to the user.
@@ -35,10 +31,6 @@ def read_upload(path: str | Path, folder: Path) -> Micrograph:
 
 def save_pixels(path: str, pixels: str) -> float | None:
     """Read a file in the guarded process, write its pixels as NPY, and return the pixel size in nm.
-
-    Args:
-        path: the upload.
-        pixels: where the pixels go.
 
     Raises:
         EMError: the file cannot be read, or has too many pixels.

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,9 @@ from emfm.tasks import task_of
 
 KEPT_SECONDS = 3600
 LOADED_MODELS = 3
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished prediction.
-
-    Attributes:
-        before: (H, W, 3) uint8 picture of the micrograph.
-        after: (H, W, 3) uint8 picture of the result, of the same size.
-        files: to download: the result as TIFF in its own dtype, pictures and tables.
-        summary: what was found, as Markdown.
-    """
-
-    before: np.ndarray
-    after: np.ndarray
-    files: list[str]
-    summary: str
+# Pictures of the micrograph and of its result, both (H, W, 3) uint8; the files to download, the first of
+# them the result as TIFF in its own dtype; and what was found, as Markdown.
+Answer = tuple[tuple[np.ndarray, np.ndarray] | None, list[str], str]
 
 
 class Runner:
@@ -53,7 +39,7 @@ class Runner:
         self._folder = tempfile.TemporaryDirectory(prefix="emfm-app-", ignore_cleanup_errors=True)
         self._loaded: dict[str, EMPreTrainedModel] = {}
 
-    def __call__(self, model: str, path: str | None, pixel_size: float | None = None) -> Run:
+    def __call__(self, model: str, path: str | None, pixel_size: float | None = None) -> Answer:
         """Predict an uploaded micrograph.
 
         Args:
@@ -75,14 +61,13 @@ class Runner:
         started = time.perf_counter()
         prediction = predict(network, micrograph, progress=True)
         seconds = time.perf_counter() - started
-        stem = Path(path).stem
+        stem, report = Path(path).stem, task_of(network).report()
         result = folder / f"{stem}.tif"
         write_image(result, prediction.output, prediction.pixel_size)
-        report = task_of(network).report()
         written = report.write(prediction, folder, stem)
         files = [str(file) for file in dict.fromkeys([result, *written.values()])]
         found = json.loads(written["summary"].read_text(encoding="utf-8")) if "summary" in written else None
-        return Run(*report.before_and_after(prediction), files, _told(prediction, found, model, seconds))
+        return report.before_and_after(prediction), files, _told(prediction, found, model, seconds)
 
     def new_folder(self) -> Path:
         """Return a new folder, after those older than an hour are gone."""
@@ -118,17 +103,18 @@ def _told(prediction: Prediction, summary: dict[str, Any] | None, model: str, se
     line = f"**{width} x {height}** pixels, {prediction.image.dtype}, {size}; {seconds:.1f} s with `{model}`."
     if summary is None:
         return line
-    headings = ["class", "regions", "cut by the border", "area"]
-    headings += [f"{kind} diameter ({summary['unit']})" for kind in ("mean", "median")]
     rows = []
     for label, found in summary["classes"].items():
-        diameters = [found["mean_diameter"], found["median_diameter"]]
-        counts = [str(found["regions"]), str(found["touching_border"]), f"{found['area_share']:.1%}"]
-        rows.append([_plain(label), *counts, *("none" if size is None else f"{size:.4g}" for size in diameters)])
+        row = [as_it_is(label), str(found["regions"]), str(found["touching_border"]), f"{found['area_share']:.1%}"]
+        for diameter in (found["mean_diameter"], found["median_diameter"]):
+            row.append("none" if diameter is None else f"{diameter:.4g}")
+        rows.append(row)
+    headings = ["class", "regions", "cut by the border", "area"]
+    headings += [f"{kind} diameter ({summary['unit']})" for kind in ("mean", "median")]
     note = "Diameters are those of discs of equal area, of regions that the border does not cut."
     return "\n\n".join([line, table(headings, rows), note])
 
 
-def _plain(text: str) -> str:
-    """Return text that Markdown shows as it is."""
-    return "".join(f"&#{ord(c)};" if not c.isalnum() and c != " " else c for c in text)
+def as_it_is(text: str) -> str:
+    """Return text, with names that may be anything in it, for Markdown to show as it is."""
+    return "".join(c if c.isalnum() or c in " ,;'/" else f"&#{ord(c)};" for c in text)

@@ -1,5 +1,6 @@
-"""The application that the verbs belong to, and how it answers wrong input."""
+"""The application that the verbs belong to, and what their answers share, those to wrong input too."""
 
+import json
 import logging
 import os
 import sys
@@ -19,32 +20,40 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Model = Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")]
+
+
+def answer(as_json: bool, result: Any, text: str, indent: int | None = None) -> None:
+    """Print a result: as JSON, each level indented by so many blanks, or as text."""
+    typer.echo(json.dumps(result, indent=indent) if as_json else text)
 
 
 def figures(result: dict[str, Any]) -> str:
     """Return what there is of the figures of merit, with their names."""
+    from emfm.hub.card import figure
     from emfm.tasks import TASKS
 
-    forms = {figure.name: figure.form for task in TASKS.values() for figure in task.figures}
-    return "  ".join(f"{name} {result[name]:{form}}" for name, form in forms.items() if name in result)
+    forms = {known.name: known.form for task in TASKS.values() for known in task.figures}
+    return "  ".join(f"{name} {figure(result[name], form)}" for name, form in forms.items() if name in result)
 
 
 def main() -> None:
-    """Run the command line; an EMError becomes one line on standard error and exit code 2."""
-    _quieten()
+    """Run the command line; an EMError or an unusable file becomes one line and exit code 2."""
+    # the libraries' own bars and advice stay off the terminal, their warnings in the log at level ERROR
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|accelerate)\..*")
+    logging.basicConfig(level=logging.WARNING, format="emfm: %(message)s")
     try:
         app()
     except EMError as error:
         sys.stderr.write(f"emfm: {' '.join(str(error).split())}\n")
         sys.exit(2)
+    except OSError as error:  # a folder that cannot be made, a full disk
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"emfm: {error.filename}: {error.strerror}\n")
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("emfm: stopped\n")
         sys.exit(130)
-
-
-def _quieten() -> None:
-    """Keep the libraries' own bars and advice off the terminal; their warnings stay in the log at level ERROR."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|accelerate)\..*")
-    logging.basicConfig(level=logging.WARNING, format="emfm: %(message)s")

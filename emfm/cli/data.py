@@ -1,19 +1,18 @@
 """Verbs that make data sets and give them to others."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from emfm.cli.application import Json, app
+from emfm.cli.application import Json, answer, app
 from emfm.cli.options import takes
 from emfm.hub.arguments import PushArguments
-from emfm.simulate.arguments import SimulateArguments
+from emfm.simulate import SimulateArguments
 
 
 @app.command()
-@takes(SimulateArguments, arguments=("kind",))
+@takes(SimulateArguments)
 def simulate(
     output: Annotated[str, typer.Option(help="Folder for the images and their masks or targets.")],
     given: dict[str, Any],
@@ -28,11 +27,10 @@ def simulate(
 
 
 @app.command("push-dataset")
-@takes(PushArguments, arguments=("repo_id",))
+@takes(PushArguments)
 def push_dataset(
     folder: Annotated[
-        str,
-        typer.Argument(help="images/ with masks/ or targets/, micrographs alone, or parquet with its card."),
+        str, typer.Argument(help="images/ with masks/ or targets/, micrographs alone, or parquet with its card.")
     ],
     license: Annotated[
         str | None, typer.Option(help="The Hub's identifier, as cc-by-4.0; unknown where none is named. Required.")
@@ -54,8 +52,8 @@ def push_dataset(
 
     repo_id = given.pop("repo_id")
     if dry_run:
-        text = describe_dataset(folder, repo_id, license, citation, **given)
-        typer.echo(json.dumps({"repo_id": repo_id, "would_push": text}) if as_json else f"would push {repo_id}\n{text}")
-        return
-    address = push(folder, repo_id, license, citation, source, summary, **given)
-    typer.echo(json.dumps({"repo_id": repo_id, "commit": address}) if as_json else f"pushed: {address}")
+        content = describe_dataset(folder, repo_id, license, citation, **given)
+        answer(as_json, {"repo_id": repo_id, "would_push": content}, f"would push {repo_id}\n{content}")
+    else:
+        address = push(folder, repo_id, license, citation, source, summary, **given)
+        answer(as_json, {"repo_id": repo_id, "commit": address}, f"pushed: {address}")

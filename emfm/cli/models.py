@@ -1,11 +1,10 @@
 """Verbs about models: what there is, what is known of it, whether it is whole, and giving it to others."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
-from emfm.cli.application import Json, app
+from emfm.cli.application import Json, Model, answer, app
 from emfm.cli.options import takes
 from emfm.hub.arguments import PushArguments
 
@@ -16,34 +15,37 @@ def list_command(as_json: Json = False) -> None:
     from emfm.hub.zoo import list_models
 
     models = list_models()
-    if as_json:
-        return typer.echo(json.dumps([info.to_dict() for info in models], indent=1))
-    heading = f"{'name':<20}{'parameters':>12}{'receptive field':>18}{'size':>10}  {'pixel sizes':<16}{'data licences'}"
-    typer.echo(heading)
+    lines = [f"{'name':<20}{'parameters':>12}{'receptive field':>18}{'size':>10}  {'pixel sizes':<16}data licences"]
     for info in models:
-        typer.echo(
+        lines += [
             f"{info.name:<20}{info.parameters:>12,}{info.receptive_field:>15} px{info.size / 1e6:>7.2f} MB  "
-            f"{info.shown_pixel_sizes():<16}{', '.join(info.data_licenses)}"
-        )
-        for line in (f"in: {info.place}", *map(str, info.headlines)):
-            typer.echo(f"    {line}")
+            f"{info.shown_pixel_sizes():<16}{', '.join(info.data_licenses)}",
+            f"    in: {info.place}",
+        ]
+        lines += [f"    {figure}" for figure in info.headlines]
+    answer(as_json, [info.to_dict() for info in models], "\n".join(lines), indent=1)
 
 
 @app.command()
-def info(model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")], as_json: Json = False) -> None:
+def info(model: Model, as_json: Json = False) -> None:
     """Show what is known of a model."""
     from emfm.hub.zoo import model_info, zoo_names
 
     zoo = model_info(model) if model in zoo_names() else None
     facts = {"model": model, **(_zoo_facts(zoo) if zoo else _model_facts(model))}
-    if as_json:
-        return typer.echo(json.dumps(facts, indent=1))
+    told = facts
     if zoo:
-        facts |= {"data": list(map(str, zoo.data)), "metrics": list(map(str, zoo.metrics)), "hours": f"{zoo.hours:.2f}"}
-    for name, value in facts.items():
-        lines = [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
-        lines = [f"{key}: {entry}" for key, entry in value.items()] if isinstance(value, dict) else lines
-        typer.echo(f"{name + ':':<18}" + f"\n{'':<18}".join(lines or ["none"]))
+        data, metrics = list(map(str, zoo.data)), list(map(str, zoo.metrics))
+        told = facts | {"data": data, "metrics": metrics, "hours": f"{zoo.hours:.2f}"}
+    text = []
+    for name, value in told.items():
+        entries = [value]
+        if isinstance(value, list):
+            entries = value or ["none"]
+        elif isinstance(value, dict):
+            entries = [f"{key}: {entry}" for key, entry in value.items()] or ["none"]
+        text.append(f"{name + ':':<18}" + f"\n{'':<18}".join(map(str, entries)))
+    answer(as_json, facts, "\n".join(text), indent=1)
 
 
 def _zoo_facts(zoo: Any) -> dict[str, Any]:
@@ -75,24 +77,23 @@ def _model_facts(model: str) -> dict[str, Any]:
 
 @app.command()
 def verify(
-    model: Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")],
+    model: Model,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compare a model's files with their checksums, recompute its stored test output and compare."""
-    from emfm.hub.verify import verify as verify_model
+    from emfm.hub.verify import verify as run
     from emfm.loading.names import model_folder
     from emfm.tasks import load_model
 
     folder = model_folder(model, revision=revision)
-    difference = verify_model(load_model(folder), folder)
-    if as_json:
-        return typer.echo(json.dumps({"model": model, "difference": difference}))
-    typer.echo(f"{model}: verified, largest difference {difference:.2g}")
+    difference = run(load_model(folder), folder)
+    text = f"{model}: verified, largest difference {difference:.2g}"
+    answer(as_json, {"model": model, "difference": difference}, text)
 
 
 @app.command()
-@takes(PushArguments, arguments=("repo_id",))
+@takes(PushArguments)
 def push(
     folder: Annotated[str, typer.Argument(help="Model folder, as finetune and pretrain leave it.")],
     given: dict[str, Any],
@@ -105,4 +106,4 @@ def push(
     from emfm.tasks import load_model
 
     address = push_folder(load_model(folder), folder, where)
-    typer.echo(json.dumps({"repo_id": where.repo_id, "commit": address}) if as_json else f"pushed: {address}")
+    answer(as_json, {"repo_id": where.repo_id, "commit": address}, f"pushed: {address}")

@@ -14,17 +14,14 @@ from emfm.settings import check_setting, flag_of, help_of, options_in, settings_
 Verb = Callable[..., None]
 
 
-def takes(
-    settings: type, *, arguments: Collection[str] = (), only: Collection[str] = (), unset: Collection[str] = ()
-) -> Callable[[Verb], Verb]:
+def takes(settings: type, *, only: Collection[str] = (), unset: Collection[str] = ()) -> Callable[[Verb], Verb]:
     """Give a verb an option for each setting of a dataclass.
 
-    They stand in the place of the verb's parameter `given`, which receives their values by name. Each value is
-    checked, and an error names its option.
+    They stand in the place of the verb's parameter `given`, which receives their values by name. Each
+    value is checked, and an error names its option.
 
     Args:
         settings: the dataclass, made with `emfm.settings.setting`.
-        arguments: settings that are given by their place.
         only: of the dataclass these settings alone; all by default.
         unset: settings that are None where they are not given, for the verb to decide.
     """
@@ -36,7 +33,7 @@ def takes(
         parameters = []
         for parameter in inspect.signature(verb).parameters.values():
             if parameter.name == "given":
-                parameters += [_parameter(field, field.name in arguments, field.name in unset) for field in known]
+                parameters += [_parameter(field, field.name in unset) for field in known]
             else:
                 parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
@@ -48,7 +45,7 @@ def takes(
                 if isinstance(value, list):
                     value = tuple(value)
                 if value is not None or field.name not in unset:
-                    check_setting(field, value, field.name if field.name in arguments else flag_of(field))
+                    check_setting(field, value, flag_of(field) if _is_option(field) else field.name)
                 given[field.name] = value
             verb(given=given, **values)
 
@@ -58,22 +55,24 @@ def takes(
     return decorate
 
 
-def _parameter(field: Field[Any], by_place: bool, unset: bool) -> inspect.Parameter:
+def _is_option(field: Field[Any]) -> bool:
+    return flag_of(field).startswith("--")
+
+
+def _parameter(field: Field[Any], unset: bool) -> inspect.Parameter:
     """Return what typer makes an argument or an option of."""
     (kind,) = options_in(field.type)
     if get_origin(kind) is tuple:
         kind = GenericAlias(list, get_args(kind)[:1])
-    default = inspect.Parameter.empty if field.default is MISSING else field.default
-    if unset:
-        default = None
+    default = None if unset else field.default
     if default is None:
         kind = kind | None
-    shown: Any
-    if by_place:
-        shown = typer.Argument(help=help_of(field))
+    # of itself typer gives what is False by default a second form with --no-, which says nothing new
+    names = [flag_of(field)] if field.metadata["flag"] or default is False else []
+    if _is_option(field):
+        shown: Any = typer.Option(*names, help=help_of(field))
     else:
-        # of itself typer gives what is False by default a second form with --no-, which says nothing new
-        names = [flag_of(field)] if field.metadata["flag"] or default is False else []
-        shown = typer.Option(*names, help=help_of(field), show_default=field.metadata["shown"] or True)
+        shown = typer.Argument(help=help_of(field))
     annotation = Annotated[kind, shown]  # type: ignore[valid-type]
+    default = inspect.Parameter.empty if default is MISSING else default
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from emfm.cli.application import Json, app, figures
+from emfm.cli.application import Json, answer, app, figures
 from emfm.cli.options import takes
-from emfm.demo.arguments import DemoArguments
+from emfm.demo import DemoArguments
 from emfm.finetuning.arguments import FinetuneArguments, task_names
 from emfm.pretraining.arguments import RECIPES, PretrainArguments, from_recipe
 
@@ -41,16 +41,15 @@ def pretrain(
     from emfm.pretraining.pretrain import pretrain as run
 
     folder = run(arguments)
+    result = {"model": str(folder)}
     if as_json:
         facts = json.loads((folder / "config.json").read_text())["pretraining"]
-        result = {"model": str(folder), **facts["validation"], "seconds": facts["seconds"]}
-        typer.echo(json.dumps(result))
-    else:
-        typer.echo(f"pretrained model: {folder}")
+        result |= {**facts["validation"], "seconds": facts["seconds"]}
+    answer(as_json, result, f"pretrained model: {folder}")
 
 
 @app.command(cls=TaskCommand)
-@takes(FinetuneArguments, arguments=("task",))
+@takes(FinetuneArguments)
 def finetune(given: dict[str, Any], as_json: Json = False) -> None:
     """Fine-tune a model; the best by validation is kept."""
     arguments = FinetuneArguments(**given)
@@ -58,11 +57,9 @@ def finetune(given: dict[str, Any], as_json: Json = False) -> None:
     from emfm.finetuning.finetune import finetune as run
 
     facts = run(arguments)
-    if as_json:
-        typer.echo(json.dumps(facts, indent=1))
-    else:
-        best = facts["best"]
-        typer.echo(f"validation {figures(best)} at step {best['step']}; model: {arguments.output}")
+    best = facts["best"]
+    text = f"validation {figures(best)} at step {best['step']}; model: {arguments.output}"
+    answer(as_json, facts, text, indent=1)
 
 
 @app.command()
@@ -71,6 +68,5 @@ def demo(given: dict[str, Any], as_json: Json = False) -> None:
     """Fine-tune the bundled model and the same network from scratch, compare, and write a report."""
     from emfm.demo.run import run_demo
 
-    output = Path(given.pop("output"))
-    summary = run_demo(output, **given)
-    typer.echo(json.dumps(summary, indent=1) if as_json else summary["table"])
+    summary = run_demo(Path(given.pop("output")), **given)
+    answer(as_json, summary, summary["table"], indent=1)

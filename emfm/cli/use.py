@@ -1,15 +1,24 @@
-"""Verbs that use a model on micrographs."""
+"""Verbs that use a model on micrographs, and that bring it to other programs."""
 
-import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from emfm.cli.application import Json, app, figures
+from emfm.app import ServeArguments
+from emfm.cli.application import Json, Model, answer, app, figures
 from emfm.cli.options import takes
 from emfm.errors import EMError
+from emfm.export import PackageArguments
 from emfm.inference.arguments import PredictArguments
+
+
+class Format(StrEnum):
+    """What `emfm export` writes."""
+
+    ONNX = "onnx"
+    BIOIMAGEIO = "bioimageio"
 
 
 @app.command()
@@ -27,17 +36,18 @@ def evaluate(
 ) -> None:
     """Measure a fine-tuned model on one split, beside an answer that needs no network."""
     from emfm.finetuning.evaluate import evaluate as run
+    from emfm.hub.card import figure
 
     result = run(model, data, split, given["tile"], degrade)
-    if as_json:
-        return typer.echo(json.dumps(result, indent=1))
+    lines = []
     for label, measured in result.get("per_class", {}).items():
-        shown = [f"{name} {'absent' if value is None else f'{value:.4f}'}" for name, value in measured.items()]
-        typer.echo(f"{label:<24}{'  '.join(shown)}")
-    typer.echo(f"{'model':<24}{figures(result)}  ({result['n']} images)")
-    typer.echo(f"{'without a network':<24}{figures(result['trivial'])}")
+        shown = "  ".join(f"{name} {figure(value)}" for name, value in measured.items())
+        lines.append(f"{label:<24}{shown}")
+    lines.append(f"{'model':<24}{figures(result)}  ({result['n']} images)")
+    lines.append(f"{'without a network':<24}{figures(result['trivial'])}")
     if "data_range" in result:
-        typer.echo(f"data range: {result['data_range']}")
+        lines.append(f"data range: {result['data_range']}")
+    answer(as_json, result, "\n".join(lines), indent=1)
 
 
 @app.command()
@@ -58,14 +68,67 @@ def predict(
 
     files = expand_inputs(inputs, Path(output))
     entries = predict_files(model, files, Path(output), PredictArguments(**given))
-    wrong = [entry["error"] for entry in entries if "error" in entry]
     if Processes.join().rank > 0:  # the first process speaks for all, with its exit code, too
         return
-    if as_json:
-        typer.echo(json.dumps(entries, indent=1))
+    wrong, lines = [], []
     for entry in entries:
-        if "output" in entry and not as_json:
+        if "error" in entry:
+            wrong.append(entry["error"])
+        if "output" in entry:
             done = " (done before)" if entry["skipped"] else ""
-            typer.echo(f"{entry['input']} -> {entry['output']}, {entry['picture']}{done}")
+            lines.append(f"{entry['input']} -> {entry['output']}, {entry['picture']}{done}")
+    if lines or as_json:
+        answer(as_json, entries, "\n".join(lines), indent=1)
     if wrong:
         raise EMError("; ".join(wrong if len(entries) == 1 else [f"{len(wrong)} of {len(entries)} failed", *wrong]))
+
+
+@app.command()
+@takes(PackageArguments)
+def export(
+    model: Model,
+    output: Annotated[
+        str, typer.Option(help="File (.onnx; .zip for bioimageio), or folder for the file or the package.")
+    ],
+    format: Annotated[
+        Format,
+        typer.Option(help="onnx: one file for images of any size. bioimageio: a package of the bioimage.io zoo."),
+    ] = Format.ONNX,
+    *,
+    given: dict[str, Any],
+    as_json: Json = False,
+) -> None:
+    """Write a model for other programs, after a comparison with torch. Needs emfm's extra 'export'."""
+    from emfm.export.onnx_file import TOLERANCE, export_onnx
+
+    path = Path(output)
+    if format is Format.BIOIMAGEIO:
+        from emfm.export.bioimageio_package import export_package
+
+        difference = export_package(model, path, PackageArguments(**given))
+    else:
+        from emfm.tasks import load_model
+
+        path = path if path.suffix == ".onnx" else path / f"{Path(model).name}.onnx"
+        difference = export_onnx(load_model(model), path)
+    facts = {"model": model, "output": str(path), "largest_difference": difference, "tolerance": TOLERANCE}
+    answer(as_json, facts, f"{path}: agrees with torch within {difference:.1g} of the output's largest magnitude")
+
+
+@app.command("app")
+@takes(ServeArguments)
+def app_command(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder or Hub id to offer beside the bundled models; may be repeated, the first is chosen."),
+    ] = None,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Open a page that runs models on micrographs in the browser. Needs emfm's extra 'app'."""
+    from emfm.app.page import build_page, named, serve
+    from emfm.loading.names import bundled_names
+
+    page = build_page(named([*(model or []), *bundled_names()]))
+    typer.echo(f"emfm app: http://{given['host']}:{given['port']} (Ctrl-C stops it)")
+    serve(page, **given)

@@ -1,1 +1,15 @@
 """The demonstration: pretrained against scratch on a handful of labelled micrographs, with a report."""
+
+from dataclasses import dataclass
+
+from emfm.settings import COUNT, SEEDS, Settings, setting
+
+
+@dataclass(frozen=True)
+class DemoArguments(Settings):
+    """Settings of the demonstration."""
+
+    output: str = setting("demo_output", "Folder for the report.")
+    data: str | None = setting(None, "Labelled folder to use instead of simulated micrographs.")
+    steps: int = setting(120, "Training steps of each model.", COUNT)
+    seed: int = setting(0, "Decides everything.", SEEDS)

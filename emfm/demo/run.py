@@ -1,5 +1,7 @@
 """`emfm demo`: the bundled model and the same network from scratch, eight labelled images, one unseen micrograph."""
 
+import base64
+import io
 import json
 import shutil
 import time
@@ -7,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from emfm.data.datasets import load_em_dataset
-from emfm.data.examples import LabelledMicrographs
-from emfm.demo.arguments import DemoArguments
-from emfm.demo.report import write_report
+from emfm.demo import DemoArguments
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.finetune import finetune, plot_curves
+from emfm.hub.card import TEMPLATES, fill
 from emfm.inference.predict import predict
 from emfm.io.reading import Micrograph
 from emfm.reports.pictures import overlay, to_display
-from emfm.reports.prediction import Prediction
 from emfm.simulate.folder import LABELS, write_simulated_folder
 from emfm.simulate.nanoparticles import NanoparticleParameters, simulate_nanoparticles
 from emfm.tasks.metrics import SegmentationMetrics
@@ -32,11 +33,15 @@ UNSEEN_SEED = 10_000
 CROP = 128
 # One gold sample at a range of magnifications, so that eight images can show what there is.
 SAMPLE = NanoparticleParameters(nominal_diameters=(5.0, 10.0), pixels_across=(20.0, 50.0))
-STARTS: dict[str, dict[str, Any]] = {"pretrained": {"model": MODEL}, "scratch": {"scratch": MODEL}}
+# Start: the finished model's folder, and what fine-tuning is told.
+STARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "pretrained": ("model", {"model": MODEL}),
+    "scratch": ("model_scratch", {"scratch": MODEL}),
+}
 
 
 def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str, Any]:
-    """Run the demonstration and write `report.html`, `summary.json`, `model/` and the pictures.
+    """Run the demonstration and write `report.html`, `summary.json` and the models.
 
     Args:
         output: folder for the results; one that an earlier demo made is replaced.
@@ -48,8 +53,7 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
         The summary, with the printed table under "table".
 
     Raises:
-        EMError: a setting has a value that it cannot have, the output folder holds something else, or the data cannot
-            be used.
+        EMError: a setting is wrong, the output folder holds something else, or the data are of no use.
     """
     DemoArguments(str(output), data, steps, seed)  # which checks them
     started = time.perf_counter()
@@ -59,32 +63,21 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
     )
     training = load_em_dataset(folder, "train")
     micrograph, truth, id2label = _unseen(folder, simulated=data is None, seed=seed)
-    facts, predictions, figures = {}, {}, {}
-    for name, start in STARTS.items():
-        target = output / ("model" if name == "pretrained" else "model_scratch")
-        arguments = FinetuneArguments(
-            "segmentation",
-            folder,
-            str(target),
-            num_images=min(IMAGES, len(training)),
-            steps=steps,
-            crop=CROP,
-            seed=seed,
-            **start,
-        )
-        facts[name] = finetune(arguments)
-        predictions[name] = predict(target, micrograph, progress=True)
+    settings: dict[str, Any] = {"num_images": min(IMAGES, len(training)), "steps": steps, "crop": CROP, "seed": seed}
+    image = micrograph.array
+    pictures = {"Input": to_display(image), "Truth": overlay(image, truth, id2label)}
+    figures, curves = {}, {}
+    for name, (place, start) in STARTS.items():
+        facts = finetune(FinetuneArguments("segmentation", folder, str(output / place), **start, **settings))
+        curves[name] = json.loads((output / place / "curve.json").read_text())
+        classes = predict(output / place, micrograph, progress=True).output
         counts = SegmentationMetrics(id2label)
-        counts.add(predictions[name].output, truth)
+        counts.add(classes, truth)
         figures[name] = counts.result()
-    curves = {
-        name: json.loads((output / folder_name / "curve.json").read_text())
-        for name, folder_name in (("pretrained", "model"), ("scratch", "model_scratch"))
-    }
+        pictures[f"Predicted, {name}"] = overlay(image, classes, id2label)
     plot_curves(curves, output / "curves.png")
     summary = _summary(facts, figures, curves, micrograph, time.perf_counter() - started)
-    pictures = _pictures(micrograph, truth, predictions, id2label)
-    write_report(output, summary, pictures)
+    _write_report(output, summary, pictures)
     write_text(output / "summary.json", json.dumps(summary, indent=1))
     return summary
 
@@ -104,15 +97,11 @@ def _unseen(folder: str, simulated: bool, seed: int) -> tuple[Micrograph, np.nda
         drawn = simulate_nanoparticles(UNSEEN_SHAPE, UNSEEN_SEED + seed, SAMPLE)
         labels = dict(enumerate(LABELS.values()))
         return Micrograph(drawn.image, drawn.pixel_size, "unseen.tif"), drawn.mask.astype(np.int64), labels
-    test = _held_out(folder)
-    return Micrograph(test.images[0], test.pixel_sizes[0], test.names[0]), test.masks[0], test.id2label
-
-
-def _held_out(folder: str) -> LabelledMicrographs:
     try:
-        return load_em_dataset(folder, "test")
+        test = load_em_dataset(folder, "test")
     except EMError as error:
         raise EMError(f"the demo shows an image that no training saw, from the split 'test': {error}") from error
+    return Micrograph(test.images[0], test.pixel_sizes[0], test.names[0]), test.masks[0], test.id2label
 
 
 def _summary(
@@ -127,9 +116,9 @@ def _summary(
     return {
         "table": "\n".join(lines),
         "model": MODEL,
-        "data": facts["pretrained"]["data"],
-        "images": facts["pretrained"]["images"],
-        "steps": facts["pretrained"]["steps"],
+        "data": facts["data"],
+        "images": facts["images"],
+        "steps": facts["steps"],
         "unseen": {"name": micrograph.name, "shape": list(micrograph.image.shape), **figures},
         "pretrained_reaches_final_scratch_at_step": reached,
         "curves": curves,
@@ -137,11 +126,18 @@ def _summary(
     }
 
 
-def _pictures(
-    micrograph: Micrograph, truth: np.ndarray, predictions: dict[str, Prediction], id2label: dict[int, str]
-) -> dict[str, np.ndarray]:
-    image = micrograph.array
-    pictures = {"Input": to_display(image), "Truth": overlay(image, truth, id2label)}
-    for name, prediction in predictions.items():
-        pictures[f"Predicted, {name}"] = overlay(image, prediction.output, id2label)
-    return pictures
+def _write_report(output: Path, summary: dict[str, Any], pictures: dict[str, np.ndarray]) -> None:
+    """Write `report.html` with curves and pictures (caption: grey or RGB uint8) inside."""
+    addresses = {}
+    for caption, picture in pictures.items():
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, format="JPEG", quality=88)
+        addresses[caption] = _data_url(buffer.getvalue(), "jpeg")
+    curves = _data_url((output / "curves.png").read_bytes(), "png")
+    page = fill(TEMPLATES / "demo_report.html", summary=summary, pictures=addresses, curves=curves)
+    write_text(output / "report.html", f"{page}\n")
+
+
+def _data_url(content: bytes, kind: str) -> str:
+    """Return an image file as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,20 +1,21 @@
 """Export to ONNX: one file for images of any size and batches of any length, compared with torch before it is kept."""
 
+import copy
 import json
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 import emfm
+from emfm.backbones.norms import InstanceNorm, SpelledInstanceNorm, exchange
 from emfm.errors import EMError
-from emfm.export.graph import ExportNetwork
 from emfm.files import write_atomically
 from emfm.modeling import EMPreTrainedModel
 from emfm.tasks import task_of
@@ -29,12 +30,51 @@ CHECKED_SIZES = ((1, 64, 96), (3, 45, 83), (2, 5, 130), (1, 1, 1))
 
 
 def need(*modules: str) -> None:
-    """Raise an error that names the extra, where a library that exporting needs is missing."""
+    """Raise an EMError that names the extra, where a library that exporting needs is missing."""
     for module in modules:
         try:
             import_module(module)
         except ImportError as error:
             raise EMError(f"export needs {module}, which is not installed: pip install 'emfm[export]'") from error
+
+
+class ExportNetwork(nn.Module):
+    """A copy of a model that a tracer can follow at every size: no branch depends on height or width.
+
+    Padding looks mirrored pixels up instead of repeating mirrored padding until it suffices, and instance norm is
+    spelled out, which also holds for a map of a single pixel. Values equal the model's own.
+
+    Args:
+        model: any of emfm's models; it is not changed.
+        finished: return what the outputs are for a user, such as class probabilities instead of logits.
+    """
+
+    def __init__(self, model: EMPreTrainedModel, finished: bool = False):
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().float().eval()
+        self.finished = task_of(model).finished if finished else None
+        self.model._pad = MethodType(_mirrored, self.model)
+        exchange(self.model, InstanceNorm, SpelledInstanceNorm)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map network values (B, 1, H, W) to logits or probabilities (B, K, H, W) or an image (B, 1, H * s, W * s)."""
+        output = self.model(image)[0]
+        return output if self.finished is None else self.finished(output)
+
+
+def _mirrored(model: EMPreTrainedModel, pixel_values: Tensor) -> Tensor:
+    """Mirror the bottom and right edges up to the next multiple of the trunk's stride, as the model itself does."""
+    height, width = pixel_values.shape[-2:]
+    stride = model.trunk.stride
+    return pixel_values.index_select(2, _mirror(height, stride)).index_select(3, _mirror(width, stride))
+
+
+def _mirror(length: int, stride: int) -> Tensor:
+    """Return for each row of the padded image which row of the image (`length`) it repeats: 0 1 2 1 0 1 2 ..."""
+    padded = (length + stride - 1) // stride * stride
+    period = torch.full((1,), torch.sym_max(2 * (length - 1), 1), dtype=torch.int64)
+    along = torch.remainder(torch.arange(padded), period)
+    return torch.minimum(along, 2 * (length - 1) - along)
 
 
 def export_onnx(model: EMPreTrainedModel, path: str | Path, probabilities: bool = False) -> float:
@@ -84,38 +124,25 @@ def metadata(model: EMPreTrainedModel) -> dict[str, str]:
 
 
 def _trace(network: ExportNetwork, output: str) -> Any:
-    sizes = {0: "batch", 2: "height", 3: "width"}
-    with _quiet():
-        try:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # the exporter's advice to its developers
+    try:
+        with warnings.catch_warnings(action="ignore"):
             return torch.onnx.export(
                 network,
                 (torch.zeros(2, 1, 77, 59),),  # sizes that stand for any
                 dynamo=True,
-                dynamic_shapes=(sizes,),
+                dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
                 input_names=[INPUT],
                 output_names=[output],
                 opset_version=OPSET,
                 verbose=False,
             )
-        except torch.onnx.OnnxExporterError as error:
-            first = str(error).strip().splitlines()[0]
-            raise EMError(f"torch {torch.__version__} cannot export this model to ONNX: {first}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's advice to its developers off the terminal."""
-    names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
-    levels = {name: logging.getLogger(name).level for name in names}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+    except torch.onnx.OnnxExporterError as error:
+        first = str(error).strip().splitlines()[0]
+        raise EMError(f"torch {torch.__version__} cannot export this model to ONNX: {first}") from error
+    finally:
+        logging.disable(before)
 
 
 def _with_metadata(proto: Any, model: EMPreTrainedModel) -> bytes:
@@ -123,15 +150,17 @@ def _with_metadata(proto: Any, model: EMPreTrainedModel) -> bytes:
     import onnx
 
     del proto.graph.value_info[:]  # shapes inside, in the tracer's symbols
-    for tensor, scale in ((proto.graph.input[0], 1), (proto.graph.output[0], model.scale)):
-        for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
-            enlarged = f"{scale}*{name}" if axis and scale > 1 else name
-            tensor.type.tensor_type.shape.dim[axis].dim_param = enlarged
+    enlarged = f"{model.scale}*" if model.scale > 1 else ""
+    for tensor, factor in ((proto.graph.input[0], ""), (proto.graph.output[0], enlarged)):
+        dimensions = tensor.type.tensor_type.shape.dim
+        dimensions[0].dim_param = "batch"
+        dimensions[2].dim_param = f"{factor}height"
+        dimensions[3].dim_param = f"{factor}width"
     onnx.helper.set_model_props(proto, metadata(model))
+    rule = model.processor
     proto.doc_string = (
-        f"{type(model).__name__} ({model.config.generator}) of emfm. '{INPUT}' holds network values: the micrograph's "
-        f"percentiles {model.processor.low:g} and {model.processor.high:g} at -1 and +1, cut at "
-        f"{model.processor.clip:g}."
+        f"{type(model).__name__} ({model.config.generator}) of emfm. '{INPUT}' holds network values: the "
+        f"micrograph's percentiles {rule.low:g} and {rule.high:g} at -1 and +1, cut at {rule.clip:g}."
     )
     onnx.checker.check_model(proto)
     return proto.SerializeToString()
@@ -149,10 +178,7 @@ def session(content: bytes) -> Any:
 
 @torch.no_grad()
 def compare(
-    finished: bool,
-    model: EMPreTrainedModel,
-    content: bytes,
-    sizes: tuple[tuple[int, int, int], ...] = CHECKED_SIZES,
+    finished: bool, model: EMPreTrainedModel, content: bytes, sizes: tuple[tuple[int, int, int], ...] = CHECKED_SIZES
 ) -> float:
     """Return the largest difference between an ONNX file and torch, as a share of the output's largest magnitude.
 
@@ -166,22 +192,19 @@ def compare(
         EMError: shapes differ, or values by more than `TOLERANCE`.
     """
     runtime, worst = session(content), 0.0
-    rng = np.random.default_rng(0)
-    was_training, device = model.training, model.device
+    rng, was_training = np.random.default_rng(0), model.training
     model.eval()
     try:
         for size in sizes:
             values = rng.normal(0, 0.7, (size[0], 1, *size[1:])).astype(np.float32)
-            own = model(torch.from_numpy(values).to(device, model.dtype))[0].float()
+            own = model(torch.from_numpy(values).to(model.device, model.dtype))[0].float()
             expected = (task_of(model).finished(own) if finished else own).cpu().numpy()
             found = runtime.run(None, {INPUT: values})[0]
             if found.shape != expected.shape:
-                raise EMError(f"the exported model gives shape {found.shape} for {size}; torch gives {expected.shape}")
+                raise EMError(f"the export gives shape {found.shape} for {size}; torch gives {expected.shape}")
             difference = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
             if not difference <= TOLERANCE:
-                raise EMError(
-                    f"the exported model differs from torch by {difference:.2g} at {size}; nothing was written"
-                )
+                raise EMError(f"the export differs from torch by {difference:.2g} at {size}; nothing was written")
             worst = max(worst, difference)
     finally:
         model.train(was_training)

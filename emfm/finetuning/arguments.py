@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from emfm.errors import EMError
-from emfm.settings import REQUIRED, SEEDS, OneOf, Range, check_settings, setting
+from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, setting
 
 
 def task_names() -> Iterable[str]:
@@ -15,35 +15,19 @@ def task_names() -> Iterable[str]:
     return TASKS
 
 
-COUNT = Range(least=1)
-NOT_NEGATIVE = Range(least=0)
-
-
 @dataclass(frozen=True)
-class FinetuneArguments:
-    """What `emfm finetune` is told; exactly one of `model` and `scratch` is given.
+class FinetuneArguments(Settings):
+    """What `emfm finetune` is told; exactly one of `model` and `scratch` is given."""
 
-    Raises:
-        EMError: a setting has a value that it cannot have.
-    """
-
-    task: str = setting(
-        REQUIRED, "What the network shall do: a name of `emfm.tasks.TASKS`.", OneOf(task_names), flag="TASK"
-    )
+    task: str = setting(REQUIRED, "What to learn: a name of `emfm.tasks.TASKS`.", OneOf(task_names), flag="TASK")
     data: str = setting(REQUIRED, "Folder with images/ and masks/ or targets/, or a dataset: parquet folder or Hub id.")
     output: str = setting(REQUIRED, "Folder of the finished model.")
     model: str | None = setting(None, "Pretrained model: zoo name, folder or Hub id.")
     scratch: str | None = setting(None, "Generator name: start from random weights.")
     norm: str = setting("instance", "With --scratch, if it has the choice: instance or batch.")
-    degrade: str | None = setting(
-        None, "Restoration: make pairs from clean images: dose, paper, downsample or background."
-    )
-    scale: int | None = setting(
-        None, "Super-resolution: 2 or 4; by default what the pairs have, 2 to make pairs.", OneOf((2, 4))
-    )
-    residual: bool | None = setting(
-        None, "Restoration: predict what is to be added to the input; by default as the task does."
-    )
+    degrade: str | None = setting(None, "Restoration: pairs from clean images: dose, paper, downsample or background.")
+    scale: int | None = setting(None, "Super-resolution: 2 or 4; by default that of the pairs, else 2.", OneOf((2, 4)))
+    residual: bool | None = setting(None, "Restoration: predict what is added to the input; by default as the task.")
     class_weights: str = setting(
         "root",
         "Segmentation: balanced (the inverse of a class's share of the pixels), root (its square root), none, "
@@ -57,29 +41,25 @@ class FinetuneArguments:
     crop: int = setting(256, "Side of a crop in pixels, of the target's.", Range(least=16))
     learning_rate: float = setting(1e-3, "Peak of the cosine schedule.", Range(above=0))
     backbone_lr_scale: float = setting(1.0, "The trunk's rate, as a share of the head's.", Range(above=0, most=1))
-    freeze: str = setting(
-        "none", "What does not learn: none, encoder, all-but-head, last:K (all but the last K blocks)."
-    )
+    freeze: str = setting("none", "What does not learn: none, encoder, all-but-head, last:K (all but the last K).")
     lora: int = setting(0, "Rank of LoRA's additions to a frozen trunk; 0 is without.", NOT_NEGATIVE)
     merge: bool = setting(False, "Save LoRA's additions merged into the weights.")
     early_stopping: int = setting(0, "Stop after so many evaluations without a better one; 0 never.", NOT_NEGATIVE)
     intensity_jitter: float = setting(
-        0.2, "Random change of a crop's contrast and brightness; 0 is none.", Range(least=0, below=1)
+        0.2, "Random change of contrast and brightness; 0: none.", Range(least=0, below=1)
     )
     precision: str = setting("auto", "auto: bf16 where the hardware has it.", OneOf(("auto", "fp32", "bf16")))
     workers: int | None = setting(
-        None, "Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.", NOT_NEGATIVE
+        None, "Processes that cut crops; by default up to 8 with a GPU, else 0.", NOT_NEGATIVE
     )
     seed: int = setting(0, "Decides new weights, images and crops.", SEEDS)
     license: str | None = setting(None, "Of the finished weights, for the card, as the Hub names it: cc-by-4.0.")
     resume: bool = setting(False, "Go on from the newest whole checkpoint.")
 
     def __post_init__(self):
-        check_settings(self)
+        super().__post_init__()
         if (self.model is None) == (self.scratch is None):
-            raise EMError(
-                "give either a pretrained model (--model) or a generator's name for random weights (--scratch)"
-            )
+            raise EMError("give either a pretrained model (--model) or a generator for random weights (--scratch)")
         if self.scratch is not None and (self.lora or self.freeze != "none"):
             raise EMError("--lora and --freeze keep pretrained weights: they need --model, not --scratch")
         if self.merge and not self.lora:
@@ -87,6 +67,4 @@ class FinetuneArguments:
         if self.streaming and self.num_images is not None:
             raise EMError("--num-images draws from all images, which a stream does not know: leave one of them out")
         if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
-            raise EMError(
-                f"license is '{self.license}'; expected an identifier as on the Hub: apache-2.0, cc-by-4.0, mit"
-            )
+            raise EMError(f"license is '{self.license}'; expected an identifier as on the Hub: cc-by-4.0, mit")

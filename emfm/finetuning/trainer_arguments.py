@@ -7,18 +7,16 @@ from transformers import TrainingArguments
 
 from emfm.errors import EMError
 from emfm.finetuning.arguments import FinetuneArguments
-from emfm.settings import Range, check_settings, same_setting, setting
+from emfm.settings import NOT_NEGATIVE, check_settings, same_setting, setting
 from emfm.training.machine import bf16_units, warn_of_emulated_bf16, worker_count
-
-EVALUATIONS = 10
 
 
 @dataclass
 class EMTrainingArguments(TrainingArguments):
     """TrainingArguments for fine-tuning on few micrographs.
 
-    Every argument of transformers' TrainingArguments works too. Evaluation runs on the whole validation micrographs,
-    before the first step and then every tenth of the steps, with a checkpoint after each.
+    Every argument of transformers' TrainingArguments works too. Evaluation runs on the whole validation
+    micrographs, before the first step and then every tenth of the steps, with a checkpoint after each.
     """
 
     output_dir: str | None = "finetuned"
@@ -28,7 +26,7 @@ class EMTrainingArguments(TrainingArguments):
     learning_rate: float = same_setting(FinetuneArguments, "learning_rate")
     warmup_steps: float = 0.05  # a share of all steps
     lr_scheduler_type: str = "cosine"
-    weight_decay: float = setting(1e-4, "Of all weights.", Range(least=0))
+    weight_decay: float = setting(1e-4, "Of all weights.", NOT_NEGATIVE)
     seed: int = same_setting(FinetuneArguments, "seed", default=42)
     crop: int = same_setting(FinetuneArguments, "crop")
     precision: str = same_setting(FinetuneArguments, "precision")
@@ -64,7 +62,7 @@ class EMTrainingArguments(TrainingArguments):
         # transformers takes bf16 on a CPU only when told that the CPU is meant
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.eval_steps is None:
-            self.eval_steps = max(1, self.max_steps // EVALUATIONS)
+            self.eval_steps = max(1, self.max_steps // 10)
         if self.save_strategy == "steps":
             self.save_steps = self.eval_steps
         super().__post_init__()

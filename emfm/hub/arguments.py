@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from emfm.errors import EMError
-from emfm.settings import REQUIRED, check_settings, setting
+from emfm.settings import REQUIRED, Settings, setting
 
 
 @dataclass(frozen=True)
-class PushArguments:
+class PushArguments(Settings):
     """Where and how to push.
 
     Raises:
@@ -26,7 +26,7 @@ class PushArguments:
         from huggingface_hub.errors import HFValidationError
         from huggingface_hub.utils import validate_repo_id
 
-        check_settings(self)
+        super().__post_init__()
         if self.tag and self.create_pr:
             raise EMError("a proposed change has no revision to tag: give either --tag or --create-pr")
         if self.branch not in (None, "main") and self.create_pr:

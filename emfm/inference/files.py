@@ -6,7 +6,6 @@ A small JSON file beside each result tells what it was made from, so a stopped r
 import glob
 import hashlib
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,11 +83,14 @@ def predict_files(
     """
     arguments = arguments or PredictArguments()
     processes = Processes.join()
-    doubled = sorted(stem for stem, times in Counter(path.stem for path in inputs).items() if times > 1)
-    if doubled:
-        raise EMError(
-            f"several inputs are called {', '.join(doubled)} and would overwrite each other: predict them apart"
-        )
+    first: dict[str, Path] = {}
+    for path in inputs:
+        if path.stem in first:
+            raise EMError(
+                f"{first[path.stem]} and {path} would both become {path.stem}.{arguments.format}: "
+                "predict them apart, or give the folder of the micrographs alone"
+            )
+        first[path.stem] = path
     model = ready_model(model)
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
     made_by = {"model": _fingerprint(model), **settings}
@@ -138,7 +140,7 @@ def _read(job: _Job) -> Micrograph:
 
 
 def _predict(job: _Job, micrograph: Micrograph, made_from: dict[str, Any], processes: Processes) -> dict[str, str]:
-    """Write a result, what shows it, and its record; return the names of what shows it, in the first process."""
+    """Write a result, what shows it, and its record; return the names of what shows it."""
     model, target, arguments = job.model, job.target, job.arguments
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     result = ResultFile(target, *result_form(model, micrograph.image), pixel_size)
@@ -153,8 +155,7 @@ def _predict(job: _Job, micrograph: Micrograph, made_from: dict[str, Any], proce
         facts = {"shape": list(output.shape), "dtype": str(output.dtype), "pixel_size": pixel_size, "shown": shown}
         record = {"made_from": made_from, **facts, "classes": model.classes}
         write_text(_record_path(target), json.dumps(record, indent=1))
-    processes.gather(None)
-    return shown
+    return processes.gather(shown)[0]
 
 
 def _fingerprint(model: EMPreTrainedModel) -> str:

@@ -9,7 +9,7 @@ from emfm.data.corruptions import CORRUPTIONS, CorruptionStrength
 from emfm.data.sources import is_dataset
 from emfm.defaults import DEFAULT_GENERATOR
 from emfm.errors import EMError
-from emfm.settings import REQUIRED, SEEDS, OneOf, Range, check_settings, setting
+from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, setting
 
 ADVERSARIAL = ("lsgan", "vanilla", "hinge", "none")
 # What is learnt, by name, where it differs from the defaults. Those, "emfm", measured best for fine-tuning, see
@@ -27,30 +27,18 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 # Settings that may differ when a run goes on: they change neither the data nor the result.
 FREE_ON_RESUME = ("output", "resume", "save_steps", "save_total_limit", "workers", "compile")
-COUNT = Range(least=1)
 
 
 @dataclass(frozen=True)
-class PretrainArguments:
-    """Settings of one pretraining run; they are stored with the weights. The defaults are the recipe "emfm".
+class PretrainArguments(Settings):
+    """Settings of a pretraining run, stored with the weights. The defaults are the recipe "emfm"."""
 
-    Raises:
-        EMError: a setting has a value that it cannot have.
-    """
-
-    data: tuple[str, ...] = setting(
-        REQUIRED, "Folder of micrographs or of parquet files, or id of a Hub dataset; may be given several times."
-    )
+    data: tuple[str, ...] = setting(REQUIRED, "Folder of micrographs or parquet files, or Hub id; may be repeated.")
     output: str = setting(REQUIRED, "Folder of the run.")
     weights: tuple[float, ...] | None = setting(
-        None,
-        "Share of each --data among the crops, in their order; by default its size.",
-        Range(above=0),
-        flag="--weight",
+        None, "Share of each --data of the crops, in order; by default its size.", Range(above=0), flag="--weight"
     )
-    num_images: int | None = setting(
-        None, "How many micrographs to train on, drawn by the seed; all by default.", COUNT
-    )
+    num_images: int | None = setting(None, "How many micrographs, drawn by the seed; all by default.", COUNT)
     streaming: bool = setting(False, "Read datasets as they come, without downloading them first.")
     generator: str = setting(DEFAULT_GENERATOR, "Generator name.")
     norm: str = setting("instance", "Norm of a generator that has the choice: instance or batch.")
@@ -68,18 +56,16 @@ class PretrainArguments:
     )
     strength: CorruptionStrength = setting(CorruptionStrength(), "Ranges of the damage.", on_command_line=False)
     filters: bool = setting(True, "Learn what hand-made filters see in the clean micrograph, too.")
-    structures: int = setting(
-        8, "Beside each batch, crops of simulated structures, whose regions are learnt, too.", Range(least=0)
-    )
+    structures: int = setting(8, "Simulated crops beside each batch, whose regions are learnt, too.", NOT_NEGATIVE)
     adversarial: str = setting("none", "Loss of a GAN beside L1.", OneOf(ADVERSARIAL))
     discriminator_width: int = setting(64, "Channels of the discriminator's first layer.", COUNT)
-    l1_weight: float = setting(100.0, "Weight of L1 beside the GAN's loss.", Range(least=0))
+    l1_weight: float = setting(100.0, "Weight of L1 beside the GAN's loss.", NOT_NEGATIVE)
     learning_rate: float = setting(2e-3, "Constant for half of the steps, then linear to 0.", Range(above=0))
     ema_decay: float = setting(0.999, "Of the averaged generator, which is what is saved.", Range(least=0, below=1))
     precision: str = setting("fp32", "Number format of training.", OneOf(("fp32", "bf16")))
     compile: bool = setting(False, "Let torch.compile fuse the networks' operations.")
     workers: int | None = setting(
-        None, "Processes that cut crops; by default none on a CPU, up to 8 beside a GPU.", Range(least=0)
+        None, "Processes that cut crops; by default up to 8 with a GPU, else 0.", NOT_NEGATIVE
     )
     seed: int = setting(0, "Decides weights, crops and damage.", SEEDS)
     save_steps: int = setting(1000, "Steps between validation, picture and checkpoint.", COUNT)
@@ -87,24 +73,16 @@ class PretrainArguments:
     resume: bool = setting(False, "Go on from the newest whole checkpoint.")
 
     def __post_init__(self):
-        check_settings(self)
+        super().__post_init__()
         if not self.data:
             raise EMError("no data were given; expected at least one folder or dataset")
         if self.weights is not None and len(self.weights) != len(self.data):
             raise EMError(f"{len(self.weights)} weights for {len(self.data)} data: give one each, or none")
-        if not self.streaming:
-            return
-        if self.num_images is not None:
-            raise EMError(
-                f"num_images is {self.num_images}, and the data are streamed: a stream does not know how many "
-                "micrographs follow"
-            )
-        folders = [source for source in self.data if not is_dataset(source)]
-        if folders:
-            raise EMError(
-                f"{folders[0]} is no dataset: streaming takes ids of datasets on the Hub (owner/name) and folders of "
-                "parquet files"
-            )
+        if self.streaming and self.num_images is not None:
+            raise EMError(f"num_images is {self.num_images}: a stream does not know how many micrographs follow")
+        for source in self.data:
+            if self.streaming and not is_dataset(source):
+                raise EMError(f"{source} is no dataset: streaming takes Hub ids (owner/name) and parquet folders")
 
     def recipe(self) -> dict[str, Any]:
         """Return the settings that decide the result, for checkpoints and cards."""

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.io.writing import write_image
-from emfm.simulate.arguments import SimulateArguments
+from emfm.simulate import SimulateArguments
 from emfm.simulate.nanoparticles import NanoparticleParameters, simulate_nanoparticles
 from emfm.simulate.stem import SimulatedStem, StemParameters, simulate_stem
 from emfm.simulate.structures import MOST_CLASSES, simulate_structures
@@ -51,7 +51,7 @@ def write_simulated_folder(
     A sixth of the images, at least one, is the "validation" split and as many the "test" split.
 
     Args:
-        kind: one of `emfm.simulate.arguments.KINDS`.
+        kind: one of `emfm.simulate.KINDS`.
         folder: where to write; must not hold images yet.
         count: number of images, at least 3.
         shape: (height, width) in pixels.

@@ -59,8 +59,8 @@ def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[Reco
 def _check_folder(part: Path) -> None:
     if not part.is_dir():
         raise EMError(
-            f"there is no folder {part}; a labelled folder holds images/ and masks/ of the same file "
-            "names, a paired one images/ and targets/"
+            f"there is no folder {part}; a labelled folder holds images/ and masks/ of the same "
+            "file names, a paired one images/ and targets/"
         )
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,6 +166,7 @@ def test_two_processes_divide_the_files_and_do_the_last_one_together(model, fold
 
 MEMORY = """
 import sys
+from pathlib import Path
 from pathlib import Path
 from benchmarks.tiling import run_memory
 print(run_memory(int(sys.argv[1]), Path(sys.argv[2]))["peak_mib"])

@@ -37,7 +37,7 @@ class _Job:
 
 
 def expand_inputs(given: list[str], output: Path) -> list[Path]:
-    """Return the files that names, patterns and folders stand for; what lies in the output folder is left out.
+    """Return the files that names, patterns and folders stand for, but none of the output folder.
 
     Raises:
         EMError: a pattern or folder holds no micrograph.
@@ -50,8 +50,9 @@ def expand_inputs(given: list[str], output: Path) -> list[Path]:
         elif path.exists() or not glob.has_magic(name):
             found = [path]  # one that is missing is reported when it is its turn
         else:
-            found = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207  (absolute ones, too)
-            found = [match for match in found if match.suffix.lower() in SUFFIXES]
+            # pathlib takes no absolute patterns
+            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+            found = [Path(match) for match in matches if Path(match).suffix.lower() in SUFFIXES]
             if not found:
                 raise EMError(f"no micrograph matches {name}; looked for {', '.join(SUFFIXES)}")
         files += [file for file in found if output.resolve() not in file.resolve().parents]
@@ -64,10 +65,9 @@ def predict_files(
     """Predict micrographs of any size to files, in memory bounded by the tile.
 
     For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what the
-    task's report makes of it, and the record `NAME.tif.json` are written. A result whose record says
-    that it was made from the same input, model and settings is left as it is. Under torchrun or
-    accelerate the files are divided among the processes, and what does not divide evenly is done by
-    all of them together.
+    task's report makes of it, and the record `NAME.tif.json` are written. A result whose record
+    says that it was made from the same input, model and settings is left as it is. Under torchrun
+    or accelerate the processes divide the files; all share those that do not divide evenly.
 
     Args:
         model: a model, or the name or folder of one.
@@ -76,8 +76,8 @@ def predict_files(
         arguments: how; the defaults if None.
 
     Returns:
-        One entry per input, in their order and in every process: `input`, `output`, the paths of the report and
-        `skipped`; or `input` and `error` where a file could not be predicted, which does not stop the others.
+        One entry per input, in order and in every process: `input`, `output`, the report's paths
+        and `skipped`; or `input` and `error` for a failure, which does not stop the others.
 
     Raises:
         EMError: two inputs have one name, or the model does not load.
@@ -86,9 +86,7 @@ def predict_files(
     processes = Processes.join()
     doubled = sorted(stem for stem, times in Counter(path.stem for path in inputs).items() if times > 1)
     if doubled:
-        raise EMError(
-            f"several inputs are called {', '.join(doubled)} and would overwrite each other: predict them apart"
-        )
+        raise EMError(f"inputs called {', '.join(doubled)} would overwrite each other: predict them apart")
     model = ready_model(model)
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
     made_by = {"model": _fingerprint(model), **settings}
@@ -138,7 +136,7 @@ def _read(job: _Job) -> Micrograph:
 
 
 def _predict(job: _Job, micrograph: Micrograph, made_from: dict[str, Any], processes: Processes) -> dict[str, str]:
-    """Write a result, what shows it, and its record; return the names of what shows it, in the first process."""
+    """Write a result, its pictures and its record; return the pictures' names in process 0."""
     model, target, arguments = job.model, job.target, job.arguments
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     result = ResultFile(target, *result_form(model, micrograph.image), pixel_size)
@@ -158,7 +156,7 @@ def _predict(job: _Job, micrograph: Micrograph, made_from: dict[str, Any], proce
 
 
 def _fingerprint(model: EMPreTrainedModel) -> str:
-    """Return the SHA-256 of a model's weights, processor and what its configuration says of the task."""
+    """Return the SHA-256 of a model's weights, processor and the task's configuration."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -171,7 +169,7 @@ def _fingerprint(model: EMPreTrainedModel) -> str:
 
 
 def _input_facts(path: Path) -> dict[str, Any]:
-    """Return name, size in bytes and time of change of a file, or of all in a folder such as a Zarr image."""
+    """Return name, size in bytes and time of change of a file, or of all in a folder (Zarr)."""
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     states = [file.stat() for file in files]
     changed = max((state.st_mtime_ns for state in states), default=0)

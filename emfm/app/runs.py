@@ -86,7 +86,7 @@ class Runner:
 
     def _model(self, name: str) -> EMPreTrainedModel:
         if name not in self.models:
-            raise EMError(f"this page does not offer the model '{name}'; it has {', '.join(self.models)}")
+            raise EMError(f"this page has no model '{name}'; it has {', '.join(self.models)}")
         if name not in self._loaded:
             while len(self._loaded) >= LOADED_MODELS:
                 self._loaded.pop(next(iter(self._loaded)))

@@ -201,7 +201,7 @@ def compare(
             expected = (task_of(model).finished(own) if finished else own).cpu().numpy()
             found = runtime.run(None, {INPUT: values})[0]
             if found.shape != expected.shape:
-                raise EMError(f"the export gives shape {found.shape} for {size}; torch gives {expected.shape}")
+                raise EMError(f"the export gives {found.shape} for {size}; torch {expected.shape}")
             difference = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
             if not difference <= TOLERANCE:
                 raise EMError(f"the export differs from torch by {difference:.2g} at {size}; nothing was written")

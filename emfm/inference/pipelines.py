@@ -21,7 +21,7 @@ def _open(image: Any) -> Micrograph:
     if isinstance(image, Micrograph):
         return image
     if isinstance(image, str) and image.startswith(("http://", "https://")):
-        raise EMError(f"{image} is an address; give a file, an array or an image: download it first")
+        raise EMError(f"{image} is an address; give a file, array or image: download it first")
     if isinstance(image, (str, Path)):
         return read_micrograph(image)
     return Micrograph(as_array(image), None, "array")

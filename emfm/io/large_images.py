@@ -53,14 +53,14 @@ class LazyImage:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("an image that stays in its file cannot become an array without a copy")
+            raise ValueError("an image in its file cannot become an array without a copy")
         return self[:, :].astype(self.dtype if dtype is None else dtype, copy=False)
 
     def __getitem__(self, region: Any) -> np.ndarray:
         """Return `image[rows, columns]`; slices with positive steps, the second may be left out."""
         parts = region if isinstance(region, tuple) else (region,)
         if len(parts) > 2 or not all(isinstance(part, slice) and (part.step or 1) > 0 for part in parts):
-            raise IndexError(f"a lazily read image takes image[rows, columns], slices of positive step, got {region!r}")
+            raise IndexError(f"expected image[rows, columns], slices of positive step, got {region!r}")
         wanted: list[slice] = [*parts, slice(None)]
         rows, columns = range(self.shape[0])[wanted[0]], range(self.shape[1])[wanted[1]]
         result = np.empty((len(rows), len(columns)), self.dtype)

@@ -112,7 +112,7 @@ def decode_micrograph(content: bytes, name: str) -> Micrograph:
         planes = (open_tiff if is_tiff else open_picture)(io.BytesIO(content), request)
         if planes.stack:
             shape = (*planes.stack, *planes.shape)
-            raise EMError(f"{name}: a stack of shape {shape}; save the slices as files of their own")
+            raise EMError(f"{name}: a stack of shape {shape}; save each slice as its own file")
         return Micrograph(np.asarray(planes.plane(0)), planes.pixel_size, name)
 
 

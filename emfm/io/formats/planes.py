@@ -123,7 +123,7 @@ def check_pixels(pixels: Pixels, request: Request) -> None:
     if max(pixels.shape) > LARGEST_SIDE:
         raise request.damaged(f"it claims {pixels.shape[0]} x {pixels.shape[1]} pixels")
     if pixels.dtype.kind not in "biuf":
-        raise EMError(f"{request.name}: dtype {pixels.dtype}; expected boolean, integer or floating point")
+        raise EMError(f"{request.name}: dtype {pixels.dtype}; expected boolean, integer or float")
     if pixels.samples not in (1, 3, 4):
         raise EMError(f"{request.name}: {pixels.samples} values a pixel; expected one (grey), three or four (colour)")
 

@@ -147,7 +147,7 @@ def with_nan(folder):
 
 
 WRONG = {
-    "a missing folder": (["evaluate", "--model", "MODEL", "--data", "FOLDER/nowhere"], "there is no folder"),
+    "a missing folder": (["evaluate", "--model", "MODEL", "--data", "FOLDER/nowhere"], r"no folder \S*nowhere;"),
     "a mask of another size": (
         ["evaluate", "--model", "MODEL", "--data", "FOLDER"],
         r"10 x 10 pixels, its image 64 x 64",
@@ -162,6 +162,8 @@ WRONG = {
         ["finetune", "segmentation", "--scratch", "unet5", "--data", "FOLDER", "--output", "OUT"],
         "is not a generator",
     ),
+    "an output below a file": (["simulate", "nanoparticles", "--output", "FOLDER/labels.json"], r"labels\.json"),
+    "a folder of images and masks": (["predict", "FOLDER", "--model", "MODEL", "--output", "OUT"], "alone$"),
     "a missing split": (["evaluate", "--model", "MODEL", "--data", "FOLDER", "--split", "tset"], "did you mean test"),
     "a missing file": (["predict", "--model", "MODEL", "FOLDER/none.png", "--output", "OUT"], "there is no file"),
     "a model without a task": (["evaluate", "--model", "unet4-rf200", "--data", "FOLDER"], "fine-tune it first"),

@@ -97,6 +97,8 @@ def test_one_image_is_a_stack_of_one_without_index(tmp_path):
     np.testing.assert_array_equal(only.image, STACK[0])
     assert only.index is None
     assert read_micrograph(tmp_path / "image.npy", index=-1).index is None
+    with pytest.raises(EMError, match=r"index is 3; expected 0: it holds one image"):
+        read_micrograph(tmp_path / "image.npy", index=3)
 
 
 def test_several_axes_count_through_all_slices_the_last_fastest(tmp_path):

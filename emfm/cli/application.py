@@ -38,7 +38,7 @@ def figures(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the command line; an EMError becomes one line on standard error and exit code 2."""
+    """Run the command line; an EMError or an unusable file becomes one line and exit code 2."""
     # the libraries' bars and advice stay off the terminal; of their log, errors alone are shown
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -48,6 +48,11 @@ def main() -> None:
         app()
     except EMError as error:
         sys.stderr.write(f"emfm: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except OSError as error:  # a folder that cannot be made, a full disk
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"emfm: {error.filename}: {error.strerror}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("emfm: stopped\n")

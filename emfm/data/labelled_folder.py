@@ -22,11 +22,7 @@ def folder_truth(folder: Path) -> str:
         EMError: it has none, or both.
     """
     for part in (folder, folder / "images"):
-        if not part.is_dir():
-            raise EMError(
-                f"there is no folder {part}; a labelled folder holds images/ and masks/ of the same file names, a "
-                "paired one images/ and targets/"
-            )
+        _check_folder(part)
     found = [truth for truth in TRUTHS if (folder / truth).is_dir()]
     if len(found) == 2:
         raise EMError(f"{folder} holds masks/ and targets/: say which with truth='masks' or truth='targets'")
@@ -50,12 +46,22 @@ def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[Reco
     images = folder / "images"
     if truth is None and not images.is_dir():
         images = folder  # clean micrographs need no structure
-    for part in (images, *([folder / truth] if truth else [])):
+    for part in (folder, images):
+        _check_folder(part)
+    for part in [folder / truth] if truth else []:
         if not part.is_dir():
             more = "; pairs can also be made from clean images with --degrade" if truth == "targets" else ""
             raise EMError(f"there is no folder {part}; it holds a file of the same name for each of images/{more}")
     names = _split_names(folder, images, split)  # at once, so that a missing split is found before anything is read
     return _read(folder, images, names, truth)
+
+
+def _check_folder(part: Path) -> None:
+    if not part.is_dir():
+        raise EMError(
+            f"there is no folder {part}; a labelled folder holds images/ and masks/ of the same file "
+            "names, a paired one images/ and targets/"
+        )
 
 
 def _read(folder: Path, images: Path, names: list[str], truth: str | None) -> Iterator[Record]:

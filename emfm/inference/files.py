@@ -6,7 +6,6 @@ A small JSON file beside each result tells what it was made from, so a stopped r
 import glob
 import hashlib
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,9 +83,14 @@ def predict_files(
     """
     arguments = arguments or PredictArguments()
     processes = Processes.join()
-    doubled = sorted(stem for stem, times in Counter(path.stem for path in inputs).items() if times > 1)
-    if doubled:
-        raise EMError(f"inputs called {', '.join(doubled)} would overwrite each other: predict them apart")
+    first: dict[str, Path] = {}
+    for path in inputs:
+        if path.stem in first:
+            raise EMError(
+                f"{first[path.stem]} and {path} would both become {path.stem}.{arguments.format}: "
+                "predict them apart, or give the folder of the micrographs alone"
+            )
+        first[path.stem] = path
     model = ready_model(model)
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
     made_by = {"model": _fingerprint(model), **settings}

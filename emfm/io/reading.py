@@ -139,7 +139,9 @@ def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[
 
 def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
     if not -planes.count <= index < planes.count:
-        raise EMError(f"{request.name}: index is {index}; expected 0 to {planes.count - 1}, or -{planes.count} to -1")
+        several = f"0 to {planes.count - 1}, or -{planes.count} to -1"
+        expected = several if planes.stack else "0: it holds one image"
+        raise EMError(f"{request.name}: index is {index}; expected {expected}")
     number = index % planes.count
     with request.decoding():
         image = planes.plane(number)

@@ -98,7 +98,7 @@ def locate(name_or_path: str | Path) -> str:
         EMFoundationConfig.from_name(name)
     except EMError as error:
         hint = nearest(name, dict.fromkeys([*bundled_names(), *generator_names()]))
-        raise EMError(f"there is no model '{name}': {hint} A local folder or owner/name also works") from error
+        raise EMError(f"there is no model '{name}' (a local folder or owner/name works, too): {hint}") from error
     return zoo_id(name)
 
 

@@ -18,8 +18,7 @@ INTRODUCTION = """\
 # emfm: {title}
 
 Drop an electron micrograph, choose a model, press **Run**. Any bit depth; the pixel size is
-read from the file where it has one. Files stay on the machine that runs this page, and are deleted
-after an hour.
+read from the file where it has one. Files stay on the page's machine, an hour at most.
 """
 
 

@@ -34,8 +34,8 @@ class Tiling:
     def __post_init__(self):
         if self.step < 1:
             raise EMError(
-                f"a tile of {self.tile} px is too small for a margin of {self.margin} px and a ramp "
-                f"of {self.ramp} px: use a tile of at least {self.overlap + 2 * self.align} px"
+                f"a tile of {self.tile} px is too small for a margin of {self.margin} px and a "
+                f"ramp of {self.ramp} px: use a tile of at least {self.overlap + 2 * self.align} px"
             )
 
     @property

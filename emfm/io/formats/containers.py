@@ -185,6 +185,5 @@ def _check_codecs(array: Any, request: Request) -> None:
                     unknown.add(name)
             waiting += content.get("configuration", {}).values()  # codecs inside of shards
     if unknown:
-        raise EMError(
-            f"{request.name}: its chunks are encoded with {', '.join(sorted(unknown))}, which is not read for safety"
-        )
+        codecs = ", ".join(sorted(unknown))
+        raise EMError(f"{request.name}: its chunks are encoded with {codecs}, which is not read for safety")

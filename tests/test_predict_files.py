@@ -156,6 +156,7 @@ def test_two_processes_divide_the_files_and_do_the_last_one_together(model, fold
         assert (done.returncode != 0) == (form == "zarr"), done.stderr[-3000:]
         entries = json.loads(done.stdout + other.stdout)  # one of them speaks for both
         assert ["error" in entry for entry in entries] == [name == "broken" for name in names], entries
+        assert all(Path(entry["picture"]).is_file() for entry in entries if "output" in entry)
         for name in {"a", "c"} & set(names):
             result = np.asarray(open_result(tmp_path / form / f"{name}.{form}"))
             assert np.array_equal(result, expected[name]), (form, name)

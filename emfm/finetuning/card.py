@@ -32,11 +32,11 @@ def dataset_id(data: str) -> str | None:
 
 
 def trained_on_too(trained: object, held_out: Examples) -> int:
-    """Return how many validation micrographs were trained on: some, where few images serve as both."""
+    """Return how many validation micrographs were trained on: some, if few images serve as both."""
     if not isinstance(trained, Examples):
         return 0
     shown = held_out.images
-    if trained.degrade is not None:  # of pairs that were made by damage the target is the micrograph
+    if trained.degrade is not None:  # of pairs that damage made the target is the micrograph
         shown = [held_out.truth(index) for index in range(len(held_out))]
     return sum(any(np.may_share_memory(image, other) for other in trained.images) for image in shown)
 

@@ -30,9 +30,9 @@ def evaluate(
         degrade: for restoration, make the pairs from the split's images, taken as clean.
 
     Returns:
-        Segmentation: `dice`, `iou`, `boundary_f1` (means over the classes but background) and `per_class`. Restoration:
-        `l1`, `psnr`, `ssim` and their `data_range`. Both: `n`, the number of micrographs, and `trivial`, the figures of
-        the best single class for every pixel, of the input itself, or of its bicubic enlargement.
+        Segmentation: `dice`, `iou`, `boundary_f1` (means without background) and `per_class`.
+        Restoration: `l1`, `psnr`, `ssim` and their `data_range`. Both: `n` micrographs, and
+        `trivial`: figures of the best single class, of the input, or of its bicubic enlargement.
 
     Raises:
         EMError: the model has no task, or the data do not fit it.
@@ -47,7 +47,7 @@ def evaluate(
 
 
 def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None) -> dict[str, Any]:
-    """Predict whole micrographs in memory and compare them with the truth; returns what `evaluate` does."""
+    """Predict whole micrographs in memory and compare them with the truth, as `evaluate` does."""
     metrics = model.new_metrics()
     for index in tqdm(range(len(examples)), unit="image", leave=False):
         metrics.add(predict(model, examples.images[index], tile).output, model.truth_of(examples, index))

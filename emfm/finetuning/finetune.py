@@ -1,4 +1,4 @@
-"""Fine-tuning from micrographs with masks or targets to a finished model folder: weights, processor, curve, card."""
+"""Fine-tuning from labelled micrographs to a finished folder: weights, processor, curve, card."""
 
 import json
 import logging
@@ -32,8 +32,8 @@ RECORD = "finetuning.json"  # written last: a folder with it is finished
 def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, Examples]:
     """Return training and validation micrographs.
 
-    Without a "validation" split a fifth of the training split is held out; with fewer than five training micrographs
-    they serve for both, and a warning says so. Of a stream the first micrographs of "validation" are read.
+    Without a "validation" split a fifth of the training split is held out; fewer than five serve as
+    both, with a warning. Of a stream the first micrographs of "validation" are read.
     """
     task = TASKS[args.task]
     training = task.load(args.data, "train", args.degrade, args.scale, args.streaming)
@@ -52,7 +52,7 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
 
 def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Examples]:
     if len(training) < 5:
-        message = "%s has no validation split and few images: the best step is chosen on the training images"
+        message = "%s has no validation split and few images: the best step is chosen on those"
         logger.warning(message, args.data)
         return training, training
     shuffled, held_out = training.take(len(training), args.seed), len(training) // 5
@@ -86,7 +86,7 @@ def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrain
 
 
 def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, Any]:
-    """Fine-tune and write a model folder; returns the run's record, which also stands in `finetuning.json`.
+    """Fine-tune and write a model folder; returns the run's record, as in `finetuning.json`.
 
     Raises:
         EMError: wrong settings, data or model, or an output folder that already holds a model.

@@ -17,8 +17,8 @@ def freeze(model: EMPreTrainedModel, what: str) -> list[nn.Module]:
 
     Args:
         model: its parameters are marked.
-        what: "none"; "encoder": everything down to the coarsest level; "all-but-head": the whole trunk; "last:K": all
-            but the head and the last K blocks of the trunk.
+        what: "none"; "encoder": everything down to the coarsest level; "all-but-head": the whole
+            trunk; "last:K": all but the head and the last K blocks of the trunk.
 
     Raises:
         EMError: the part is unknown, or K does not fit the model.

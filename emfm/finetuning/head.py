@@ -1,7 +1,7 @@
 """A new head that fits the trunk's features before training starts.
 
-A random head first tears at the trunk's features, pretrained or not, while it learns what they mean; one that is fitted
-to the features as they are leaves them alone (Kumar et al. 2022, arXiv:2202.10054, "linear probing, then fine-tuning").
+A random head first tears at the trunk's features while it learns what they mean. One that is fitted
+to them leaves them alone: "linear probing, then fine-tuning", Kumar et al. 2022 (arXiv:2202.10054).
 """
 
 from collections.abc import Callable, Iterable
@@ -14,22 +14,21 @@ from emfm.tasks.task import EMTaskModel
 PIXELS = 2048  # drawn from each crop: neighbours say nearly the same
 ITERATIONS = 60
 DECAY = 1e-2  # weight of the squares of the head's weights, for features of standard deviation 1
-# L1 has a kink at zero weights where pixels of the input are right already. With many of those the search may find no
-# way down from there: where it has not lowered the loss to this share, it begins anew beside zero.
+# Where many pixels of the input are right already, L1 has a kink at zero weights. The search may
+# find no way down: if the loss has not sunk to this share, it begins anew beside zero.
 STUCK, BESIDE = 0.9999, 1e-3
-# A feature with a smaller share of the largest deviation says nothing: a weight drawn for it would stay, and in the
-# feature's own units be so large that the first steps, which wake the feature, ruin the image.
+# A feature with a smaller share of the largest deviation says nothing. A weight drawn for it would
+# be huge in its own units: the first steps, which wake the feature, would ruin the image.
 DEAD = 1e-3
 
 
 @torch.no_grad()
 def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
-    """Replace the last layer's weights by those that minimise the training loss while all else stays as it is.
+    """Replace the last layer's weights by those of the lowest training loss; all else stays.
 
     Args:
         model: in place; the statistics of its batch norms must be those of its weights.
-        crops: `pixel_values` (1, H, W) and `labels` of the output's size, (H, W) or (1, H, W), each; a dozen are
-            enough for so few weights.
+        crops: a dozen, each `pixel_values` (1, H, W) and `labels` (H, W) or (1, H, W), enlarged.
     """
     was_training = model.training
     model.eval()
@@ -43,7 +42,8 @@ def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
         images.append(image.flatten()[drawn])
         labels.append(crop["labels"].to(model.device).flatten()[drawn])
     layer = model.last_layer
-    image, truth = torch.cat(images)[None, None, :, None], torch.cat(labels)[None, :, None]  # (1, 1, N, 1), (1, N, 1)
+    image = torch.cat(images)[None, None, :, None]  # (1, 1, N, 1)
+    truth = torch.cat(labels)[None, :, None]  # (1, N, 1)
     truth = truth[None] if truth.is_floating_point() else truth
     weight, bias = _fit(torch.cat(features), layer.out_channels, lambda outputs: model.loss_of(outputs, image, truth))
     layer.weight.copy_(weight[:, :, None, None])
@@ -53,7 +53,7 @@ def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
 
 
 def _fit(features: Tensor, outputs: int, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Return weights (K, C) and biases (K) for features (N, C) that minimise the loss of the outputs (1, K, N, 1)."""
+    """Return the best weights (K, C) and biases (K) for features (N, C); outputs: (1, K, N, 1)."""
     mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-5
     scaled = (features - mean) / deviation
 
@@ -74,7 +74,7 @@ def _fit(features: Tensor, outputs: int, loss_of: Callable[[Tensor], Tensor]) ->
 
 @torch.enable_grad()
 def _search(loss_at: Callable[[Tensor, Tensor], Tensor], weight: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Return the lowest loss found from some weights (K, C) and biases (K) on, and those that have it."""
+    """Return the lowest loss found from weights (K, C) and biases (K) on, and where it is."""
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 

@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2021, arXiv:2106.09685) through PEFT: a small addition to frozen weights instead of new weights."""
+"""LoRA (Hu et al. 2021, arXiv:2106.09685) through PEFT: small additions to frozen weights."""
 
 import shutil
 from pathlib import Path
@@ -11,18 +11,18 @@ from emfm.modeling import EMPreTrainedModel
 
 
 def add_lora(model: EMPreTrainedModel, rank: int, base: str) -> PeftModel:
-    """Freeze a model and put an addition of low rank beside every convolution of its trunk; the head learns as a whole.
+    """Freeze a model and add terms of low rank to its trunk's convolutions; the head learns whole.
 
     Args:
         model: gets the additions in place and goes on working by itself.
         rank: of the additions, 1 or more.
-        base: name, folder or Hub id of the pretrained weights; loading the adapter needs them again.
+        base: name, folder or Hub id of the pretrained weights, which the adapter needs again.
 
     Returns:
         PEFT's view of the model, which saves the additions alone and merges them.
     """
     if not base:
-        raise EMError("LoRA adds to pretrained weights; this model has random ones: use from_pretrained")
+        raise EMError("LoRA adds to trained weights; this model has random ones: use from_pretrained")
     names = [f"trunk.{name}" for name, module in model.trunk.named_modules() if isinstance(module, nn.Conv2d)]
     head = [model.head_name]
     config = LoraConfig(

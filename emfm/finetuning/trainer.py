@@ -1,7 +1,7 @@
 """EMTrainer: transformers' Trainer with the habits that few labelled micrographs need.
 
-Training draws crops; every evaluation, the one before the first step included, predicts whole micrographs the way a
-user will, and goes into `curve.json`. The best model by validation is kept in the output folder.
+Training draws crops; evaluations, the first before any step, predict whole micrographs as a user
+will, and go into `curve.json`. The output folder keeps the best model by validation.
 """
 
 import atexit
@@ -46,17 +46,17 @@ class EMTrainer(Trainer):
     Args:
         model: a task model, such as `EMForSemanticSegmentation`.
         args: training arguments.
-        train_dataset: what `load_em_dataset` returned, streamed or not; or a dataset of `pixel_values` and `labels`.
-        eval_dataset: what `load_em_dataset` returned, for validation.
+        train_dataset: from `load_em_dataset`, or any dataset of `pixel_values` and `labels`.
+        eval_dataset: from `load_em_dataset`, not streamed, for validation.
         **kwargs: further arguments of transformers' Trainer.
 
     Attributes:
         course: evaluations, seconds of training and best weights so far.
-        curve: one entry per evaluation: step, epoch, seconds of training, metrics. Also in `curve.json`.
+        curve: step, epoch, seconds of training and metrics of each evaluation, as in `curve.json`.
         adapter: PEFT's view of the model, with `args.lora`, until it is merged.
         micrographs: how many there are to train on, None for a stream.
         training_kind: the micrographs, or an empty sample of a stream.
-        start: name, folder or Hub id of the weights from which training started; empty for random ones.
+        start: name, folder or Hub id of the first weights; empty for random ones.
 
     Raises:
         EMError: the data do not fit the model, or the arguments do not fit each other.
@@ -75,7 +75,7 @@ class EMTrainer(Trainer):
         **kwargs: Any,
     ):
         if not isinstance(eval_dataset, Examples):
-            raise EMError("validation needs micrographs in memory; of a stream take some: .take(16)")
+            raise EMError("validation needs micrographs in memory; of a stream use .take(16)")
         model.check_data(eval_dataset, "the validation data")
         eval_dataset = eval_dataset.to_measure()
         self.micrographs = len(train_dataset) if isinstance(train_dataset, Examples) else None
@@ -122,7 +122,7 @@ class EMTrainer(Trainer):
         return super()._get_train_sampler(train_dataset)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Return the loader of training crops; those of a stream are shared among processes where they are read."""
+        """Return the loader of training crops; a stream itself shares them among processes."""
         if not isinstance(self.train_dataset, StreamedTrainingCrops):
             return super().get_train_dataloader()
         workers, pinned = self.args.dataloader_num_workers, self.args.dataloader_pin_memory
@@ -130,7 +130,7 @@ class EMTrainer(Trainer):
         return DataLoader(self.train_dataset, batch_size=size, num_workers=workers, pin_memory=pinned)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Return the optimiser: the trunk at `backbone_lr_scale` times the rate, norms and biases without decay."""
+        """Return the optimiser: `backbone_lr_scale` for the trunk, no decay of norms and biases."""
         if self.optimizer is None:
             rate, decay = self.args.learning_rate, self.args.weight_decay
             groups = parameter_groups(self.model, rate, rate * self.args.backbone_lr_scale, decay)
@@ -139,17 +139,17 @@ class EMTrainer(Trainer):
         return self.optimizer
 
     def compute_loss(self, model: nn.Module, inputs: Tensors, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
-        """Return the loss of a batch; frozen parts are kept in evaluation mode, so that their statistics stay."""
+        """Return the loss of a batch; frozen parts stay in evaluation mode, statistics included."""
         for module in self._frozen:
             module.eval()
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
-        """Train, then load the best weights by validation back into the model; returns transformers' TrainOutput.
+        """Train, then load the best weights by validation back into the model.
 
         Args:
-            resume_from_checkpoint: True for the newest whole checkpoint of the output folder, or the path of one. The
-                run then ends with the same weights as if it had not been interrupted.
+            resume_from_checkpoint: True for the newest whole checkpoint of the output folder, or
+                the path of one. The run ends with the same weights as without an interruption.
             **kwargs: as in transformers.
 
         Raises:
@@ -167,7 +167,7 @@ class EMTrainer(Trainer):
             fit_head(self.model, islice(iter(self.train_dataset), HEAD_CROPS))
         self.model.new_head = False
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        # Accelerate leaves its bf16 wrapper on forward; from here on the model computes in its own precision again
+        # Accelerate leaves its bf16 wrapper on forward: back to the model's own precision
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.course.best_weights:
             self.model.load_state_dict(self.course.best_weights)
@@ -179,14 +179,14 @@ class EMTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Predict whole micrographs and return the metrics as `<prefix>_<name>`; processes share the micrographs."""
+        """Return metrics of whole micrographs as `<prefix>_<name>`; processes share the work."""
         model = self.accelerator.unwrap_model(self.model)
         with self.course.clock_stopped():
             if self.is_in_train:
                 if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
                     raise EMError(
-                        f"the weights are no longer finite at step {self.state.global_step}: lower the learning rate, "
-                        "use --precision fp32, or look for damaged micrographs, and start again"
+                        f"weights are no longer finite at step {self.state.global_step}: lower the "
+                        "learning rate, use --precision fp32, or drop damaged micrographs"
                     )
                 self.recalibrate(model)
             result = self._measure(model, eval_dataset or self.eval_dataset)
@@ -207,7 +207,7 @@ class EMTrainer(Trainer):
         return metrics.result()
 
     def recalibrate(self, model: EMTaskModel) -> None:
-        """Measure batch norm's running statistics anew on training crops; evaluations do this first."""
+        """Measure batch norm's running statistics on training crops, as evaluations do first."""
         if isinstance(self.train_dataset, IterableDataset):
             return
         crops = Subset(self.train_dataset, range(min(CALIBRATION_CROPS, len(self.train_dataset))))
@@ -217,7 +217,7 @@ class EMTrainer(Trainer):
             recalibrate_batch_norm(model, batches, self._frozen)
 
     def _note(self, model: EMTaskModel, result: dict[str, Any]) -> None:
-        """Extend the curve, write the model where it is the best so far, stop where none better comes."""
+        """Extend the curve, write the model if it is the best so far, stop if none better comes."""
         step = self.state.global_step
         epoch = None if self.micrographs is None else round(step * self._crops_per_step / self.micrographs, 3)
         better = self.course.add(step, epoch, result, model)
@@ -233,7 +233,7 @@ class EMTrainer(Trainer):
 
         Args:
             data: name, folder or Hub id of the data set.
-            license: of the finished weights, as the Hub names it ("cc-by-4.0"); None where none was stated.
+            license: of the finished weights, as the Hub names it ("cc-by-4.0"), if one is stated.
         """
         args, model, config, training = self.args, self.model, self.model.config, self.training_kind
         return {
@@ -267,11 +267,11 @@ class EMTrainer(Trainer):
             write_text(Path(self.args.output_dir) / "README.md", finetuned_card(self.record(dataset, license)))
 
     def push_to_hub(self, repo_id: str | None = None, **kwargs: Any) -> str | None:
-        """Push the best model with card, test tensors and curve in one commit; returns the commit's address.
+        """Push the best model, card, test tensors and curve in one commit; returns its address.
 
         Args:
             repo_id: `owner/name`; by default `args.hub_model_id`.
-            **kwargs: `private`, `branch`, `tag`, `create_pr`, `token`, `message` of `emfm.hub.push.PushArguments`.
+            **kwargs: `private`, `branch`, `tag`, `create_pr`, `token`, `message`: `PushArguments`.
 
         Raises:
             EMError: nothing was trained yet, there is no repository, or the Hub refuses.

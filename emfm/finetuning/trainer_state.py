@@ -52,7 +52,7 @@ def save_run(
 
 
 def find_checkpoint(output: str | Path, chosen: str | bool, settings: Settings) -> tuple[Path, Run]:
-    """Return a checkpoint's folder and its `run.json`: the chosen one, with True the newest whole one.
+    """Return the chosen checkpoint and its `run.json`; True chooses the newest whole one.
 
     Raises:
         EMError: there is no whole checkpoint, or it belongs to a run with other settings.

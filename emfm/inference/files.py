@@ -140,7 +140,7 @@ def _read(job: _Job) -> Micrograph:
 
 
 def _predict(job: _Job, micrograph: Micrograph, made_from: dict[str, Any], processes: Processes) -> dict[str, str]:
-    """Write a result, its pictures and its record; return the pictures' names in process 0."""
+    """Write a result, what shows it, and its record; return the names of what shows it."""
     model, target, arguments = job.model, job.target, job.arguments
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     result = ResultFile(target, *result_form(model, micrograph.image), pixel_size)
@@ -155,8 +155,7 @@ def _predict(job: _Job, micrograph: Micrograph, made_from: dict[str, Any], proce
         facts = {"shape": list(output.shape), "dtype": str(output.dtype), "pixel_size": pixel_size, "shown": shown}
         record = {"made_from": made_from, **facts, "classes": model.classes}
         write_text(_record_path(target), json.dumps(record, indent=1))
-    processes.gather(None)
-    return shown
+    return processes.gather(shown)[0]
 
 
 def _fingerprint(model: EMPreTrainedModel) -> str:

@@ -22,7 +22,7 @@ from emfm.processing import EMImageProcessor
 from emfm.training.machine import worker_count
 
 VALIDATION_CROPS, CALIBRATION_CROPS = 128, 800
-# (epoch, samples read) of each data worker of each process: [processes * workers][2]; empty for data read by index.
+# (epoch, samples read) of each worker of each process; empty for data that are read by index.
 Position = list[list[int]]
 
 
@@ -55,9 +55,8 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
     sources = [open_micrographs(source, processor) for source in args.data]
     joined: ConcatDataset = ConcatDataset(cast(list[Dataset], sources))
     if len(joined) < 2:
-        raise EMError(
-            f"{', '.join(args.data)} hold {len(joined)} image; pretraining needs at least 2, one of them for validation"
-        )
+        found = f"{', '.join(args.data)} hold {len(joined)} image"
+        raise EMError(f"{found}; pretraining needs at least 2, one of them for validation")
     indices = np.arange(len(joined))
     kept_out = indices[HOLD_OUT // 2 :: HOLD_OUT] if len(joined) > HOLD_OUT // 2 else indices[-1:]
     trained = _drawn(np.setdiff1d(indices, kept_out), args)
@@ -85,7 +84,7 @@ def _drawn(indices: np.ndarray, args: PretrainArguments) -> np.ndarray:
     if args.num_images is None:
         return indices
     if args.num_images > len(indices):
-        raise EMError(f"num_images is {args.num_images}; {len(indices)} micrographs are there to train on")
+        raise EMError(f"num_images is {args.num_images}; {len(indices)} micrographs can be trained on")
     return np.random.default_rng(args.seed).permutation(indices)[: args.num_images]
 
 
@@ -147,7 +146,7 @@ class Batches:
         return accelerator.gather(torch.tensor(self._reached, device=accelerator.device)).tolist()
 
     def close(self) -> None:
-        """End the data workers. They heed no signal, so a run that left this out would never end."""
+        """End the data workers. They heed no signal, so without this a run would never end."""
         self._iterator = self._structures = iter(())
 
     def _crops_of(self, data: PretrainingData, args: PretrainArguments) -> DataLoader:
@@ -159,7 +158,7 @@ class Batches:
         return self._loader(crops, batch_size=args.batch_size)
 
     def _by_index(self, crops: UnlabelledCrops | StructureCrops, batch_size: int) -> DataLoader:
-        """Return the loader of this process's share of crops that are known by their index, from where it goes on."""
+        """Return the loader of the rest of this process's crops, of those known by index."""
         each_batch = batch_size * self._processes
         crops = replace(crops, count=self._total * each_batch)
         rest = BatchSampler(range(self._count * each_batch, crops.count), batch_size, drop_last=True)
@@ -173,6 +172,6 @@ class Batches:
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
-    """Ctrl-C and torchrun reach all processes of a group; a data worker must live on until the run has been saved."""
+    """Ctrl-C and torchrun reach all processes of a group; a data worker must outlive the save."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

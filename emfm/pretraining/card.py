@@ -10,7 +10,7 @@ from emfm.hub.card import HERE, TEMPLATES, fill, fill_card, model_card_data, tab
 from emfm.tasks.metrics import RESTORATION_FIGURES
 
 KIND: dict[str, Any] = {"pipeline_tag": "image-to-image", "tags": ["self-supervised"]}
-# Options of `emfm pretrain` by the names of the settings that they decide, where those are one value each.
+# Options of `emfm pretrain`, by the names of the settings, that take one value each.
 OPTIONS = ["generator", "norm", "num_images", "steps", "batch_size", "gradient_accumulation_steps", "crop"]
 OPTIONS += ["corruption", "structures", "adversarial", "discriminator_width", "learning_rate", "precision", "seed"]
 # What the card of every generator begins with; its field is `place`.
@@ -34,7 +34,7 @@ def pretraining_card(config: EMFoundationConfig) -> str:
 
 
 def training_table(run: dict[str, Any], norm: str) -> str:
-    """Return what was done, `config.pretraining`, as a Markdown table; `norm` is the generator's."""
+    """Return the settings, `config.pretraining`, as a Markdown table; `norm` is the generator's."""
     steps = run.get("step", run["steps"])
     crops = steps * run["batch_size"] * run.get("gradient_accumulation_steps", 1) * run["processes"]
     return fill(TEMPLATES / "pretraining_table.md", run=run, norm=norm, steps=steps, crops=crops)
@@ -70,7 +70,7 @@ def command_lines(command: str, width: int = 100) -> str:
 
 
 def _validation_table(figures: dict[str, float]) -> str:
-    shown = [figure for figure in RESTORATION_FIGURES if figure.name in figures]  # older models have no SSIM
+    shown = [known for known in RESTORATION_FIGURES if known.name in figures]  # old: no SSIM
     rows = [
         [row, *(format(figures[figure.name + suffix], figure.form) for figure in shown)]
         for row, suffix in (("damaged input", "_input"), ("restored", ""))

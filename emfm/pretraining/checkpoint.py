@@ -32,7 +32,7 @@ MODEL = "pretrained_model"
 
 @dataclass
 class TrainingState:
-    """Everything that a pretraining run changes as it goes; `generator` is the `Pretext` around it."""
+    """All that a pretraining run changes as it goes; `generator` is the `Pretext` around it."""
 
     generator: nn.Module
     discriminator: nn.Module
@@ -46,7 +46,7 @@ class Progress:
 
     settings: Settings  # it goes on with the same ones alone
     step: int = 0  # steps done
-    position: list[list[int]] = field(default_factory=list)  # of a stream, see `emfm.pretraining.batches`
+    position: list[list[int]] = field(default_factory=list)  # a `batches.Position` of a stream
     seconds: float = 0.0  # of training so far
 
 
@@ -66,7 +66,7 @@ def save_checkpoint(output: Path, state: TrainingState, progress: Progress, keep
     with whole_folder(written) as folder:
         model = folder / MODEL
         state.ema.save_pretrained(model, state_dict=contiguous(state.ema.state_dict()))
-        # of the model as users will load it: in training it has another memory layout, maybe on a GPU
+        # of the model as users load it: in training it has another memory layout, maybe on a GPU
         write_test_tensors(EMFoundation.from_pretrained(model), model)
         (model / "README.md").write_text(pretraining_card(state.ema.config), encoding="utf-8")
         write_state(folder, tensors, asdict(progress), beside=model.glob("*.safetensors"))
@@ -77,7 +77,7 @@ def save_checkpoint(output: Path, state: TrainingState, progress: Progress, keep
 
 
 def resume(output: Path, state: TrainingState, settings: Settings) -> Progress:
-    """Restore the newest whole checkpoint and return its progress; that of a fresh run where there is none.
+    """Restore the newest whole checkpoint, if there is one, and return the progress.
 
     Raises:
         EMError: none of the checkpoints is whole, or the run had other settings.

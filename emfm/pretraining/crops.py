@@ -29,7 +29,7 @@ def random_crop(
     side: int,
     key: tuple[int, int, int],
 ) -> dict[str, Tensor]:
-    """Return the crop of a micrograph that `key` (seed, epoch, index) decides: place, flip and rotation."""
+    """Return a crop; `key` (seed, epoch, index) decides its place, flip and rotation."""
     rng = np.random.default_rng(key)
     top, left = (int(rng.integers(max(1, length - side + 1))) for length in image.shape)
     crop = processor.normalize(cut(image, top, left, side), statistics)

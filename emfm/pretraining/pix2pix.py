@@ -15,13 +15,13 @@ from emfm.training.checkpoint import Optimizers
 
 
 class PatchDiscriminator(nn.Module):
-    """Five 4x4 convolutions, three of them strided; each score sees 70 x 70 pixels of input and output.
+    """Five 4x4 convolutions, three of them strided; each score sees 70 x 70 pixels of both images.
 
-    Instance norm makes an image's scores independent of the rest of the batch, so real and generated images can go
-    through together.
+    Instance norm keeps an image's scores independent of the rest of the batch, so real and
+    generated images can go through together.
 
     Args:
-        width: channels of the first layer. Beside a narrow generator this is the larger half of a step's cost.
+        width: channels of the first layer. Beside a narrow generator most of a step's cost.
     """
 
     receptive_field = 70
@@ -51,9 +51,9 @@ class PatchDiscriminator(nn.Module):
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
-    """Return the discriminator's loss from its raw scores on real and generated images, of any shape.
+    """Return the discriminator's loss from its raw scores, of any shape, on both kinds of images.
 
-    The kinds are "lsgan" (Mao et al. 2017, as in the paper), "vanilla" (Goodfellow et al. 2014) and "hinge".
+    Kinds: "lsgan" (Mao et al. 2017, as in the paper), "vanilla" (Goodfellow et al. 2014), "hinge".
     """
     if kind == "lsgan":
         return 0.5 * ((real - 1).square().mean() + fake.square().mean())
@@ -65,7 +65,7 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
 
 
 def generator_loss(fake: Tensor, kind: str) -> Tensor:
-    """Return the adversarial part of the generator's loss from the scores of its images; kinds as above."""
+    """Return the adversarial part of the generator's loss from its images' scores; same kinds."""
     if kind == "lsgan":
         return (fake - 1).square().mean()
     if kind == "vanilla":
@@ -79,8 +79,8 @@ def generator_loss(fake: Tensor, kind: str) -> Tensor:
 class Pix2Pix:
     """Trains a generator against a discriminator, the discriminator first.
 
-    Several batches make one step that equals that of one large batch: the discriminator takes its step on all of them
-    before it judges the first for the generator.
+    Several batches make one step that equals that of one large batch: the discriminator takes its
+    step on all of them before it judges the first for the generator.
     """
 
     accelerator: Accelerator
@@ -88,14 +88,13 @@ class Pix2Pix:
     discriminator: nn.Module  # likewise
     optimizers: Optimizers  # of "generator" and "discriminator"
     adversarial: str  # "lsgan", "vanilla", "hinge", or "none" for L1 alone
-    l1_weight: float  # of the mean absolute difference, and of further signals, beside the adversarial loss
+    l1_weight: float  # of L1 and further signals, beside the adversarial loss
 
     def step(self, batches: list[Crops]) -> dict[str, Tensor]:
-        """Train both networks on one or more batches; returns scalars on the device, without gradient.
+        """Train both networks on one or more batches; returns losses, detached, on the device.
 
-        Returns:
-            `l1`, the losses of further signals, and with an adversarial loss `adversarial`, `discriminator`, its mean
-            scores `score_real` and `score_fake`, and `score_spread`, their standard deviation.
+        They are `l1`, further signals, and, if adversarial, `adversarial` and `discriminator`, the
+        latter's mean scores `score_real` and `score_fake`, and their deviation `score_spread`.
         """
         losses: dict[str, Tensor] = {}
         # of several batches no graph is kept: the generator runs again when its turn comes
@@ -105,7 +104,7 @@ class Pix2Pix:
         return losses | self._generator_step(batches, output)
 
     def _discriminator_step(self, batches: list[Crops], output: PretextOutput | None) -> dict[str, Tensor]:
-        """Clean and generated images go through the discriminator together, so that DDP sees one forward."""
+        """Judge clean and generated images together, so that DDP sees one forward."""
         total, scores = torch.zeros((), device=self.accelerator.device), []
         for index, (damaged, clean, *_) in enumerate(batches):
             fake = self._restore_without_graph(damaged) if output is None else output.reconstruction.detach()
@@ -123,7 +122,8 @@ class Pix2Pix:
         return {"discriminator": total, "score_real": real, "score_fake": fake, "score_spread": both.std()}
 
     def _generator_step(self, batches: list[Crops], output: PretextOutput | None) -> dict[str, Tensor]:
-        judge = self.accelerator.unwrap_model(self.discriminator)  # DDP would wait for gradients that do not come
+        # DDP would wait for gradients that do not come
+        judge = self.accelerator.unwrap_model(self.discriminator)
         judge.requires_grad_(False)
         losses: dict[str, Tensor] = {}
         for index, crops in enumerate(batches):

@@ -1,8 +1,8 @@
-"""What a generator learns in pretraining beside restoring micrographs; the heads for it are left behind.
+"""What a generator learns in pretraining beside restoring; the heads for it are left behind.
 
-A generator that only removes damage need not know what is where. Two signals ask for more: what hand-made filters see
-in the clean micrograph, and where the regions of simulated structures lie. Such filters' responses are what random
-forests on pixels learn from (Arganda-Carreras et al. 2017, Trainable Weka Segmentation).
+A generator that only removes damage need not know what is where. Two signals ask for more: what
+hand-made filters see in the clean micrograph, and where the regions of simulated structures lie.
+Random forests on pixels learn from such responses (Arganda-Carreras et al. 2017, Trainable Weka).
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Crops(NamedTuple):
 
     damaged: Tensor  # micrographs (B, 1, H, W)
     clean: Tensor  # the same without damage
-    structures: Tensor | None = None  # simulated ones (N, 1, H, W); None where they are not learnt from
+    structures: Tensor | None = None  # simulated ones (N, 1, H, W), if they are learnt from
     regions: Tensor | None = None  # their flat regions and boundaries (N, 2, H, W)
 
 
@@ -40,7 +40,7 @@ class PretextOutput:
 
 
 class Pretext(nn.Module):
-    """A generator, trained in place, with one 1x1 convolution for each further signal that it learns."""
+    """A generator, trained in place, with a 1x1 convolution for each further signal."""
 
     def __init__(self, generator: EMFoundation, filters: bool = False, structures: bool = False):
         super().__init__()
@@ -51,7 +51,7 @@ class Pretext(nn.Module):
         self.region_head = nn.Conv2d(channels, 2, 1) if structures else None
 
     def forward(self, damaged: Tensor, structures: Tensor | None = None) -> PretextOutput:
-        """Run the generator on micrographs and, by themselves, on structures: each has its own batch statistics."""
+        """Run the generator on micrographs, then on structures: batch statistics stay apart."""
         features = self.generator.features(damaged)[0]
         output = PretextOutput(self.generator.restored_from(features, damaged))
         if self.filter_head is not None:
@@ -62,7 +62,7 @@ class Pretext(nn.Module):
 
 
 def pretext_losses(output: PretextOutput, crops: Crops) -> dict[str, Tensor]:
-    """Return the loss of each further signal: L1 of filters and flat regions, cross-entropy of the boundaries."""
+    """Return each further signal's loss: L1 of filters and regions, cross-entropy of boundaries."""
     losses: dict[str, Tensor] = {}
     if output.filters is not None:
         losses["filters"] = F.l1_loss(output.filters.float(), filter_responses(crops.clean))
@@ -77,9 +77,9 @@ def pretext_losses(output: PretextOutput, crops: Crops) -> dict[str, Tensor]:
 def filter_responses(images: Tensor) -> Tensor:
     """Return the responses of images (B, 1, H, W) as (B, 15, H, W): five at each of three scales.
 
-    Of the smoothed image: the gradient's length, the Hessian's larger and smaller eigenvalue, both made independent of
-    the scale; the standard deviation of what the smoothing removed, in a neighbourhood of twice the scale; and the
-    smoothed image itself.
+    Of the smoothed image: the gradient's length, the Hessian's larger and smaller eigenvalue, both
+    made independent of the scale; the standard deviation of what the smoothing removed, in a
+    neighbourhood of twice the scale; and the smoothed image itself.
     """
     found = []
     for scale in SCALES:

@@ -1,8 +1,8 @@
-"""Self-supervised pretraining: a pix2pix conditional GAN that restores damaged micrographs, on Accelerate.
+"""Self-supervised pretraining: a pix2pix GAN, on Accelerate, that restores damaged micrographs.
 
-Method of Kazimi et al. 2024 (arXiv:2402.18286): the generator sees a damaged crop and must return the clean one;
-the loss is an LSGAN term plus 100 times the L1 distance; the whole generator is kept for fine-tuning. Beside that it
-may learn two further signals, see `emfm.pretraining.pretext`.
+Method of Kazimi et al. 2024 (arXiv:2402.18286): the generator sees a damaged crop and must return
+the clean one; the loss is an LSGAN term plus 100 times the L1 distance; the whole generator is kept
+for fine-tuning. Beside that it may learn two further signals, see `emfm.pretraining.pretext`.
 """
 
 import atexit
@@ -44,15 +44,15 @@ LOG_STEPS = 50
 def pretrain(args: PretrainArguments) -> Path:
     """Pretrain a generator and return the folder of the finished model, ready to load or to push.
 
-    On Ctrl-C and SIGTERM the run is saved before it stops; `resume` goes on from there, and the result is the same to
-    the bit.
+    On Ctrl-C and SIGTERM the run is saved before it stops; `resume` goes on from there, and the
+    result is the same to the bit.
 
     Raises:
         EMError: wrong settings or data, an output folder in use, or a training that cannot succeed.
     """
     accelerator = _accelerator(args.precision)
     state = _new_state(args, accelerator)
-    with accelerator.local_main_process_first():  # it decodes the data, the others find them decoded
+    with accelerator.local_main_process_first():  # it decodes the data for the others
         data = open_data(args, state.ema.processor)
     output = Path(args.output)
     if not args.resume and (checkpoints_of(output).newest_first() or (output / MODEL).exists()):
@@ -140,7 +140,7 @@ class _Run:
         self.watch.check(self.progress.step, values)
 
     def validate(self) -> None:
-        """Measure the averaged generator on the held-out crops; its configuration takes the figures to its card."""
+        """Measure the averaged generator on held-out crops; its configuration takes the figures."""
         if not self.accelerator.is_main_process:
             return
         ema, step = self.state.ema, self.progress.step
@@ -169,11 +169,11 @@ class _Run:
 
 
 def _accelerator(precision: str) -> Accelerator:
-    # Accelerate keeps one state per process, and an earlier run in this one may have had another precision
+    # Accelerate's state outlives a run: an earlier one may have had another precision
     AcceleratorState._reset_state(reset_partial_state=False)
-    # batch norm's running statistics are measured anew before they are used, so they need not be kept alike
-    # and while one process decodes a large data set for the first time, the others must wait
+    # the others wait while one process decodes a large data set for the first time
     waiting = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+    # batch norm's running statistics may differ: they are measured anew before they are used
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), waiting]
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=handlers)
     if precision == "bf16" and accelerator.is_main_process:
@@ -185,7 +185,7 @@ def _accelerator(precision: str) -> Accelerator:
 
 
 def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingState:
-    """Return networks, averaged generator and optimisers as before the first step; the seed decides them."""
+    """Return networks and optimisers as they are before the first step; the seed decides them."""
     set_seed(args.seed)
     config = EMFoundationConfig.from_name(args.generator, **norm_choice(args.generator, args.norm))
     drawn_anew = BACKBONES[config.backbone].full_resolution

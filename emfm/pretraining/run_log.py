@@ -1,4 +1,4 @@
-"""What one sees of a pretraining run: a progress bar, `log.jsonl`, TensorBoard and pictures; and when it must stop."""
+"""What one sees of a pretraining run (bar, log, TensorBoard, pictures), and when it must stop."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from emfm.io.writing import write_image
 SHOWN = ("l1", "adversarial", "discriminator")  # beside the progress bar
 PICTURE_ROWS = 4
 PATIENCE = 20  # the discriminator is given up when this many reports in a row say so
-NOTHING = 1e-6  # scores closer together, or a loss below it, leave the generator nothing to learn from
+NOTHING = 1e-6  # of closer scores or a smaller loss the generator learns nothing
 
 
 class RunLog:
@@ -24,7 +24,7 @@ class RunLog:
     Args:
         output: folder of the run.
         steps: how many there will be.
-        done: how many are; what an interrupted run wrote beyond them is dropped, since it comes again.
+        done: how many are; what an interrupted run wrote beyond them is dropped.
         enabled: whether this is the main process.
     """
 
@@ -83,11 +83,11 @@ class Watch:
         self._constant = self._idle = 0
 
     def check(self, step: int, losses: dict[str, float]) -> None:
-        """Raise an EMError where a loss is no number, or has long given the generator nothing to learn."""
+        """Raise an EMError if a loss is no number, or has long taught the generator nothing."""
         if not np.isfinite(list(losses.values())).all():
             raise EMError(
-                f"a loss is no longer finite at step {step}: lower the learning rate, use --precision fp32, or look "
-                "for damaged micrographs; --resume goes on from the last checkpoint"
+                f"a loss is no longer finite at step {step}: lower the learning rate, use "
+                "--precision fp32, or drop damaged micrographs; --resume goes on from a checkpoint"
             )
         if "discriminator" not in losses:
             return
@@ -100,7 +100,7 @@ class Watch:
         else:
             return
         raise EMError(
-            f"the discriminator has collapsed at step {step}: for {PATIENCE} reports it {what}, so the generator "
-            "learns nothing from it. Use a smaller --discriminator-width, another --seed or --adversarial lsgan, "
-            "or train with L1 alone: --adversarial none"
+            f"the discriminator has collapsed at step {step}: for {PATIENCE} reports it {what}, so "
+            "the generator learns nothing from it. Use a smaller --discriminator-width, another "
+            "--seed or --adversarial lsgan, or train with L1 alone: --adversarial none"
         )

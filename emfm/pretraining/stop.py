@@ -1,4 +1,4 @@
-"""Leaving a long run in an orderly way: on Ctrl-C or SIGTERM the current step ends, the run is saved, then it stops."""
+"""Stopping a long run in order: Ctrl-C or SIGTERM lets the step end, and the run is saved."""
 
 import logging
 import signal
@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Context manager that turns the first signal into a request; a second one stops at once.
 
-    The request of one process counts for all. A signal that is ignored when it starts stays ignored.
+    The request of one process counts for all. Signals that are ignored before it stay ignored.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -28,7 +28,7 @@ class StopRequest:
             self._group = torch.distributed.new_group(backend="gloo")
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():  # Python takes handlers nowhere else
+        if threading.current_thread() is threading.main_thread():  # as Python demands
             for number in SIGNALS:
                 # a job in the background ignores Ctrl-C, which is meant for another
                 if signal.getsignal(number) != signal.SIG_IGN:
@@ -61,7 +61,7 @@ class StopRequest:
 
 
 def leave(number: int, message: str) -> None:
-    """Raise what Python raises for the signal: KeyboardInterrupt, or SystemExit with code 128 + number."""
+    """Raise what Python raises for the signal: KeyboardInterrupt, or SystemExit(128 + number)."""
     logger.warning("%s", message)
     if number == signal.SIGINT:
         raise KeyboardInterrupt

@@ -68,8 +68,8 @@ class StreamedCrops(IterableDataset):
                     yield crop
             if not found:
                 raise EMError(
-                    f"the stream has no micrograph to train on for data worker {consumer + 1} of {consumers}: use "
-                    "fewer processes or workers, or leave --streaming out"
+                    f"the stream has no micrograph to train on for data worker {consumer + 1} of "
+                    f"{consumers}: use fewer processes or workers, or leave --streaming out"
                 )
             skipped = 0
 
@@ -92,7 +92,7 @@ def read_samples(stream: Any) -> Iterator[dict[str, Any] | None]:
 
 
 def held_out_of_stream(stream: ImageStream, processor: EMImageProcessor) -> InMemory:
-    """Read a stream from its start until enough micrographs to validate on are found; none is an EMError."""
+    """Read a stream until enough micrographs to validate on are found; none is an EMError."""
     images = []
     for number, sample in enumerate(read_samples(stream.rows)):
         if is_held_out(sample):
@@ -104,7 +104,7 @@ def held_out_of_stream(stream: ImageStream, processor: EMImageProcessor) -> InMe
             break
     if not images:
         raise EMError(
-            f"the stream of {stream.name} is too small to keep one in {HOLD_OUT} micrographs for validation: leave "
-            "--streaming out"
+            f"the stream of {stream.name} is too small to keep one in {HOLD_OUT} micrographs for "
+            "validation: leave --streaming out"
         )
     return InMemory(images, processor)

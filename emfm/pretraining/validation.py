@@ -19,9 +19,9 @@ DATA_RANGE = 2.0
 def validate(
     model: EMFoundation, crops: UnlabelledCrops, corrupt: Corruption
 ) -> tuple[dict[str, float], tuple[Tensor, Tensor, Tensor]]:
-    """Return L1, PSNR and SSIM of damaged and of restored crops with their number; and the first images of all three.
+    """Return L1, PSNR and SSIM of damaged and of restored crops; and first images of all three.
 
-    The same crops get the same damage every time, whatever the step.
+    The same crops get the same damage every time, whatever the step. `crops` is their number.
     """
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Measurements on a class map: the connected regions of each class, counted and sized, in memory of a band of rows."""
+"""Measurements on a class map: each class's connected regions, counted and sized band by band."""
 
 import csv
 from collections.abc import Iterator
@@ -33,18 +33,18 @@ COLUMNS = (
 
 
 def is_background(label: str) -> bool:
-    """Return whether a class is what the others stand on: not tinted in pictures, not measured region by region."""
+    """Return whether a class is what the others stand on: neither tinted nor measured."""
     return label.lower() == "background"
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """The connected regions of a class map, one entry each, ordered by class and then by their first pixel."""
+    """The connected regions of a class map, in the order of class, then of their first pixel."""
 
     classes: np.ndarray  #: (N,) class index
     areas: np.ndarray  #: (N,) in pixels
-    centroids: np.ndarray  #: (N, 2) row and column in pixels; the centre of the first pixel is (0, 0)
-    touches_border: np.ndarray  #: (N,) whether the micrograph's edge cuts a region, so that its size is a lower bound
+    centroids: np.ndarray  #: (N, 2) row and column in pixels; the first pixel's centre is (0, 0)
+    touches_border: np.ndarray  #: (N,) whether the edge cuts a region: its size is a lower bound
     pixel_size: float | None  #: nm per pixel, or None where it is not known
     id2label: dict[int, str]  #: names of the classes
     shape: tuple[int, int]  #: (height, width) of the class map
@@ -55,7 +55,7 @@ class Measurements:
         return 2 * np.sqrt(self.areas / np.pi)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the table's rows by `COLUMNS`; lengths in nm are empty where the pixel size is not known."""
+        """Yield the table's rows by `COLUMNS`; without a pixel size, figures in nm are empty."""
         size, diameters = self.pixel_size, self.diameters
         for index in range(len(self.areas)):
             area, diameter = int(self.areas[index]), float(diameters[index])
@@ -72,20 +72,21 @@ class Measurements:
             }
 
     def summary(self) -> dict[str, Any]:
-        """Return counts, covered share and diameters by class; diameters are of whole regions, not of cut ones."""
+        """Return counts, covered share and diameters (of uncut regions alone) by class."""
         unit = 1.0 if self.pixel_size is None else self.pixel_size
         found = {}
         for index, label in sorted(self.id2label.items()):
             if is_background(label):
                 continue
             mine = self.classes == index
-            diameters = self.diameters[mine & ~self.touches_border] * unit
+            share = float(self.areas[mine].sum()) / (self.shape[0] * self.shape[1])
+            whole = self.diameters[mine & ~self.touches_border] * unit
             found[label] = {
                 "regions": int(mine.sum()),
                 "touching_border": int((mine & self.touches_border).sum()),
-                "area_share": round(float(self.areas[mine].sum()) / (self.shape[0] * self.shape[1]), 6),
-                "mean_diameter": round(float(diameters.mean()), 4) if len(diameters) else None,
-                "median_diameter": round(float(np.median(diameters)), 4) if len(diameters) else None,
+                "area_share": round(share, 6),
+                "mean_diameter": round(float(whole.mean()), 4) if len(whole) else None,
+                "median_diameter": round(float(np.median(whole)), 4) if len(whole) else None,
             }
         return {"unit": "px" if self.pixel_size is None else "nm", "pixel_size_nm": self.pixel_size, "classes": found}
 
@@ -93,8 +94,8 @@ class Measurements:
 def measure(classes: np.ndarray, id2label: dict[int, str], pixel_size: float | None = None) -> Measurements:
     """Find and measure the connected regions of each class but the background.
 
-    Pixels that share a side or a corner belong together, as in ImageJ's particle analysis. The map is read in bands of
-    rows, and regions that cross from one band into the next are joined, so memory does not grow with its height.
+    Pixels that share a side or a corner belong together, as in ImageJ's particle analysis. The map
+    is read in bands of rows, so memory does not grow with it; regions across bands are joined.
 
     Args:
         classes: (H, W) class indices; may be memory-mapped.
@@ -122,7 +123,7 @@ def measure(classes: np.ndarray, id2label: dict[int, str], pixel_size: float | N
 
 
 def _label_band(band: np.ndarray, shown: list[int], top: int, height: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Number the pieces in a band from `count` on (rows, W), -1 elsewhere, and measure them: (N, 5) as `PIECE`."""
+    """Number a band's pieces from `count` on (rows, W), -1 elsewhere; measure them as `PIECE`."""
     numbers = np.full(band.shape, -1, dtype=np.int64)
     tables = [np.empty((0, len(PIECE)))]
     for index in shown:
@@ -153,7 +154,7 @@ def _joined(pieces: np.ndarray, joins: np.ndarray) -> np.ndarray:
 
 
 def _joins(above: tuple[np.ndarray, np.ndarray], below: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Return the pairs (J, 2) of numbers that touch across two neighbouring rows, each given as (classes, numbers)."""
+    """Return the pairs (J, 2) of numbers that touch across two rows of (classes, numbers)."""
     width = len(above[0])
     pairs = []
     for shift in (-1, 0, 1):

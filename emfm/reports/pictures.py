@@ -1,4 +1,4 @@
-"""Pictures for people: micrographs as 8-bit grey, class maps as colours over them, with a legend and a scale bar."""
+"""Pictures for people: micrographs as 8-bit grey, classes in colour, a legend and a scale bar."""
 
 from math import floor, log10
 
@@ -14,9 +14,8 @@ COLOURS = np.array(
     [[230, 159, 0], [0, 114, 178], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [240, 228, 66]],
     dtype=np.float32,
 )
-# Larger micrographs are shown smaller, by a whole factor; so many pixels of a micrograph are read at a time.
-LARGEST_SIDE = 2048
-BAND_PIXELS = 2**22
+LARGEST_SIDE = 2048  # in pixels; larger micrographs are shown smaller, by a whole factor
+BAND_PIXELS = 2**22  # of a micrograph, read at a time
 GAP = 8  # pixels between two pictures side by side
 # Texts, each with the RGB colour (0 to 255) that it explains, or None.
 Legend = list[tuple[str, np.ndarray | None]]
@@ -54,7 +53,8 @@ def overlay(image: np.ndarray, classes: np.ndarray, id2label: dict[int, str], op
     greys = np.arange(256, dtype=np.float32)[:, None]
     for index, colour in class_colours(id2label).items():
         region = classes == index
-        tint = (greys + opacity * (colour - greys)).astype(np.uint8)  # (256, 3): what each grey becomes
+        # (256, 3): what each grey becomes
+        tint = (greys + opacity * (colour - greys)).astype(np.uint8)
         picture[region] = tint[grey[region]]
         picture[region & edge] = colour
     return picture
@@ -66,10 +66,10 @@ def as_rgb(grey: np.ndarray) -> np.ndarray:
 
 
 def shrink(image: np.ndarray, factor: int, means: bool = True) -> np.ndarray:
-    """Return an image (H, W), which may be memory-mapped, reduced by a whole factor; it is read in bands of rows.
+    """Return an image (H, W) reduced by a whole factor; memory-mapped ones are read in bands.
 
-    Blocks of `factor` pixels a side become one pixel: their mean (float32) for intensities, or else, for class
-    indices, their first pixel.
+    Blocks of `factor` pixels a side become one pixel: their mean (float32) for intensities, or
+    else, for class indices, their first pixel.
     """
     if factor == 1:
         return np.asarray(image)
@@ -89,7 +89,7 @@ def shrink(image: np.ndarray, factor: int, means: bool = True) -> np.ndarray:
 
 
 def reduction(prediction: Prediction) -> int:
-    """Return by how much an output is reduced for a picture of at most `LARGEST_SIDE` pixels a side."""
+    """Return the factor that makes a picture of an output at most `LARGEST_SIDE` pixels a side."""
     scale = prediction.output.shape[0] // prediction.image.shape[0]
     factor = -(-max(prediction.output.shape) // LARGEST_SIDE)
     # so that the input's own factor is a whole one
@@ -107,7 +107,7 @@ def shown_input(prediction: Prediction) -> np.ndarray:
 
 
 def bar_length(nanometres: float) -> tuple[float, str]:
-    """Return the longest 1, 2 or 5 times a power of ten within a length in nm, and how it is written."""
+    """Return the longest 1, 2 or 5 times a power of ten within a length in nm, and its text."""
     power = 10.0 ** floor(log10(nanometres) + 1e-9)
     length = power * max(step for step in (1, 2, 5) if step * power <= nanometres * (1 + 1e-9))
     return length, f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
@@ -120,7 +120,7 @@ def beside(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def captioned(picture: np.ndarray, legend: Legend, prediction: Prediction) -> np.ndarray:
-    """Put a strip below a picture (H, W, 3) uint8: its legend, and a scale bar where the pixel size is known.
+    """Put a legend, and a scale bar if the pixel size is known, below a picture (H, W, 3) uint8.
 
     The picture shows the prediction, reduced as `reduction` says.
     """

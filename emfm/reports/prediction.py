@@ -10,8 +10,8 @@ class Prediction:
     """A model's result on one micrograph."""
 
     image: np.ndarray  #: (H, W) the micrograph, in its own dtype
-    #: (H, W) class indices (segmentation) or the restored micrograph in the input's units and dtype, with `scale` times
-    #: as many pixels a side (super-resolution)
+    #: (H, W) class indices; or the restored micrograph in the input's units and dtype, which has
+    #: `scale` times as many pixels a side after super-resolution
     output: np.ndarray
     id2label: dict[int, str] | None  #: class names of a segmentation, else None
     pixel_size: float | None  #: nm per pixel of the output, None where it is not known

@@ -30,12 +30,12 @@ class Profile:
 
 
 def line_profile(prediction: Prediction, start: Point | None = None, stop: Point | None = None) -> Profile:
-    """Read micrograph and result along a line, one sample for each pixel of the result, bilinear between pixels.
+    """Read micrograph and result along a line, one bilinear sample per pixel of the result.
 
     Args:
         prediction: of a restoration.
-        start: (x, y) in pixels of the micrograph, (0, 0) being the centre of the first; None: middle of the left edge.
-        stop: likewise; None: middle of the right edge.
+        start: (x, y) in pixels of the micrograph, from the first one's centre; None: left middle.
+        stop: likewise; None: right middle.
 
     Raises:
         EMError: a point lies outside the micrograph.
@@ -46,9 +46,8 @@ def line_profile(prediction: Prediction, start: Point | None = None, stop: Point
     stop = (float(width - 1), float(height // 2)) if stop is None else stop
     for column, row in (start, stop):
         if not (0 <= column <= width - 1 and 0 <= row <= height - 1):
-            raise EMError(
-                f"the profile's point x={column:g}, y={row:g} lies outside; expected 0..{width - 1}, 0..{height - 1}"
-            )
+            point, expected = f"x={column:g}, y={row:g}", f"0..{width - 1}, 0..{height - 1}"
+            raise EMError(f"the profile's point {point} lies outside; expected {expected}")
     length = float(np.hypot(stop[0] - start[0], stop[1] - start[1]))
     share = np.linspace(0, 1, round(length * scale) + 1)
     x, y = (start[axis] + share * (stop[axis] - start[axis]) for axis in (0, 1))
@@ -76,7 +75,7 @@ def _bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def write_profile(path: str | Path, profile: Profile) -> None:
-    """Write a profile as a CSV file with the columns position_nm (or position_px), input and output."""
+    """Write a profile as a CSV file: columns position_nm (or position_px), input and output."""
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""How results are shown to people: a restored micrograph beside its input, a class map laid over its micrograph."""
+"""How results are shown: a restored micrograph beside its input, a class map over its own."""
 
 import json
 from pathlib import Path
@@ -16,9 +16,9 @@ from emfm.reports.prediction import Prediction
 class ImageReport:
     """Writes what shows a prediction; the result itself is written elsewhere.
 
-    Image and output may be memory-mapped: they are read in bands, and pictures of more than 2048 pixels a side are
-    reduced. This one shows an image: `STEM_compare.png`, and the intensities along the middle row, `STEM_profile.csv`
-    and `STEM_profile.png`.
+    Image and output may be memory-mapped: they are read in bands. Pictures of more than 2048 pixels
+    a side are reduced. This report shows an image, `STEM_compare.png`, and the intensities along
+    its middle row, `STEM_profile.csv` and `STEM_profile.png`.
     """
 
     first = "compare"  # the picture to look at first
@@ -26,8 +26,7 @@ class ImageReport:
     def write(self, prediction: Prediction, folder: str | Path, stem: str) -> dict[str, Path]:
         """Write pictures and tables, `STEM_*`, into a folder, which is made if needed.
 
-        Returns:
-            The paths: `picture`, the one to look at first, those of `pictures` and those of `write_tables`.
+        Returns the paths: `picture`, to look at first, those of `pictures` and of `write_tables`.
         """
         folder = Path(folder)
         paths = {}
@@ -45,7 +44,7 @@ class ImageReport:
         return {"compare": captioned(picture, self.legend(prediction), prediction)}
 
     def before_and_after(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
-        """Return input and result (H, W, 3) uint8 at one size, on one grey scale, to lay over each other."""
+        """Return input and result (H, W, 3) uint8, of one size and on one grey scale."""
         image = pictures.shown_input(prediction).astype(np.float32)
         output = shrink(prediction.output, pictures.reduction(prediction)).astype(np.float32)
         limits = np.percentile(np.concatenate([image.ravel(), output.ravel()]), [0.5, 99.5])
@@ -57,7 +56,8 @@ class ImageReport:
 
     def write_tables(self, prediction: Prediction, folder: Path, stem: str) -> dict[str, Path]:
         """Write tables and plots; returns `profile` and `profile_picture`."""
-        from emfm.reports.profiles import line_profile, plot_profile, write_profile  # matplotlib loads slowly
+        # matplotlib loads slowly
+        from emfm.reports.profiles import line_profile, plot_profile, write_profile
 
         profile = line_profile(prediction)
         table, picture = folder / f"{stem}_profile.csv", folder / f"{stem}_profile.png"
@@ -69,8 +69,8 @@ class ImageReport:
 class ClassMapReport(ImageReport):
     """Writes what shows a segmentation.
 
-    `STEM_overlay.png`, `STEM_compare.png` (input beside overlay), `STEM_measurements.csv` (a row per region) and
-    `STEM_summary.json` (counts, shares and mean diameters by class).
+    `STEM_overlay.png`, `STEM_compare.png` (input beside overlay), `STEM_measurements.csv` (a row
+    per region) and `STEM_summary.json` (counts, shares and mean diameters by class).
     """
 
     first = "overlay"
@@ -83,7 +83,7 @@ class ClassMapReport(ImageReport):
         return {"compare": compared, "overlay": captioned(after, legend, prediction)}
 
     def before_and_after(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
-        """Return the micrograph and the micrograph with its classes over it (H, W, 3) uint8, at one size."""
+        """Return the micrograph without and with its classes (H, W, 3) uint8, of one size."""
         image = pictures.shown_input(prediction)
         classes = shrink(prediction.output, pictures.reduction(prediction), means=False)
         return as_rgb(pictures.to_display(image)), pictures.overlay(image, classes, prediction.labels)

@@ -6,7 +6,7 @@ from emfm.tasks.restoration import EMForImageRestoration
 class EMForBackgroundRemoval(EMForImageRestoration):
     """Removes noise and a slowly varying background, such as uneven support or charging.
 
-    A background wider than the receptive field cannot be told from the structure: choose a generator with a wide one.
+    Choose a generator that sees further than the background varies: else it looks like structure.
     """
 
     purpose = "noise and background removal"

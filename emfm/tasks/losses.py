@@ -12,10 +12,10 @@ SMOOTH = 1.0  # pixels that are added to numerator and denominator of a Dice
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return 1 - soft Dice, averaged over the classes that occur in the batch (Milletari et al. 2016).
+    """Return 1 - soft Dice (Milletari et al. 2016), averaged over the classes in the batch.
 
-    A class without a pixel in the batch is left out: its Dice would be 0 whatever the network says. The sums run over
-    the whole batch, so a crop without foreground is no special case.
+    A class without a pixel in the batch is left out: its Dice would be 0 whatever the network says.
+    The sums run over the whole batch, so a crop without foreground is no special case.
 
     Logits are (B, K, H, W), labels (B, H, W) class indices, of which -100 takes no part.
     """
@@ -30,10 +30,10 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, class_weights: Sequence[float] | None = None) -> Tensor:
-    """Return cross-entropy + Dice loss; cross-entropy gives every pixel a gradient, Dice keeps rare classes in sight.
+    """Return cross-entropy, a gradient for every pixel, + Dice, which keeps rare classes in sight.
 
-    Logits are (B, K, H, W), labels (B, H, W) int64, of which -100 takes no part. The cross-entropy is the mean over the
-    pixels, weighted by class.
+    Logits are (B, K, H, W), labels (B, H, W) int64, of which -100 takes no part. The cross-entropy
+    is the mean over the pixels, weighted by class.
     """
     weights = torch.ones(logits.shape[1]) if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     weights = weights.to(logits.device)
@@ -44,5 +44,5 @@ def segmentation_loss(logits: Tensor, labels: Tensor, class_weights: Sequence[fl
 
 
 def restoration_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Return L1 + L2, the loss of Kazimi et al. 2024 (arXiv:2402.18286) for restoration; of values (B, 1, H, W)."""
+    """Return L1 + L2 of values (B, 1, H, W), as in Kazimi et al. 2024 (arXiv:2402.18286)."""
     return F.l1_loss(output.float(), target.float()) + F.mse_loss(output.float(), target.float())

@@ -1,4 +1,4 @@
-"""Figures of merit: Dice, IoU and boundary F1 from summed counts; L1, PSNR and SSIM with a stated data range."""
+"""Figures of merit: Dice, IoU and boundary F1 from summed counts; L1, PSNR and SSIM of images."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -51,14 +51,14 @@ RESTORATION_FIGURES = (Figure("l1", "L1"), Figure("psnr", "PSNR (dB)", ".2f"), F
 class SegmentationMetrics:
     """Counts over all pixels of a set; every figure follows from them.
 
-    Summing before dividing weighs each pixel alike, so an image in which a rare class is absent does not decide.
+    Each pixel weighs alike, so an image in which a rare class is absent does not decide.
 
     Args:
         id2label: class index: class name. The means leave out a class named "background".
 
     Attributes:
-        totals: `counts` (K, K) of (true class, predicted class), and `boundaries` (K, 4): predicted boundary pixels
-            near a true boundary, all predicted ones, true ones near a predicted boundary, all true ones; `images`.
+        totals: `counts` (K, K) of (true class, predicted class); `images`; and `boundaries` (K, 4):
+            predicted pixels near a true boundary, all predicted, true near a predicted, all true.
     """
 
     def __init__(self, id2label: dict[int, str]):
@@ -67,7 +67,7 @@ class SegmentationMetrics:
         self.totals = {name: torch.zeros(shape, dtype=torch.int64) for name, shape in shapes.items()}
 
     def add(self, predicted: np.ndarray, truth: np.ndarray) -> None:
-        """Count one image from class indices (H, W); where those of the truth are negative, they take no part."""
+        """Count one image from class indices (H, W); pixels of negative truth take no part."""
         found = torch.from_numpy(np.ascontiguousarray(predicted, dtype=np.int64))
         wanted = torch.from_numpy(np.ascontiguousarray(np.where(truth < 0, -1, truth), dtype=np.int64))
         self.totals["images"] += 1
@@ -80,9 +80,9 @@ class SegmentationMetrics:
             self.totals["boundaries"][index] += torch.stack([pixels.sum() for pixels in counted])
 
     def result(self) -> dict[str, Any]:
-        """Return `dice`, `iou`, `boundary_f1` (means over the classes but background), `per_class`, and `n` images.
+        """Return `dice`, `iou`, `boundary_f1`, all without background; `per_class`; `n` images.
 
-        A class with no pixel in truth or prediction has no figure (None) and takes no part in the mean.
+        A class without a pixel in truth or prediction has None and takes no part in the mean.
         """
         per_class = {label: self._of_class(index) for index, label in self.id2label.items()}
         means = {}
@@ -93,7 +93,7 @@ class SegmentationMetrics:
         return {**means, "per_class": per_class, "n": int(self.totals["images"])}
 
     def majority(self) -> dict[str, Any]:
-        """Return the same figures for the best answer that needs no network: one class for every pixel."""
+        """Return the same figures for the best answer without a network: one class everywhere."""
         true = self.totals["counts"].sum(dim=1)
         answers = []
         for index in self.id2label:
@@ -109,15 +109,16 @@ class SegmentationMetrics:
         hit, total = float(counts[index, index]), float(counts[index].sum() + counts[:, index].sum())
         close, found, reached, wanted = (float(number) for number in self.totals["boundaries"][index])
         precision, recall = close / max(found, 1.0), reached / max(wanted, 1.0)
+        mean = 2 * precision * recall / max(precision + recall, 1e-12)
         return {
             "dice": 2 * hit / total if total else None,
             "iou": hit / (total - hit) if total else None,
-            "boundary_f1": 2 * precision * recall / max(precision + recall, 1e-12) if found + wanted else None,
+            "boundary_f1": mean if found + wanted else None,
         }
 
 
 def _boundary(region: Tensor) -> Tensor:
-    """Return the pixels (H, W) of a region with a neighbour outside of it; the image's border is no boundary."""
+    """Return a region's pixels (H, W) with a neighbour outside; the image's border is none."""
     outside = (~region).float()[None, None]
     return region & (F.max_pool2d(outside, 3, stride=1, padding=1)[0, 0] > 0)
 
@@ -130,8 +131,8 @@ def _widened(edge: Tensor) -> Tensor:
 class RestorationMetrics:
     """L1, PSNR and SSIM, each the mean over the images of a set.
 
-    Each image is measured in units of its target's contrast: the distance between the target's 1st and 99th percentile
-    is 1, which is also the data range of PSNR and SSIM. So images of any bit depth can be averaged.
+    Each image is measured in units of its target's contrast, so any bit depths can be averaged: the
+    target's 1st and 99th percentile are 1 apart. That is also the data range of PSNR and SSIM.
 
     Attributes:
         totals: `l1`, `psnr`, `ssim`, summed over the images, and their number `images`.
@@ -148,8 +149,8 @@ class RestorationMetrics:
         """
         if output.shape != target.shape or min(target.shape) < SMALLEST_SSIM:
             raise EMError(
-                f"an output of {output.shape} and a target of {target.shape} pixels: expected the same size, at least "
-                f"{SMALLEST_SSIM} a side"
+                f"an output of {output.shape} and a target of {target.shape} pixels: expected the "
+                f"same size, at least {SMALLEST_SSIM} a side"
             )
         statistics = EMImageProcessor().statistics(target)
         found, wanted = (

@@ -1,4 +1,4 @@
-"""What the restoration tasks share: a generator whose output is a better image of the same place."""
+"""What the restoration tasks share: a generator that makes a better image of the same place."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from emfm.tasks.losses import restoration_loss
 from emfm.tasks.metrics import RESTORATION_FIGURES, RestorationMetrics
 from emfm.tasks.task import CardWords, EMTaskModel, ModelChoices
 
-# Network values that pass uncut: heavy particles are far brighter than the 99th percentile of what surrounds them.
+# Network values that pass uncut: heavy particles are far above the 99th percentile around them.
 CLIP = 30.0
 # Bicubic interpolation takes the two nearest pixels on each side.
 BICUBIC_REACH = 2
@@ -35,10 +35,10 @@ RESTORED = CardWords(
 class EMForImageRestoration(EMRestoringModel, EMTaskModel):
     """A pretrained generator, trunk and head, that is trained on pairs of micrographs and targets.
 
-    Input and output are network values of the input's own statistics, so the output comes back in the micrograph's
-    units and dtype. With `config.residual` the head predicts for every pixel what is to be added to the input and how
-    much of the input stays; where it is not fitted before the first step, it starts from zeros, that is from the input
-    itself. Without, it draws the image itself.
+    Input and output are network values of the input's own statistics, so the output comes back in
+    the micrograph's units and dtype. With `config.residual` the head predicts, for every pixel,
+    what is added to the input and how much of the input stays. If it is not fitted before the first
+    step, it starts from zeros, that is from the input. Otherwise it draws the image itself.
     """
 
     purpose = "restoration of damaged micrographs (a pretrained generator)"
@@ -53,7 +53,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         self.post_init()
 
     def fitting(self, processor: EMImageProcessor) -> EMImageProcessor:
-        """Return the same processor with a limit that bright structures do not reach: what it cuts cannot come back."""
+        """Return the processor with a limit above bright structures: what it cuts is lost."""
         return EMImageProcessor(processor.low, processor.high, max(processor.clip, CLIP))
 
     @property
@@ -63,7 +63,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
 
     @property
     def reach(self) -> int:
-        """How far in input pixels an output pixel can see: the generator's reach, and what interpolation spreads."""
+        """How many input pixels an output pixel can see: generator's reach plus interpolation's."""
         return super().reach if self.scale == 1 else -(-super().reach // self.scale) + BICUBIC_REACH
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageOutput:
@@ -71,7 +71,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
 
         Args:
             pixel_values: (B, 1, H, W) network values, any H and W.
-            labels: (B, 1, H * scale, W * scale) targets in the same units; the loss is L1 + L2, as in Kazimi et al.
+            labels: (B, 1, H * scale, W * scale) targets in the same units, for an L1 + L2 loss.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         image = self.enlarged(pixel_values)
@@ -81,46 +81,46 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
 
     @property
     def last_layer(self) -> nn.Conv2d:
-        """The convolution to the image, or to what is added to the input and how much of it stays."""
+        """The convolution to the image, or to what is added to the input and how much stays."""
         return self.restoring_head.out
 
     def last_features(self, image: Tensor) -> Tensor:
-        """Return what the last layer reads (B, C, H, W) for an image (B, 1, H, W) of the output's size."""
+        """Return the last layer's input (B, C, H, W) for an enlarged image (B, 1, H, W)."""
         return self.restoring_head.read(self._full_resolution(image), image)
 
     def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
-        """Return L1 + L2 of the image that the last layer's outputs mean and the target (B, 1, H, W)."""
+        """Return L1 + L2 of the image that outputs of the last layer make (B, 1, H, W)."""
         return restoration_loss(self.restoring_head.restored(outputs, image), labels)
 
     def enlarged(self, pixel_values: Tensor) -> Tensor:
-        """Return the input at the output's size (B, 1, H * scale, W * scale), by bicubic interpolation."""
+        """Return the input enlarged to (B, 1, H * scale, W * scale), by bicubic interpolation."""
         if self.config.scale == 1:
             return pixel_values
         return F.interpolate(pixel_values, scale_factor=self.config.scale, mode="bicubic", align_corners=False)
 
     def new_metrics(self) -> RestorationMetrics:
-        """Return empty sums for an evaluation; `add(output, target)` and `result()` fill and read them."""
+        """Return empty sums of an evaluation, which `add(output, target)` fills."""
         return RestorationMetrics()
 
     def trivial_answer(self, image: np.ndarray) -> np.ndarray:
-        """Return the answer that needs no network: the micrograph (H, W) itself, or its bicubic enlargement."""
+        """Return the answer without a network: the micrograph (H, W), enlarged if it must be."""
         if self.config.scale == 1:
             return image
         return self.enlarged(torch.from_numpy(np.asarray(image, dtype=np.float64))[None, None])[0, 0].numpy()
 
     @classmethod
     def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
-        """Return whether the network predicts what is added to its input; see `adds_to_input` for where nobody says."""
+        """Return whether the network adds to its input; `adds_to_input` decides if nobody says."""
         adds = cls.adds_to_input(choices.model) if choices.residual is None else choices.residual
         return {**super().fields_for(data, choices), "residual": adds}
 
     @classmethod
     def adds_to_input(cls, model: str | None) -> bool:
-        """Return whether predicting the difference to the input measured best: see docs/finetuning.md.
+        """Return whether predicting the difference to the input measured best.
 
-        Only a pretrained trunk with a path at full resolution goes on drawing the image itself, as it learnt to:
-        without such a path that takes far longer. A model that was fine-tuned to add to its input goes on so. Random
-        weights (None for a model) add to it, too.
+        A pretrained trunk with a path at full resolution goes on drawing the image itself, as it
+        learnt to: without such a path that takes far longer. A model that was fine-tuned to add to
+        its input goes on so. Random weights (None) add to it, too. See docs/finetuning.md.
         """
         if model is None:
             return True
@@ -128,7 +128,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         return config.residual or not BACKBONES[config.backbone].full_resolution
 
     def learn_units(self, data: Examples | StreamedExamples) -> None:
-        """Note the relation between the units of targets and images; made pairs have those of their images."""
+        """Note how the targets' units relate to the images'; made pairs have the images' own."""
         if isinstance(data.like, PairedMicrographs):
             sample = data.take(UNIT_SAMPLE) if isinstance(data, StreamedExamples) else data
             assert isinstance(sample, PairedMicrographs)

@@ -19,8 +19,8 @@ from emfm.tasks.losses import segmentation_loss
 from emfm.tasks.metrics import SEGMENTATION_FIGURES, Metrics, SegmentationMetrics
 from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, ModelChoices
 
-# A class's weight is the inverse of its share of the pixels to this power. The root keeps a rare class from being given
-# up in the first steps, and does not invent it as full balance does: see docs/findings.md.
+# A class's weight is the inverse of its share of the pixels to this power. With the root a rare
+# class is not given up in the first steps, nor invented as with full balance: docs/findings.md.
 CLASS_WEIGHTS = {"root": 0.5, "balanced": 1.0}
 # How often a crop is placed on a class drawn at random instead of anywhere in the micrograph.
 CLASS_CENTRED = 0.5
@@ -34,8 +34,8 @@ PreparedMask = tuple[np.ndarray, np.ndarray, IntensityStatistics, list[np.ndarra
 class SegmentationCropper:
     """Cuts crops with class maps.
 
-    Half of the crops lie anywhere; the others are centred on a pixel of a class drawn at random among those in the
-    micrograph, so that a rare class is seen as often as a common one. A micrograph without foreground is no problem.
+    Half of the crops lie anywhere. The others are centred on a pixel of a class that is drawn among
+    those in the micrograph, so a rare one is seen as often. A micrograph may lack foreground.
     """
 
     processor: EMImageProcessor
@@ -96,8 +96,8 @@ class SegmentationOutput(ModelOutput):
 class EMForSemanticSegmentation(EMTaskModel):
     """A pretrained trunk with a 1x1 convolution to K classes.
 
-    `EMForSemanticSegmentation.from_pretrained("unet4-rf200", id2label={0: "background", 1: "particle"})` takes the
-    trunk from pretraining and a new head; without `id2label` a new head has two classes.
+    `from_pretrained("unet4-rf200", id2label={0: "background", 1: "particle"})` takes the trunk from
+    pretraining and a new head; without `id2label` a new head has two classes.
     """
 
     head_name = "class_head"
@@ -144,8 +144,8 @@ class EMForSemanticSegmentation(EMTaskModel):
 
         Args:
             pixel_values: (B, 1, H, W) network values, any H and W.
-            labels: (B, H, W) int64 class indices; -100 takes no part in the loss, cross-entropy (with
-                `config.class_weights`, where given) + Dice.
+            labels: (B, H, W) int64 class indices; -100 takes no part in the loss, cross-entropy
+                (with `config.class_weights`, where given) + Dice.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         logits = self.class_head(self.last_features(pixel_values))
@@ -154,11 +154,11 @@ class EMForSemanticSegmentation(EMTaskModel):
 
     @staticmethod
     def finished(outputs: Tensor) -> Tensor:
-        """Return class probabilities (B, K, H, W) from logits; those of neighbouring tiles may be blended."""
+        """Return class probabilities (B, K, H, W) from logits; tiles may blend them."""
         return outputs.softmax(dim=1)
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return the class map (H, W) from probabilities (K, H, W): uint8, or uint16 for more than 256 classes."""
+        """Return the class map (H, W) of probabilities (K, H, W): uint8, or uint16 if K > 256."""
         return maps.argmax(axis=0).astype(np.uint8 if len(maps) <= 256 else np.uint16)
 
     def check_data(self, data: Examples, name: str) -> None:
@@ -167,8 +167,8 @@ class EMForSemanticSegmentation(EMTaskModel):
         assert isinstance(data, LabelledMicrographs)
         if data.id2label != self.classes:
             raise EMError(
-                f"the model's classes are {self.classes}, those of {name} are {data.id2label}: use data with the same "
-                "labels.json as in training"
+                f"the model's classes are {self.classes}, those of {name} are {data.id2label}: use "
+                "data with the same labels.json as in training"
             )
 
     @classmethod
@@ -183,7 +183,7 @@ class EMForSemanticSegmentation(EMTaskModel):
         return SegmentationCropper(self.processor, side, IntensityJitter(jitter))
 
     def new_metrics(self) -> SegmentationMetrics:
-        """Return empty counts for an evaluation; `add(class map, truth)` and `result()` fill and read them."""
+        """Return empty counts of an evaluation, which `add(class map, truth)` fills."""
         return SegmentationMetrics(self.classes)
 
     def trivial_figures(self, data: Examples, measured: Metrics) -> dict[str, Any]:
@@ -209,17 +209,17 @@ class EMForSemanticSegmentation(EMTaskModel):
 
 
 def class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:
-    """Return a weight for each class; None for equal ones, as by default on a stream, whose pixels nobody counts.
+    """Return a weight for each class; None for equal ones, the default on a stream.
 
     Raises:
-        EMError: given is no key of `CLASS_WEIGHTS`, "none", or a number for each class with commas between; or it
+        EMError: given is no key of `CLASS_WEIGHTS`, "none", or numbers with commas between; or it
             asks for counts of a stream, whose data are empty here.
     """
     if given == "none" or (given == "root" and not len(data)):
         return None
     if given in CLASS_WEIGHTS:
         if not len(data):
-            raise EMError("class weights of a stream cannot be counted: give a number for each class")
+            raise EMError("a stream's class weights cannot be counted: give one for each class")
         return data.balanced_weights(CLASS_WEIGHTS[given])
     try:
         return [float(weight) for weight in given.split(",")]

@@ -14,8 +14,8 @@ from emfm.tasks.task import ModelChoices
 class EMForSuperResolution(EMForImageRestoration):
     """Enlarges a micrograph by bicubic interpolation, then lets the generator sharpen it.
 
-    The pixel size of the output is the input's divided by the scale.
-    `EMForSuperResolution.from_pretrained("unet4-rf200-w16", scale=2)`; the scale is 2 unless it is given.
+    The output's pixel size is the input's divided by `scale`, which is 2 unless it is given, as in
+    `EMForSuperResolution.from_pretrained("unet4-rf200-w16", scale=4)`.
     """
 
     purpose = "super-resolution, {scale} times as many pixels a side"
@@ -31,7 +31,7 @@ class EMForSuperResolution(EMForImageRestoration):
 
     @classmethod
     def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
-        """Return the scale of the data, and whether the network predicts what is added to the enlarged input."""
+        """Return the scale of the data, and whether the network adds to the enlarged input."""
         if data.scale == 1:
             raise EMError(f"the targets of {choices.data} have the size of their images: nothing to enlarge")
         return {**super().fields_for(data, choices), "scale": data.scale}

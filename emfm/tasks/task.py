@@ -27,14 +27,14 @@ class ModelChoices:
     """What a run is told of the model that it trains."""
 
     data: str  #: name of the data, for errors
-    model: str | None = None  #: zoo name, folder or Hub id of the weights that it starts from; None for random ones
-    residual: bool | None = None  #: whether a restoration predicts what is added to the input; None is up to it
-    class_weights: str = "root"  #: of a segmentation, "root", "balanced", "none" or numbers with commas between
+    model: str | None = None  #: zoo name, folder or Hub id of its first weights; None: random
+    residual: bool | None = None  #: whether a restoration adds to its input; None: the task decides
+    class_weights: str = "root"  #: of a segmentation: root, balanced, none, or numbers like 0.5,2
 
 
 @dataclass(frozen=True)
 class CardWords:
-    """What the card of a fine-tuned model takes from its task; by default that of an image from pairs."""
+    """What a task adds to the card of a fine-tuned model; by default for images from pairs."""
 
     pipeline_tag: str = "image-to-image"  #: the Hub's name of the task
     output: str = "an image, in the units of the targets"  #: what `predict` returns
@@ -66,9 +66,9 @@ class EMTaskModel(EMPreTrainedModel):
     figure_of_merit: ClassVar[str]  #: the one that chooses the best step
     greater_is_better: ClassVar[bool]  #: of that figure
     truth: ClassVar[str] = "targets"  #: the folder that it learns from, or "masks"
-    takes: ClassVar[tuple[type[Examples], ...]] = (PairedMicrographs, CleanMicrographs)  #: what it learns from
-    degradations: ClassVar[tuple[str, ...]] = ()  #: what `degrade` may make pairs with; the first is the usual one
-    nearest: ClassVar[bool] = False  #: whether a result may only be resampled by its nearest pixels, as class indices
+    takes: ClassVar[tuple[type[Examples], ...]] = (PairedMicrographs, CleanMicrographs)
+    degradations: ClassVar[tuple[str, ...]] = ()  #: choices of `degrade`; the usual one first
+    nearest: ClassVar[bool] = False  #: whether results are resampled by nearest pixels alone
     card: ClassVar[CardWords] = CardWords()  #: what its model card says
     exported: ClassVar[ExportWords] = ExportWords()  #: what a package for other programs says
 
@@ -84,7 +84,7 @@ class EMTaskModel(EMPreTrainedModel):
         return pixel_values
 
     def last_features(self, image: Tensor) -> Tensor:
-        """Return what the last layer reads (B, C, H, W) for an image (B, 1, H, W) of the output's size."""
+        """Return the last layer's input (B, C, H, W) for an enlarged image (B, 1, H, W)."""
         return self._full_resolution(image)
 
     def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
@@ -93,12 +93,12 @@ class EMTaskModel(EMPreTrainedModel):
 
     @staticmethod
     def finished(outputs: Tensor) -> Tensor:
-        """Return what the network's outputs (B, K, H, W) are for a user: values that tiles may blend."""
+        """Return a user's values for network outputs (B, K, H, W); tiles may blend them."""
         return outputs
 
     @torch.no_grad()
     def maps(self, pixel_values: Tensor) -> Tensor:
-        """Return finished outputs (B, K, H * scale, W * scale), of which neighbouring tiles may be blended."""
+        """Return finished outputs (B, K, H * scale, W * scale); tiles may blend them."""
         return self.finished(self(pixel_values)[0].float())
 
     # the data
@@ -122,20 +122,20 @@ class EMTaskModel(EMPreTrainedModel):
         return load_em_dataset(source, split, degrade, scale if degrade == "downsample" else None, streaming=streaming)
 
     def check_data(self, data: Examples, name: str) -> None:
-        """Raise an error that says what the model needs, where the data are of another kind or size."""
+        """Raise an error that says what the model needs, if data are of another kind or size."""
+        task = type(self).__name__
         if not isinstance(data, self.takes):
-            raise EMError(
-                f"{type(self).__name__} needs micrographs with {self.truth}; {name} holds {type(data).__name__}"
-            )
+            found = type(data).__name__
+            raise EMError(f"{task} needs micrographs with {self.truth}; {name} holds {found}")
         if data.scale != self.scale:
             raise EMError(
-                f"the targets of {name} have {data.scale} times as many pixels a side as the images; this "
-                f"{type(self).__name__} makes {self.scale} times as many"
+                f"the targets of {name} have {data.scale} times as many pixels a side as the "
+                f"images; this {task} makes {self.scale} times as many"
             )
 
     @classmethod
     def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
-        """Return the fields of the configuration that training micrographs (an empty sample of a stream) decide."""
+        """Return the configuration's fields that the data (of a stream, an empty sample) decide."""
         return {"residual": False}
 
     def learn_units(self, data: Examples | StreamedExamples) -> None:
@@ -144,7 +144,7 @@ class EMTaskModel(EMPreTrainedModel):
     def cropper(self, data: Examples, side: int, jitter: float) -> Cropper:
         """Return what cuts training crops from micrographs, whose truth has `side` pixels a side.
 
-        The strength of the random change of intensities is `jitter`. Of a stream, the data are an empty sample.
+        Intensities change at random by `jitter`. Of a stream, the data are an empty sample.
 
         Raises:
             EMError: the side does not fit the scale.
@@ -166,7 +166,7 @@ class EMTaskModel(EMPreTrainedModel):
         raise NotImplementedError
 
     def trivial_figures(self, data: Examples, measured: Metrics) -> dict[str, Any]:
-        """Return the figures of the answer that needs no network, where the model on these data `measured` so much."""
+        """Return the figures of the answer without a network; the model's own are `measured`."""
         metrics = self.new_metrics()
         for index, image in enumerate(data.images):
             metrics.add(self.trivial_answer(image), self.truth_of(data, index))

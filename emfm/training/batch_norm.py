@@ -10,11 +10,11 @@ from torch import Tensor, nn
 def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor], frozen: Iterable[nn.Module] = ()) -> None:
     """Replace every batch norm's running statistics by the plain average over some batches.
 
-    While weights move, and after weights were averaged, the running statistics lag behind, and a network evaluates far
-    worse than it trains (Wu and Johnson 2021, arXiv:2105.07576, section 3). A model without batch norm is left alone.
+    While weights move, and after they were averaged, running statistics lag behind: a network
+    evaluates far worse than it trains (Wu and Johnson 2021, arXiv:2105.07576, section 3).
 
     Args:
-        model: called with each batch; its training mode is restored.
+        model: called with each batch, if it has batch norm; its training mode is restored.
         batches: inputs as in training (B, 1, H, W).
         frozen: parts whose statistics stay, and which stay in evaluation mode.
     """

@@ -147,7 +147,7 @@ def load_optimizers(optimizers: Optimizers, tensors: Tensors) -> None:
             owner, index, slot = key.split(".")
             if owner == name:
                 if value.ndim > 0:
-                    # fused Adam goes through memory in order: averages must lie as their parameter does
+                    # fused Adam goes through memory in order: averages lie as their parameter does
                     value = torch.empty_like(parameters[int(index)]).copy_(value)
                 content["state"].setdefault(int(index), {})[slot] = value
         optimizer.load_state_dict(content)

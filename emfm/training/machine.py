@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def bf16_units() -> bool:
-    """Tell whether the device computes bfloat16 in hardware: a recent GPU, or a CPU with AMX or AVX512-BF16."""
+    """Tell whether a GPU, or a CPU's AMX or AVX512-BF16, computes bfloat16 in hardware."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -30,8 +30,8 @@ def warn_of_emulated_bf16() -> None:
 def worker_count(asked: int | None) -> int:
     """Return how many processes cut crops: as asked, or none on a CPU and up to 8 for each GPU.
 
-    Where processes are not forked, each imports the script that was started. The command line allows that. A user's
-    script may not, so there are none by default.
+    Where processes are not forked, each imports the script that was started. The command line
+    allows that. A user's script may not, so there are none by default.
     """
     if asked is not None:
         return asked

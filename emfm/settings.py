@@ -1,6 +1,6 @@
 """One place for a setting: a dataclass's field holds default, meaning and the values it takes.
 
-Checks in Python, the command line, the scripts of `hub_scripts` and the documentation read it there.
+Checks in Python, the command line, the scripts of `hub_scripts` and the documentation read it.
 """
 
 import math
@@ -22,7 +22,7 @@ KINDS: dict[type, type | tuple[type, ...]] = {int: Integral, float: Real, str: (
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting takes; `least` and `most` are two of them, `above` and `below` not."""
+    """The numbers that a setting takes, `least` and `most` among them, `above` and `below` not."""
 
     least: float | None = None
     most: float | None = None
@@ -129,7 +129,7 @@ class Settings:
 
 
 def check_settings(settings: Any) -> None:
-    """Check all settings of a dataclass's instance, each alone; an EMError names the first wrong one."""
+    """Check each setting of a dataclass's instance; an EMError names the first wrong one."""
     for known in settings_of(type(settings)):
         check_setting(known, getattr(settings, known.name), known.name)
 

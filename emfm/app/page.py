@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 INTRODUCTION = """\
 # emfm: {title}
 
-Drop an electron micrograph, choose a model, press **Run**. Any bit depth; the pixel size is read from the file where it
-has one. Files stay on the machine that runs this page, and are deleted after an hour.
+Drop an electron micrograph, choose a model, press **Run**. Any bit depth; the pixel size is
+read from the file where it has one. Files stay on the page's machine, an hour at most.
 """
 
 
@@ -26,7 +26,7 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
     """Return the Gradio page that offers some models.
 
     Args:
-        models: what the page calls them: zoo name, folder or Hub id; the first is chosen at the start.
+        models: zoo names, folders or Hub ids, by what the page calls them; the first is chosen.
         title: of the page.
 
     Raises:
@@ -71,7 +71,7 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
 
 
 def named(models: list[str]) -> dict[str, str]:
-    """Return what a page calls its models: a folder's name, not where it lies on the server; else zoo name or Hub id.
+    """Return what a page calls its models: zoo name, Hub id, or a folder's name without its place.
 
     Raises:
         EMError: two folders have one name.

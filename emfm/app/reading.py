@@ -1,4 +1,4 @@
-"""Reading what a stranger uploaded: in a process of its own, with limits on memory, time and pixels."""
+"""Reading a stranger's upload in its own process, with limits on memory, time and pixels."""
 
 from contextlib import closing
 from pathlib import Path
@@ -18,10 +18,10 @@ def read_upload(path: str | Path, folder: Path) -> Micrograph:
     """Read an uploaded file, and leave its pixels as `micrograph.npy` in a folder of its own.
 
     Raises:
-        EMError: no micrograph can be read within the limits; the message is fit to be shown to the user.
+        EMError: no micrograph can be read within the limits; the user may see the message.
     """
     path, pixels = Path(path), folder / "micrograph.npy"
-    with closing(Guarded(save_pixels)) as process:  # one upload cannot change how another one is read
+    with closing(Guarded(save_pixels)) as process:  # one upload cannot change how others are read
         try:
             pixel_size = process.ask(path.name, MEMORY, SECONDS, path=str(path), pixels=str(pixels))
         except EMError as error:
@@ -39,8 +39,8 @@ def save_pixels(path: str, pixels: str) -> float | None:
     if micrograph.image.size > MAX_PIXELS:
         height, width = micrograph.image.shape
         raise EMError(
-            f"{path}: {height} x {width} pixels; this page takes up to {MAX_PIXELS / 1e6:.0f} million: "
-            "use emfm predict on your own machine"
+            f"{path}: {height} x {width} pixels; this page takes up to "
+            f"{MAX_PIXELS / 1e6:.0f} million: use emfm predict on your own machine"
         )
     np.save(pixels, np.asarray(micrograph.image))
     return micrograph.pixel_size

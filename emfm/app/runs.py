@@ -1,4 +1,4 @@
-"""What the page does with an upload: read, predict, write the files to download. Knows nothing of the page."""
+"""What the page does with an upload: read it, predict, write the files to download."""
 
 import json
 import shutil
@@ -22,8 +22,8 @@ from emfm.tasks import task_of
 
 KEPT_SECONDS = 3600
 LOADED_MODELS = 3
-# Pictures of the micrograph and of its result, both (H, W, 3) uint8; the files to download, the first of
-# them the result as TIFF in its own dtype; and what was found, as Markdown.
+# Pictures of the micrograph and of its result, both (H, W, 3) uint8; the files to download, first
+# the result as TIFF in its own dtype; and what was found, as Markdown.
 Answer = tuple[tuple[np.ndarray, np.ndarray] | None, list[str], str]
 
 
@@ -86,7 +86,7 @@ class Runner:
 
     def _model(self, name: str) -> EMPreTrainedModel:
         if name not in self.models:
-            raise EMError(f"this page does not offer the model '{name}'; it has {', '.join(self.models)}")
+            raise EMError(f"this page has no model '{name}'; it has {', '.join(self.models)}")
         if name not in self._loaded:
             while len(self._loaded) >= LOADED_MODELS:
                 self._loaded.pop(next(iter(self._loaded)))

@@ -1,4 +1,4 @@
-"""The application that the verbs belong to, and what their answers share, those to wrong input too."""
+"""The application that the verbs belong to, and how they answer, to wrong input too."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ def figures(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the command line; an EMError or an unusable file becomes one line and exit code 2."""
-    # the libraries' own bars and advice stay off the terminal, their warnings in the log at level ERROR
+    # the libraries' bars and advice stay off the terminal; of their log, errors alone are shown
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|accelerate)\..*")

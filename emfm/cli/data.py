@@ -17,7 +17,7 @@ def simulate(
     output: Annotated[str, typer.Option(help="Folder for the images and their masks or targets.")],
     given: dict[str, Any],
 ) -> None:
-    """Simulate micrographs with exact masks (a labelled folder) or targets (a folder of pairs for each task)."""
+    """Simulate micrographs with exact masks (one folder) or targets (a folder for each task)."""
     from emfm.simulate.folder import write_simulated_folder
 
     settings = SimulateArguments(**given)
@@ -43,7 +43,7 @@ def push_dataset(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, say what would be pushed, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Push micrographs to the Hub as a dataset, in one commit that replaces what the repository held.
+    """Push micrographs to the Hub as a dataset, in one commit that replaces the old files.
 
     Licence and citation are required, unless the folder has a card that says them.
     """

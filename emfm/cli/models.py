@@ -1,4 +1,4 @@
-"""Verbs about models: what there is, what is known of it, whether it is whole, and giving it to others."""
+"""Verbs about models: list them, describe, verify and push one."""
 
 from typing import Annotated, Any
 
@@ -18,8 +18,9 @@ def list_command(as_json: Json = False) -> None:
     lines = [f"{'name':<20}{'parameters':>12}{'receptive field':>18}{'size':>10}  {'pixel sizes':<16}data licences"]
     for info in models:
         lines += [
-            f"{info.name:<20}{info.parameters:>12,}{info.receptive_field:>15} px{info.size / 1e6:>7.2f} MB  "
-            f"{info.shown_pixel_sizes():<16}{', '.join(info.data_licenses)}",
+            f"{info.name:<20}{info.parameters:>12,}{info.receptive_field:>15} px"
+            f"{info.size / 1e6:>7.2f} MB  {info.shown_pixel_sizes():<16}"
+            f"{', '.join(info.data_licenses)}",
             f"    in: {info.place}",
         ]
         lines += [f"    {figure}" for figure in info.headlines]
@@ -81,7 +82,7 @@ def verify(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a model's files with their checksums, recompute its stored test output and compare."""
+    """Compare a model's files with their checksums, and its output with the stored one."""
     from emfm.hub.verify import verify as run
     from emfm.loading.names import model_folder
     from emfm.tasks import load_model
@@ -99,7 +100,7 @@ def push(
     given: dict[str, Any],
     as_json: Json = False,
 ) -> None:
-    """Verify a model and push it to the Hub in one commit; the token is that of `hf auth login` or of HF_TOKEN."""
+    """Verify a model and push it in one commit, with the token of HF_TOKEN or `hf auth login`."""
     where = PushArguments(**given)
 
     from emfm.hub.push import push_folder

@@ -1,4 +1,4 @@
-"""The options of a verb, made from the dataclass of its settings: names, defaults and help stand there alone."""
+"""The options of a verb, made from the dataclass that holds their names, defaults and help."""
 
 import functools
 import inspect
@@ -17,8 +17,8 @@ Verb = Callable[..., None]
 def takes(settings: type, *, only: Collection[str] = (), unset: Collection[str] = ()) -> Callable[[Verb], Verb]:
     """Give a verb an option for each setting of a dataclass.
 
-    They stand in the place of the verb's parameter `given`, which receives their values by name. Each
-    value is checked, and an error names its option.
+    They replace the verb's parameter `given`, which receives their values by name. Each value is
+    checked, and an error names its option.
 
     Args:
         settings: the dataclass, made with `emfm.settings.setting`.
@@ -67,7 +67,7 @@ def _parameter(field: Field[Any], unset: bool) -> inspect.Parameter:
     default = None if unset else field.default
     if default is None:
         kind = kind | None
-    # of itself typer gives what is False by default a second form with --no-, which says nothing new
+    # typer would give what is False by default a second form with --no-, which says nothing new
     names = [flag_of(field)] if field.metadata["flag"] or default is False else []
     if _is_option(field):
         shown: Any = typer.Option(*names, help=help_of(field))

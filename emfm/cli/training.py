@@ -18,7 +18,7 @@ RECIPE_HELP = f"{' or '.join(RECIPES)}; it decides {', '.join(OF_A_RECIPE)} wher
 
 
 class TaskCommand(TyperCommand):
-    """A verb whose help names the tasks; importing them takes seconds, so it waits until the help is asked for."""
+    """A verb whose help names the tasks, which are imported (in seconds) only for the help."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -65,7 +65,7 @@ def finetune(given: dict[str, Any], as_json: Json = False) -> None:
 @app.command()
 @takes(DemoArguments)
 def demo(given: dict[str, Any], as_json: Json = False) -> None:
-    """Fine-tune the bundled model and the same network from scratch, compare, and write a report."""
+    """Fine-tune the bundled model and the same network from scratch, and write a report."""
     from emfm.demo.run import run_demo
 
     summary = run_demo(Path(given.pop("output")), **given)

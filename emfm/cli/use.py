@@ -59,9 +59,9 @@ def predict(
     given: dict[str, Any],
     as_json: Json = False,
 ) -> None:
-    """Predict micrographs: NAME.tif with the result, pictures to look at, measurements or a line profile.
+    """Predict micrographs: NAME.tif with the result, pictures, measurements or a line profile.
 
-    A run that was stopped goes on where it was. Under torchrun or accelerate several processes share the work.
+    A run that was stopped goes on. Under torchrun or accelerate several processes share the work.
     """
     from emfm.inference.files import expand_inputs, predict_files
     from emfm.inference.processes import Processes
@@ -98,7 +98,7 @@ def export(
     given: dict[str, Any],
     as_json: Json = False,
 ) -> None:
-    """Write a model for other programs, after a comparison with torch. Needs emfm's extra 'export'."""
+    """Write a model for other programs and compare it with torch. Needs the extra 'export'."""
     from emfm.export.onnx_file import TOLERANCE, export_onnx
 
     path = Path(output)

@@ -1,4 +1,4 @@
-"""The demonstration: pretrained against scratch on a handful of labelled micrographs, with a report."""
+"""The demonstration: pretrained against scratch on a handful of labels, with a report."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""`emfm demo`: the bundled model and the same network from scratch, eight labelled images, one unseen micrograph."""
+"""`emfm demo`: the bundled model against its network from scratch, on eight labelled images."""
 
 import base64
 import io
@@ -53,7 +53,7 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
         The summary, with the printed table under "table".
 
     Raises:
-        EMError: a setting is wrong, the output folder holds something else, or the data are of no use.
+        EMError: a setting is wrong, the output holds something else, or the data are of no use.
     """
     DemoArguments(str(output), data, steps, seed)  # which checks them
     started = time.perf_counter()

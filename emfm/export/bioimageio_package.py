@@ -1,6 +1,6 @@
-"""A package of the bioimage.io model zoo: ONNX weights, test tensors, cover, documentation and rdf.yaml.
+"""A package of the bioimage.io model zoo: ONNX weights, test tensors, cover, texts and rdf.yaml.
 
-The description follows the bioimage.io model specification 0.5 (https://github.com/bioimage-io/spec-bioimage-io).
+It follows the model specification 0.5 (https://github.com/bioimage-io/spec-bioimage-io).
 """
 
 import json
@@ -30,8 +30,8 @@ from emfm.reports.prediction import Prediction
 from emfm.simulate.nanoparticles import simulate_nanoparticles
 from emfm.tasks import load_model, task_of
 
-# A tile's result lacks a margin of the model's reach (px); readers cut at most this much of it, so that
-# something remains of the smallest tile.
+# A tile's result lacks a margin of the model's reach (px). Readers cut at most this much of it, so
+# that something remains of the smallest tile.
 LARGEST_HALO = 96
 FILES = ("rdf.yaml", "README.md", "weights.onnx", "test_input.npy", "test_output.npy", "cover.png")
 # The Hub's names of the licences that emfm's own cards use, and their SPDX identifiers.
@@ -47,11 +47,11 @@ def export_package(source: str | Path, output: str | Path, arguments: PackageArg
         arguments: name, authors and licence.
 
     Returns:
-        The largest difference between the ONNX weights and torch, as a share of the output's largest magnitude.
+        The largest difference from torch, as a share of the output's largest magnitude.
 
     Raises:
-        EMError: a library is missing, the model does not load or export, the package does not validate, or the folder
-            holds other files.
+        EMError: a library is missing, the model does not load or export, the package is not valid,
+            or the folder holds other files.
     """
     need("bioimageio.spec", "onnx", "onnxscript", "onnxruntime")
     arguments, output = arguments or PackageArguments(), Path(output)
@@ -71,7 +71,7 @@ def export_package(source: str | Path, output: str | Path, arguments: PackageArg
         if output.suffix == ".zip":
             write_atomically(output, lambda path: _zip(package, path))
         else:
-            for name in (*FILES[1:], FILES[0]):  # the description last: without it nothing takes the rest for a package
+            for name in (*FILES[1:], FILES[0]):  # the description, which makes it a package, last
                 write_atomically(output / name, partial(shutil.copyfile, package / name))
     return difference
 
@@ -83,12 +83,12 @@ def smallest_side(model: EMPreTrainedModel) -> int:
 
 @torch.no_grad()
 def _write_example(package: Path, model: EMPreTrainedModel) -> None:
-    """Write a simulated micrograph and what emfm makes of it: as tensors, and side by side as the cover."""
+    """Write a simulated micrograph and its result, as tensors and side by side as the cover."""
     side = smallest_side(model)
     image = simulate_nanoparticles((side, side), 0).image.astype(np.float32)  # (H, W)
     statistics = model.processor.statistics(image)
     values = model.processor.normalize(image, statistics)
-    output = model.eval().maps(torch.from_numpy(values)[None, None]).cpu().numpy()  # (1, C, H * s, W * s)
+    output = model.eval().maps(torch.from_numpy(values)[None, None]).cpu().numpy()  # (1, C, sH, sW)
     np.save(package / "test_input.npy", image[None, None])
     np.save(package / "test_output.npy", output)
     result = model.result(output[0], statistics, image.dtype)

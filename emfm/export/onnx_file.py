@@ -1,4 +1,4 @@
-"""Export to ONNX: one file for images of any size and batches of any length, compared with torch before it is kept."""
+"""Export to ONNX: one file for images and batches of any size, compared with torch."""
 
 import copy
 import json
@@ -22,10 +22,10 @@ from emfm.tasks import task_of
 
 OPSET = 18
 INPUT = "image"
-# Largest difference from torch that is let through, as a share of the output's largest magnitude (at least 1):
-# both sum float32 in their own order.
+# Largest difference from torch that passes, as a share of the output's largest magnitude (at least
+# 1): both sum float32 in their own order.
 TOLERANCE = 1e-4
-# (batch, height, width) at which each export is compared: a multiple of every stride, one of none, narrow, one pixel.
+# (batch, height, width) to compare: a multiple of every stride, one of none, narrow, one pixel.
 CHECKED_SIZES = ((1, 64, 96), (3, 45, 83), (2, 5, 130), (1, 1, 1))
 
 
@@ -39,14 +39,14 @@ def need(*modules: str) -> None:
 
 
 class ExportNetwork(nn.Module):
-    """A copy of a model that a tracer can follow at every size: no branch depends on height or width.
+    """A copy of a model that a tracer can follow at every size: no branch depends on the size.
 
-    Padding looks mirrored pixels up instead of repeating mirrored padding until it suffices, and instance norm is
-    spelled out, which also holds for a map of a single pixel. Values equal the model's own.
+    Padding looks mirrored pixels up instead of repeating mirrored padding. Instance norm is spelled
+    out, which also holds for a single pixel. Values equal the model's own.
 
     Args:
         model: any of emfm's models; it is not changed.
-        finished: return what the outputs are for a user, such as class probabilities instead of logits.
+        finished: return what a user wants, such as class probabilities instead of logits.
     """
 
     def __init__(self, model: EMPreTrainedModel, finished: bool = False):
@@ -57,20 +57,20 @@ class ExportNetwork(nn.Module):
         exchange(self.model, InstanceNorm, SpelledInstanceNorm)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map network values (B, 1, H, W) to logits or probabilities (B, K, H, W) or an image (B, 1, H * s, W * s)."""
+        """Map network values (B, 1, H, W) to scores (B, K, H, W) or an image (B, 1, sH, sW)."""
         output = self.model(image)[0]
         return output if self.finished is None else self.finished(output)
 
 
 def _mirrored(model: EMPreTrainedModel, pixel_values: Tensor) -> Tensor:
-    """Mirror the bottom and right edges up to the next multiple of the trunk's stride, as the model itself does."""
+    """Mirror bottom and right edges up to a multiple of the trunk's stride, as the model does."""
     height, width = pixel_values.shape[-2:]
     stride = model.trunk.stride
     return pixel_values.index_select(2, _mirror(height, stride)).index_select(3, _mirror(width, stride))
 
 
 def _mirror(length: int, stride: int) -> Tensor:
-    """Return for each row of the padded image which row of the image (`length`) it repeats: 0 1 2 1 0 1 2 ..."""
+    """Return which row of the image (`length`) each padded row repeats: 0 1 2 1 0 1 2 ..."""
     padded = (length + stride - 1) // stride * stride
     period = torch.full((1,), torch.sym_max(2 * (length - 1), 1), dtype=torch.int64)
     along = torch.remainder(torch.arange(padded), period)
@@ -78,11 +78,11 @@ def _mirror(length: int, stride: int) -> Tensor:
 
 
 def export_onnx(model: EMPreTrainedModel, path: str | Path, probabilities: bool = False) -> float:
-    """Write a model as an ONNX file with dynamic batch, height and width, and compare it with torch.
+    """Write an ONNX file with dynamic batch, height and width, if it agrees with torch.
 
-    The input `image` (B, 1, H, W) holds network values, as `EMImageProcessor` makes them; the processor's rule, the
-    class names, generator, scale and pixel-size range stand in the file's metadata. Padding to the network's stride
-    is inside the graph. The file is written whole or not at all, and only if it agrees with torch.
+    The input `image` (B, 1, H, W) holds network values, as `EMImageProcessor` makes them. The
+    metadata hold its rule, class names, generator, scale and pixel-size range. Padding to the
+    network's stride is inside the graph.
 
     Args:
         model: any of emfm's models.
@@ -90,10 +90,10 @@ def export_onnx(model: EMPreTrainedModel, path: str | Path, probabilities: bool 
         probabilities: a segmentation's output is `probabilities` instead of `logits`.
 
     Returns:
-        The largest difference from torch over `CHECKED_SIZES`, as a share of the output's largest magnitude.
+        The largest difference from torch, as a share of the output's largest magnitude.
 
     Raises:
-        EMError: a library is missing, torch cannot export the model, or the outputs differ by more than `TOLERANCE`.
+        EMError: a library is missing, torch cannot export the model, or the outputs differ.
     """
     need("onnx", "onnxscript", "onnxruntime")
     network = ExportNetwork(model, probabilities)
@@ -146,7 +146,7 @@ def _trace(network: ExportNetwork, output: str) -> Any:
 
 
 def _with_metadata(proto: Any, model: EMPreTrainedModel) -> bytes:
-    """Return the file's bytes, with plain names of its dimensions and what is known of the model."""
+    """Return the file's bytes, with plain names of dimensions and what is known of the model."""
     import onnx
 
     del proto.graph.value_info[:]  # shapes inside, in the tracer's symbols
@@ -159,8 +159,8 @@ def _with_metadata(proto: Any, model: EMPreTrainedModel) -> bytes:
     onnx.helper.set_model_props(proto, metadata(model))
     rule = model.processor
     proto.doc_string = (
-        f"{type(model).__name__} ({model.config.generator}) of emfm. '{INPUT}' holds network values: the "
-        f"micrograph's percentiles {rule.low:g} and {rule.high:g} at -1 and +1, cut at {rule.clip:g}."
+        f"{type(model).__name__} ({model.config.generator}) of emfm. '{INPUT}' holds network "
+        f"values: percentiles {rule.low:g} and {rule.high:g} at -1 and +1, cut at {rule.clip:g}."
     )
     onnx.checker.check_model(proto)
     return proto.SerializeToString()
@@ -180,7 +180,7 @@ def session(content: bytes) -> Any:
 def compare(
     finished: bool, model: EMPreTrainedModel, content: bytes, sizes: tuple[tuple[int, int, int], ...] = CHECKED_SIZES
 ) -> float:
-    """Return the largest difference between an ONNX file and torch, as a share of the output's largest magnitude.
+    """Return the largest difference from torch, as a share of the output's largest magnitude.
 
     Args:
         finished: whether the file's output is the finished one, such as class probabilities.
@@ -201,7 +201,7 @@ def compare(
             expected = (task_of(model).finished(own) if finished else own).cpu().numpy()
             found = runtime.run(None, {INPUT: values})[0]
             if found.shape != expected.shape:
-                raise EMError(f"the export gives shape {found.shape} for {size}; torch gives {expected.shape}")
+                raise EMError(f"the export gives {found.shape} for {size}; torch {expected.shape}")
             difference = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
             if not difference <= TOLERANCE:
                 raise EMError(f"the export differs from torch by {difference:.2g} at {size}; nothing was written")

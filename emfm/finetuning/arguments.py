@@ -30,8 +30,8 @@ class FinetuneArguments(Settings):
     residual: bool | None = setting(None, "Restoration: predict what is added to the input; by default as the task.")
     class_weights: str = setting(
         "root",
-        "Segmentation: balanced (the inverse of a class's share of the pixels), root (its square root), none, "
-        "or a number for each class, as in 0.5,2.",
+        "Segmentation: balanced (the inverse of a class's share of the pixels), root (its square "
+        "root), none, or a number for each class, as in 0.5,2.",
     )
     num_images: int | None = setting(None, "How many training images to use; all by default.", COUNT)
     streaming: bool = setting(False, "Read a dataset as it comes, without downloading it first.")

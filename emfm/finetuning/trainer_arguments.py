@@ -1,4 +1,4 @@
-"""EMTrainingArguments: transformers' TrainingArguments with the defaults that few labelled micrographs need."""
+"""EMTrainingArguments: transformers' TrainingArguments with defaults for few micrographs."""
 
 from dataclasses import MISSING, dataclass, field
 
@@ -15,8 +15,8 @@ from emfm.training.machine import bf16_units, warn_of_emulated_bf16, worker_coun
 class EMTrainingArguments(TrainingArguments):
     """TrainingArguments for fine-tuning on few micrographs.
 
-    Every argument of transformers' TrainingArguments works too. Evaluation runs on the whole validation
-    micrographs, before the first step and then every tenth of the steps, with a checkpoint after each.
+    Every argument of transformers' works too. Whole validation micrographs are evaluated before the
+    first step and then every tenth of the steps, with a checkpoint after each.
     """
 
     output_dir: str | None = "finetuned"

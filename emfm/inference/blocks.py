@@ -37,8 +37,8 @@ NORM_SIDE = 256
 class Blocks:
     """Iterates over the finished blocks of a model's result on one micrograph.
 
-    Tiles of the image (H, W) are read by one thread and computed by `plan.workers` others, while the
-    caller works on the block before. `rows` are the first row of tiles and the one after the last.
+    Tiles of the image (H, W) are read by one thread and computed by `plan.workers` others, while
+    the caller works on the block before. `rows` are the first row of tiles and one past the last.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Blocks:
         finally:
             for pool in (reading, computing):
                 pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)  # a number set in a thread is taken over by threads to come
+            torch.set_num_threads(threads)  # what a thread sets holds for threads to come
             self._model.train(was_training)
 
     def _blended(self, group: list[Place], computed: Future[np.ndarray]) -> Iterator[Block]:
@@ -104,12 +104,12 @@ class Blocks:
 
 
 def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> EMPreTrainedModel:
-    """Return a copy of a model that maps every pixel by its surroundings alone, for tiles of one micrograph (H, W).
+    """Return a copy of a model that maps every pixel of an image (H, W) by its surroundings alone.
 
     The model is in evaluation mode. Only instance norm is measured over the micrograph.
     """
     network = copy.deepcopy(model)
-    network.__dict__.pop("forward", None)  # a trainer's wrapper would call the model that was copied
+    network.__dict__.pop("forward", None)  # a trainer's wrapper would call the copied model
     if exchange(network, InstanceNorm, JointNorm):
         height, width = image.shape
         boxes = [((0, height), (0, width))]
@@ -137,7 +137,7 @@ def _values(
 
 
 def spread(shape: tuple[int, int], size: tuple[int, int], count: int, align: int) -> list[tuple[int, int]]:
-    """Return corners of at most `count` rectangles on an even grid over a micrograph, as square-meshed as can be."""
+    """Return corners of at most `count` rectangles on an even, nearly square-meshed grid."""
     room = [max(1, whole // part) for whole, part in zip(shape, size, strict=True)]
     rows = min(room[0], count, max(1, round((count * room[0] / room[1]) ** 0.5)))
     numbers = rows, min(room[1], count // rows)

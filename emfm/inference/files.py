@@ -36,7 +36,7 @@ class _Job:
 
 
 def expand_inputs(given: list[str], output: Path) -> list[Path]:
-    """Return the files that names, patterns and folders stand for; what lies in the output folder is left out.
+    """Return the files that names, patterns and folders stand for, but none of the output folder.
 
     Raises:
         EMError: a pattern or folder holds no micrograph.
@@ -49,8 +49,9 @@ def expand_inputs(given: list[str], output: Path) -> list[Path]:
         elif path.exists() or not glob.has_magic(name):
             found = [path]  # one that is missing is reported when it is its turn
         else:
-            found = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207  (absolute ones, too)
-            found = [match for match in found if match.suffix.lower() in SUFFIXES]
+            # pathlib takes no absolute patterns
+            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+            found = [Path(match) for match in matches if Path(match).suffix.lower() in SUFFIXES]
             if not found:
                 raise EMError(f"no micrograph matches {name}; looked for {', '.join(SUFFIXES)}")
         files += [file for file in found if output.resolve() not in file.resolve().parents]
@@ -63,10 +64,9 @@ def predict_files(
     """Predict micrographs of any size to files, in memory bounded by the tile.
 
     For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what the
-    task's report makes of it, and the record `NAME.tif.json` are written. A result whose record says
-    that it was made from the same input, model and settings is left as it is. Under torchrun or
-    accelerate the files are divided among the processes, and what does not divide evenly is done by
-    all of them together.
+    task's report makes of it, and the record `NAME.tif.json` are written. A result whose record
+    says that it was made from the same input, model and settings is left as it is. Under torchrun
+    or accelerate the processes divide the files; all share those that do not divide evenly.
 
     Args:
         model: a model, or the name or folder of one.
@@ -75,8 +75,8 @@ def predict_files(
         arguments: how; the defaults if None.
 
     Returns:
-        One entry per input, in their order and in every process: `input`, `output`, the paths of the report and
-        `skipped`; or `input` and `error` where a file could not be predicted, which does not stop the others.
+        One entry per input, in order and in every process: `input`, `output`, the report's paths
+        and `skipped`; or `input` and `error` for a failure, which does not stop the others.
 
     Raises:
         EMError: two inputs have one name, or the model does not load.
@@ -159,7 +159,7 @@ def _predict(job: _Job, micrograph: Micrograph, made_from: dict[str, Any], proce
 
 
 def _fingerprint(model: EMPreTrainedModel) -> str:
-    """Return the SHA-256 of a model's weights, processor and what its configuration says of the task."""
+    """Return the SHA-256 of a model's weights, processor and the task's configuration."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -172,7 +172,7 @@ def _fingerprint(model: EMPreTrainedModel) -> str:
 
 
 def _input_facts(path: Path) -> dict[str, Any]:
-    """Return name, size in bytes and time of change of a file, or of all in a folder such as a Zarr image."""
+    """Return name, size in bytes and time of change of a file, or of all in a folder (Zarr)."""
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     states = [file.stat() for file in files]
     changed = max((state.st_mtime_ns for state in states), default=0)

@@ -1,4 +1,4 @@
-"""transformers' pipelines over `predict`: statistics of the whole micrograph, tiles for a large one, any bit depth."""
+"""transformers' pipelines over `predict`: whole statistics, tiles, any bit depth."""
 
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,18 @@ from emfm.tasks import TASKS, task_of
 
 
 def _open(image: Any) -> Micrograph:
-    """Return what a pipeline was given as a micrograph: a file's path, a 2-D array or tensor, or a PIL image."""
+    """Return a pipeline's input (file's path, 2-D array or tensor, PIL image) as a micrograph."""
     if isinstance(image, Micrograph):
         return image
     if isinstance(image, str) and image.startswith(("http://", "https://")):
-        raise EMError(f"{image} is an address; give a file, an array or an image: download it first")
+        raise EMError(f"{image} is an address; give a file, array or image: download it first")
     if isinstance(image, (str, Path)):
         return read_micrograph(image)
     return Micrograph(as_array(image), None, "array")
 
 
 class _OnMicrographs(Pipeline):
-    """What both pipelines do for a model of emfm's; for any other the pipeline after this one in line does it."""
+    """What both pipelines do for a model of emfm's; any other goes to the next class in line."""
 
     takes: tuple[str, ...] = ("tile",)
     pipeline_tag: str
@@ -49,9 +49,7 @@ class _OnMicrographs(Pipeline):
     def get_iterator(self, inputs: Any, num_workers: int, batch_size: int, *params: dict) -> Any:
         """Return the results of many images, one after the other."""
         if self._own and batch_size != 1:
-            raise EMError(
-                f"batch_size is {batch_size}; micrographs are predicted one by one, each in tiles: leave it at 1"
-            )
+            raise EMError(f"batch_size is {batch_size}; micrographs are predicted one by one: leave it at 1")
         return super().get_iterator(inputs, num_workers, batch_size, *params)
 
     def preprocess(self, input_: Any, *args: Any, **kwargs: Any) -> Any:
@@ -65,11 +63,11 @@ class _OnMicrographs(Pipeline):
 
 
 class EMImageToImagePipeline(_OnMicrographs):
-    """`pipeline("em-image-to-image", model=...)`: denoising, super-resolution, background removal, or a generator.
+    """`pipeline("em-image-to-image", model=...)`, for restoration or a generator.
 
-    Takes the path of a micrograph, a 2-D array or tensor, a PIL image, or a list of these. Returns for each a dict:
-    `image` (H, W), in the input's dtype and units, with `scale` times as many pixels a side by super-resolution;
-    `pixel_size` in nm, None where the file does not say; and `name`. `tile=` is the side of a tile in pixels.
+    Takes the path of a micrograph, a 2-D array or tensor, a PIL image, or a list of these. Returns
+    for each a dict: `image` (H, W), in the input's dtype and units, `scale` times as large by
+    super-resolution; `pixel_size` in nm or None; and `name`. `tile=` is a tile's side in pixels.
     """
 
     pipeline_tag = "image-to-image"
@@ -93,11 +91,11 @@ class EMImageToImagePipeline(_OnMicrographs):
 
 
 class EMImageSegmentationPipeline(_OnMicrographs, ImageSegmentationPipeline):
-    """`pipeline("image-segmentation", model=...)` that also knows emfm's models; any other works as without emfm.
+    """`pipeline("image-segmentation", model=...)` that also knows emfm's models.
 
-    transformers' own makes 8-bit colour of every image, which cuts a 16-bit micrograph off at 255, and holds a large
-    one in memory as a whole. With an `EMForSemanticSegmentation` this one takes what `em-image-to-image` takes, and
-    `tile=`; it returns a list of `label`, `mask` (a PIL image, 255 where the class is) and `score` (None).
+    transformers' own makes 8-bit colour of every image, which cuts a 16-bit micrograph off at 255.
+    With an `EMForSemanticSegmentation` this one takes what `em-image-to-image` takes. It returns a
+    list of `label`, `mask` (a PIL image, 255 where the class is) and `score` (None).
     """
 
     pipeline_tag = "image-segmentation"

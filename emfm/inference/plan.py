@@ -10,7 +10,7 @@ from emfm.inference.tiling import Tiling
 from emfm.modeling import EMPreTrainedModel
 
 RAMP = 16
-# Of the free memory this share may be used, and on a CPU no more than this, so that other work goes on.
+# This share of the free memory may be used, and on a CPU no more than this: other work goes on.
 SHARE = 0.25
 CPU_BYTES = 512 * 2**20
 LARGEST_TILE, LARGEST_BATCH = 2048, 8
@@ -38,7 +38,7 @@ def plan(model: EMPreTrainedModel, shape: tuple[int, int], tile: int | None = No
         model: any; on the device on which it will predict.
         shape: (H, W) of the micrograph.
         tile: largest side of a tile in pixels; None chooses one by the free memory.
-        parts: processes that divide the rows of tiles among them; with None for `tile` there are enough for all.
+        parts: processes that divide the rows of tiles; without `tile` there are enough for all.
 
     Raises:
         EMError: the tile is too small for the model.
@@ -72,7 +72,7 @@ def plan(model: EMPreTrainedModel, shape: tuple[int, int], tile: int | None = No
 
 
 def _side(model: EMPreTrainedModel, budget: float) -> int:
-    """Return the largest side of a tile, a multiple of the stride, that takes no more than the budget."""
+    """Return the largest side of a tile, a multiple of the stride, within the budget."""
     stride = model.trunk.stride
     return int((budget / bytes_per_pixel(model)) ** 0.5) // stride * stride
 

@@ -30,23 +30,23 @@ def predict(
     progress: bool = False,
     match_pixel_size: bool = False,
 ) -> Prediction:
-    """Run a model on one micrograph; the result is an array. `predict_files` writes results of any size to files.
+    """Run a model on one micrograph and return an array; `predict_files` writes files of any size.
 
-    Intensity statistics are taken once over the whole micrograph. A large one is cut into tiles that overlap by twice
-    the model's reach, or by half a tile where that is less, and fade into each other. With an overlap of twice the
-    reach the result equals that of the whole image, whatever the tile. What instance norm needs to know is measured
-    once, too: over the whole of a micrograph of up to 1024 x 1024 pixels, over squares spread over a larger one.
+    Intensity statistics are taken once over the whole micrograph. A large one is cut into tiles
+    that overlap by twice the model's reach, or by half a tile where that is less, and fade into
+    each other. With twice the reach the result equals that of the whole image. What instance norm
+    needs is measured once, too: over up to 1024 x 1024 pixels, or squares spread over a larger one.
 
     Args:
         model: a model, or the name or folder of one.
         micrograph: a file, a 2-D array, or what `read_micrograph` returned.
         tile: largest side of a tile in pixels; None chooses by the free memory.
         progress: show a bar.
-        match_pixel_size: resample a micrograph to the pixel sizes that the model was trained at, and the result back.
+        match_pixel_size: resample to the pixel sizes of the training, and the result back.
 
     Raises:
-        EMError: the micrograph cannot be read or used, the tile is too small for the model, or the pixel size is to
-            be matched and not known.
+        EMError: the micrograph cannot be read or used, the tile is too small for the model, or the
+            pixel size is to be matched and not known.
     """
     model = ready_model(model)
     if isinstance(micrograph, (str, Path)):
@@ -60,7 +60,7 @@ def predict(
 
 
 def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
-    """Return a model as it is, or load one by its name or folder onto the machine's GPU, where it has one."""
+    """Return a model as it is, or load one by name or folder, onto a GPU where there is one."""
     if isinstance(model, EMPreTrainedModel):
         return model
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -68,7 +68,7 @@ def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
 
 
 class ArrayResult:
-    """A result (H, W) in memory, with the methods of a `ResultFile`; there is nothing to tidy up."""
+    """A result (H, W) in memory, with the methods of a `ResultFile`."""
 
     def __init__(self, shape: tuple[int, int], dtype: np.dtype):
         self.shape, self.dtype = shape, dtype
@@ -104,7 +104,7 @@ def result_form(model: EMPreTrainedModel, image: Any) -> tuple[tuple[int, int], 
 
 @dataclass(frozen=True)
 class Flow:
-    """How micrographs become results; the fields are as in `predict`, the processes share the work."""
+    """How micrographs become results; fields as in `predict`, the processes share the work."""
 
     model: EMPreTrainedModel
     tile: int | None
@@ -116,7 +116,7 @@ class Flow:
         """Fill a result that has the `result_form` of the micrograph.
 
         Raises:
-            EMError: the micrograph cannot be read or used, or the pixel size is to be matched and not known.
+            EMError: the micrograph cannot be used, or its pixel size is to be matched and unknown.
             OSError: the result cannot be written.
         """
         micrograph = given
@@ -132,7 +132,7 @@ class Flow:
             self._resample(between, result)
 
     def _predict(self, image: Any, result: Result) -> None:
-        """Write the model's result on an image block by block; each process does some of the rows of tiles."""
+        """Write the result block by block; each process does some of the rows of tiles."""
         model, processes = self.model, self.processes
         statistics = processes.together(lambda: model.processor.statistics(image))
         how = plan(model, image.shape, self.tile, processes.count)

@@ -28,7 +28,7 @@ class Processes:
         from accelerate import PartialState
         from accelerate.utils import parse_flag_from_env
 
-        # without this accelerate takes the processes of a machine without accelerators for single ones
+        # without this accelerate takes processes without an accelerator for single ones
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         # one of them may be at work for days before it meets the others
         state = PartialState(cpu=cpu, timeout=timedelta(days=30))

@@ -18,7 +18,7 @@ from emfm.modeling import EMPreTrainedModel
 logger = logging.getLogger(__name__)
 # Rounded header fields do not make a pixel size another one.
 TOLERANCE = 0.02
-# Keys' cubic convolution kernel (1981) reaches two pixels; it is widened where the image shrinks, against aliasing.
+# Keys' cubic convolution (1981) reaches two pixels; it is widened where the image shrinks.
 CUBIC_REACH = 2.0
 BLOCK = 1024
 
@@ -31,7 +31,7 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 
 def _taps(start: int, stop: int, length: int, new_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which pixels of the source each new pixel start..stop is made of, and their weights: (new, taps) each."""
+    """Return the source pixels of new pixels start..stop and their weights, (new, taps) each."""
     ratio = length / new_length
     widened = max(1.0, ratio)
     centres = (np.arange(start, stop) + 0.5) * ratio - 0.5
@@ -44,12 +44,12 @@ def _taps(start: int, stop: int, length: int, new_length: int) -> tuple[np.ndarr
 
 
 class Resampled:
-    """A micrograph with another number of pixels, computed where it is asked for: `image[rows, columns]`.
+    """A micrograph with another number of pixels, computed on demand: `image[rows, columns]`.
 
     Args:
         source: (H, W), any array that can be sliced.
         shape: new height and width; the image covers the same field.
-        nearest: take the nearest pixel (class indices); else cubic convolution, in float32, without aliasing.
+        nearest: take the nearest pixel (class indices); else cubic convolution in float32.
     """
 
     ndim = 2
@@ -118,7 +118,7 @@ def _fitting(model: EMPreTrainedModel, pixel_size: float) -> float:
 
 
 def check_pixel_size(model: EMPreTrainedModel, micrograph: Micrograph) -> None:
-    """Log a warning where a micrograph's pixel size is known and not one that the model was trained at."""
+    """Log a warning where a micrograph's pixel size is known and not one of the training."""
     known, trained_at = micrograph.pixel_size, model.config.pixel_size_range
     if known is not None and trained_at is not None and _fitting(model, known) != known:
         message = "%s has %.4g nm per pixel, the model was trained at %.4g to %.4g: --match-pixel-size resamples it"
@@ -126,7 +126,7 @@ def check_pixel_size(model: EMPreTrainedModel, micrograph: Micrograph) -> None:
 
 
 def matched(model: EMPreTrainedModel, micrograph: Micrograph) -> Micrograph:
-    """Return a micrograph at a pixel size that the model was trained at: itself, or resampled as it is read.
+    """Return a micrograph at a pixel size of the training: itself, or resampled as it is read.
 
     Raises:
         EMError: the model's or the micrograph's pixel size is not known.

@@ -1,4 +1,4 @@
-"""Results that are written block by block: TIFF, NPY and OME-Zarr files of any size, none ever seen half-written."""
+"""Results written block by block: TIFF, NPY and OME-Zarr of any size, never seen half-written."""
 
 import shutil
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ LOCK = ".lock"  # in a partial Zarr image
 
 
 class ResultFile:
-    """A result on its way: created under another name, filled by one or several processes, then put in its place.
+    """A result on its way: filled under another name by all processes, then put in its place.
 
     Args:
         path: where it will stand; the suffix chooses the format.
@@ -75,7 +75,7 @@ class ResultFile:
         """Write a block (h, w) with its first pixel at a row and column."""
         rows, columns = block.shape
         if self.format == "zarr":
-            with FileLock(self.partial / LOCK):  # chunks, which processes may share, are read, changed and written
+            with FileLock(self.partial / LOCK):  # processes may share a chunk
                 self._array[row : row + rows, column : column + columns] = block
             return
         assert self._file is not None
@@ -88,7 +88,7 @@ class ResultFile:
 
     @contextmanager
     def filling(self, processes: Processes) -> Iterator[None]:
-        """Create the file for all processes to fill, and put it in its place, or leave nothing of it on failure."""
+        """Create the file, let all processes fill it, put it in its place; on failure remove it."""
         first = processes.rank == 0
         try:
             processes.together(lambda: self._create() if first else None)
@@ -108,7 +108,7 @@ class ResultFile:
 
     @contextmanager
     def between(self, shape: tuple[int, int], dtype: np.dtype, processes: Processes) -> Iterator["ResultFile"]:
-        """Yield a file of another size beside this one, for what this one is made of; it is removed in the end."""
+        """Yield a file of another size beside this one, to make this one of; it is removed then."""
         file = ResultFile(self.path.with_name(f".{self.path.stem}.between.npy"), shape, dtype, None)
         try:
             yield file

@@ -1,8 +1,8 @@
-"""Tiles over a micrograph of any size, and their seamless blend. NumPy alone; knows nothing of networks.
+"""Tiles over a micrograph of any size, and their seamless blend. Knows nothing of networks.
 
-A tile's outer `margin` pixels see too little of the micrograph, so they are never used at an inner cut. Between the
-margins of two neighbours lies a ramp where one fades into the other. The fade is written `a + w (b - a)`: where both
-tiles agree the result is their value to the last bit, so an identity network returns the image exactly.
+A tile's outer `margin` pixels see too little of the micrograph: they are not used at inner cuts.
+Between the margins of two neighbours lies a ramp where one fades into the other: `a + w (b - a)`.
+Where both agree this is their value to the last bit, so an identity network returns the image.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class Tiling:
     """How a micrograph is cut.
 
     Args:
-        tile: largest side of a tile in pixels; tiles are as large as is needed to divide the micrograph evenly.
-        margin: pixels at an inner cut that are computed but not used; half of the receptive field makes the tiled
-            result equal to the untiled one.
+        tile: largest side of a tile in pixels; tiles divide the micrograph evenly.
+        margin: pixels at an inner cut that are computed but not used; half of the receptive field
+            makes the tiled result equal to the untiled one.
         ramp: width in pixels of the fade between two tiles.
-        align: tile origins are multiples of this, the network's stride, so that pooling grids coincide.
-        scale: pixels that the network makes of one, along each axis; all other lengths are those of the micrograph.
+        align: the network's stride; tile origins are multiples of it, so pooling grids coincide.
+        scale: pixels that the network makes of one, along each axis; other lengths are the input's.
     """
 
     tile: int
@@ -34,8 +34,8 @@ class Tiling:
     def __post_init__(self):
         if self.step < 1:
             raise EMError(
-                f"a tile of {self.tile} px is too small for a margin of {self.margin} px and a ramp of {self.ramp} px: "
-                f"use a tile of at least {2 * self.margin + self.ramp + 2 * self.align} px"
+                f"a tile of {self.tile} px is too small for a margin of {self.margin} px and a "
+                f"ramp of {self.ramp} px: use a tile of at least {self.overlap + 2 * self.align} px"
             )
 
     @property
@@ -49,12 +49,12 @@ class Tiling:
         return (self.tile - self.overlap) // self.align * self.align
 
     def spans(self, length: int) -> list[tuple[int, int]]:
-        """Return the (start, stop) of the tiles along an axis of `length` pixels; all but the last have one size."""
+        """Return (start, stop) of tiles along an axis of `length` px; the last may be smaller."""
         if length <= self.tile:
             return [(0, length)]
         inner = length - self.overlap
         count = -(-inner // self.step)
-        step = -(-inner // (count * self.align)) * self.align  # the smallest that does with as few tiles
+        step = -(-inner // (count * self.align)) * self.align  # the smallest for as few tiles
         return [(start, min(start + step + self.overlap, length)) for start in range(0, inner, step)]
 
     def count(self, height: int, width: int) -> int:
@@ -63,15 +63,16 @@ class Tiling:
 
 
 class Blend:
-    """Joins the outputs of tiles, given row by row, into blocks that are finished and never change again.
+    """Joins the outputs of tiles, given row by row, into finished blocks.
 
-    Beside the tile at hand only ramps are kept: `ramp` rows as wide as the micrograph, and `ramp` columns of a tile.
+    Beside the tile at hand only ramps are kept: `ramp` rows of the micrograph's width, and `ramp`
+    columns of a tile.
 
     The micrograph of so many pixels is cut as `tiling` says. Where others do the rest of it, `rows`
     are the first row of tiles and the one after the last.
 
     Attributes:
-        head: ramp (C, ramp, W) at the top of the first row of tiles, for `join`, where there are tiles above it.
+        head: ramp (C, ramp, W) at the top of the first row of tiles, for `join` to tiles above.
         tail: ramp (C, ramp, W) below the last row of tiles that was given.
     """
 
@@ -79,7 +80,7 @@ class Blend:
         self._scale, self._ramp = tiling.scale, tiling.ramp * tiling.scale
         self._spans = tiling.spans(height), tiling.spans(width)
         self._rows = rows or (0, len(self._spans[0]))
-        # where each tile's part of the result begins, in pixels of the output; the last entry is the end
+        # where each tile's part of the output begins, in its pixels; the last entry is the end
         first = tiling.margin * tiling.scale
         starts = [[span[0] * tiling.scale for span in spans[1:]] for spans in self._spans]
         ends = height * tiling.scale, width * tiling.scale
@@ -97,8 +98,8 @@ class Blend:
         (top, bottom), (left, right) = self._spans[0][row], self._spans[1][column]
         if output.ndim != 3 or output.shape[1:] != ((bottom - top) * self._scale, (right - left) * self._scale):
             raise EMError(
-                f"the network returned shape {output.shape} for a tile of {bottom - top} x {right - left} px; "
-                f"expected (channels, height, width) of {self._scale} times the tile's size"
+                f"the network returned shape {output.shape} for a tile of {bottom - top} x "
+                f"{right - left} px; expected (channels, height, width) of {self._scale} times that"
             )
         ramp = self._ramp
         start, stop = (cut - left * self._scale for cut in self._cuts[1][column : column + 2])
@@ -112,7 +113,7 @@ class Blend:
         return begin, self._cuts[1][column], block[:, begin - top * self._scale : last - top * self._scale]
 
     def _rows_of(self, row: int, column: int, block: np.ndarray) -> np.ndarray:
-        """Fade finished columns of a tile into those of the row above, and keep what the row below needs."""
+        """Fade finished columns into those of the row above; keep what the row below needs."""
         offset = self._spans[0][row][0] * self._scale
         first, last = (cut - offset for cut in self._cuts[0][row : row + 2])
         columns = slice(*self._cuts[1][column : column + 2])
@@ -132,7 +133,7 @@ class Blend:
         return whole
 
     def join(self, tail_above: np.ndarray) -> tuple[int, np.ndarray]:
-        """Return row and content (C, ramp, W) of the ramp to the tiles above, whose `tail` is given."""
+        """Return row and content (C, ramp, W) of the ramp to the tiles above with their `tail`."""
         _fade(tail_above, self.head, self._weight[:, None])
         return self._cuts[0][self._rows[0]], self.head
 

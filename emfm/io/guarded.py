@@ -1,6 +1,7 @@
-"""Decoders in a process of their own, with limits on memory and time: whatever a file makes them do, this one goes on.
+"""Decoders in a process of their own, with limits on memory and time.
 
-Question and answer are a line of JSON each; pixels go through files.
+If a file breaks one, this process goes on. Question and answer are a line of JSON each; pixels go
+through files.
 """
 
 import atexit
@@ -24,7 +25,7 @@ KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PAT
 
 
 class Guarded:
-    """A process that runs one function; it is started when it is first asked, and again after it died.
+    """A process that runs one function; it starts when it is first asked, and again if it died.
 
     Args:
         work: function of a module, with arguments and results that JSON can hold.
@@ -79,7 +80,7 @@ class Guarded:
             alarm.cancel()
             complete = answer.endswith("}\n")
             if not complete:
-                self.close()  # also where Ctrl-C came in between: the next question may not get this one's answer
+                self.close()  # after Ctrl-C, too: the next question may not get this one's answer
         return json.loads(answer) if complete else {}
 
     def close(self) -> None:
@@ -106,7 +107,7 @@ def main(module: str, function: str) -> None:
     """Answer the questions that come as lines, until there are no more."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries may print
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other process, which then ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the other process, which ends this one
     work = getattr(importlib.import_module(module), function)
     for line in sys.stdin:
         question = json.loads(line)

@@ -1,6 +1,6 @@
 """The size of an image in a dataset's row, looked at before memory is taken for its pixels.
 
-Rows come from strangers, by the million and unattended, so their bounds are narrower than those of the readers.
+Rows come from strangers, by the million and unattended: their bounds are narrower than a file's.
 """
 
 import io
@@ -17,18 +17,18 @@ from emfm.io.formats.pictures import PNG_MAGIC
 from emfm.io.formats.planes import Request
 from emfm.io.formats.tiff_parts import MAGIC
 
-# Pillow's own limit, without which `datasets` would not show the image either: 13,377 pixels a side.
+# Pillow's own limit, which holds for `datasets`, too: 13,377 pixels a side.
 MOST_PIXELS = 178_956_970
 # Of the decoded pixels of one image: as many float64.
 MOST_BYTES = 8 * MOST_PIXELS
 # What Pillow may take a row's bytes for; other formats of its list start foreign programs.
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-# TIFF compressions whose decoders make as much of a strip as there is, and the most bytes that one byte can become.
+# TIFF compressions that unpack without a limit, and the most bytes that one byte can become.
 _UNBOUNDED = {8: 1032, 32946: 1032, 34925: MOST_BYTES}
 
 
 def check_decodable(content: bytes, name: str) -> None:
-    """Look at the header of a PNG, JPEG or TIFF file in memory, and at how far its compressed parts unpack.
+    """Look at the header of a PNG, JPEG or TIFF file in memory, and at how far its parts unpack.
 
     Raises:
         EMError: it is damaged or of another format, or its pixels would fill the memory.
@@ -53,8 +53,9 @@ def check_decodable(content: bytes, name: str) -> None:
 def _too_large(size: tuple[int, ...] | None, name: str) -> EMError:
     claimed = f"{size[0]} x {size[1]} pixels" if size else "more pixels"
     return EMError(
-        f"{name}: the file claims {claimed}; expected at most {MOST_PIXELS:,} in all and {MOST_BYTES / 1e9:.1f} GB "
-        "unpacked: it is damaged or made to fill the memory; cut large micrographs into parts"
+        f"{name}: the file claims {claimed}; expected at most {MOST_PIXELS:,} in all and "
+        f"{MOST_BYTES / 1e9:.1f} GB unpacked: it is damaged or made to fill the memory; "
+        "cut large micrographs into parts"
     )
 
 
@@ -72,8 +73,8 @@ def _check_page(page: tifffile.TiffPage, content: bytes, name: str) -> None:
         may_become = len(packed) * _UNBOUNDED.get(page.compression, 0)
         if may_become > MOST_BYTES and _unpacks_beyond(packed, page.compression, max(part, MOST_BYTES // 8)):
             raise EMError(
-                f"{name}: a part of the file unpacks to more than the {part:,} bytes that its header tells: it is "
-                "damaged or made to fill the memory"
+                f"{name}: a part of the file unpacks to more than the {part:,} bytes that its "
+                "header tells: it is damaged or made to fill the memory"
             )
 
 
@@ -83,7 +84,7 @@ def _unpacks_beyond(packed: bytes, compression: int, limit: int) -> bool:
     total = 0
     while total <= limit and not unpacker.eof:
         piece = unpacker.decompress(packed, 1 << 22)
-        packed = getattr(unpacker, "unconsumed_tail", b"")  # of zlib alone: LZMA keeps the rest itself
+        packed = getattr(unpacker, "unconsumed_tail", b"")  # LZMA keeps it itself
         total += len(piece)
         if not piece and not packed:
             break

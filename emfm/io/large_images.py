@@ -1,4 +1,4 @@
-"""Images that may be larger than memory: arrays, memory maps, and files read as far as they are used."""
+"""Images larger than memory: arrays, memory maps, and files read as far as they are used."""
 
 import mmap
 from collections.abc import Callable, Iterator
@@ -11,17 +11,17 @@ import numpy as np
 READ_PIXELS = 4_000_000
 # Side in pixels of the blocks in which a compressed file is sampled.
 BLOCK = 1024
-# Decoded blocks that an image keeps for the next region: as long as the micrograph is open, at most this much.
+# Decoded blocks that an image keeps for the next region while it is open, at most.
 CACHE_BYTES = 128 << 20
-# Blocks are made of whole chunks, and at least so large: a call for every small chunk would take longer than decoding.
+# Blocks are whole chunks, at least so large: a call for a small chunk takes longer than decoding.
 BLOCK_BYTES = 1 << 20
 ReadRegion = Callable[[int, int, int, int], np.ndarray]  # top, bottom, left and right
 
 
 class LazyImage:
-    """A 2-D image that stays in its file: `image[rows, columns]` reads a region, `np.asarray(image)` the whole.
+    """A 2-D image that stays in its file: `image[rows, columns]` and `np.asarray(image)` read it.
 
-    It is read in blocks, and the newest decoded blocks (up to 128 MiB) are kept, so neighbouring regions of a
+    It is read in blocks, of which the newest (up to 128 MiB) are kept, so neighbouring regions of a
     compressed file do not decode it twice. Threads may share it.
 
     Args:
@@ -53,14 +53,14 @@ class LazyImage:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("an image that stays in its file cannot become an array without a copy")
+            raise ValueError("an image in its file cannot become an array without a copy")
         return self[:, :].astype(self.dtype if dtype is None else dtype, copy=False)
 
     def __getitem__(self, region: Any) -> np.ndarray:
         """Return `image[rows, columns]`; slices with positive steps, the second may be left out."""
         parts = region if isinstance(region, tuple) else (region,)
         if len(parts) > 2 or not all(isinstance(part, slice) and (part.step or 1) > 0 for part in parts):
-            raise IndexError(f"a lazily read image takes image[rows, columns], slices of positive step, got {region!r}")
+            raise IndexError(f"expected image[rows, columns], slices of positive step, got {region!r}")
         wanted: list[slice] = [*parts, slice(None)]
         rows, columns = range(self.shape[0])[wanted[0]], range(self.shape[1])[wanted[1]]
         result = np.empty((len(rows), len(columns)), self.dtype)
@@ -71,7 +71,7 @@ class LazyImage:
 
 
 def block_shape(shape: tuple[int, int], chunk: tuple[int, int], itemsize: int) -> tuple[int, int]:
-    """Return (height, width) of a block: whole chunks, limited by the image, of about 1 MiB or one chunk."""
+    """Return (height, width) of a block within the image: chunks of about 1 MiB, or one chunk."""
     height, width = (min(max(part, 1), length) for part, length in zip(chunk, shape, strict=True))
     while 2 * height * width * itemsize <= BLOCK_BYTES and (height, width) != shape:
         if width < shape[1] and (width <= height or height >= shape[0]):
@@ -82,7 +82,7 @@ def block_shape(shape: tuple[int, int], chunk: tuple[int, int], itemsize: int) -
 
 
 def _parts(wanted: range, block: int) -> Iterator[tuple[int, slice, slice]]:
-    """Yield each block of an axis with wanted pixels: its index, where they go, and where they lie."""
+    """Yield each block of an axis with wanted pixels: index, where they go and where they lie."""
     done = 0
     while done < len(wanted):
         index, first = divmod(wanted[done], block)
@@ -92,12 +92,12 @@ def _parts(wanted: range, block: int) -> Iterator[tuple[int, slice, slice]]:
 
 
 def release_pages(image: Any) -> None:
-    """Give the pages of a memory map that were read back to the system; they come again when they are needed.
+    """Give the pages of a memory map that were read back to the system, to come again when needed.
 
-    Without it, the whole of a file that is read tile by tile ends in the process's memory. Other arrays are left alone.
+    Without it, a file that is read tile by tile ends in memory. Other arrays are left alone.
     """
     while isinstance(image, np.ndarray):
-        if isinstance(image, np.memmap) and image.mode == "c":  # changes that live in memory alone would be lost
+        if isinstance(image, np.memmap) and image.mode == "c":  # has changes in memory
             return
         image = image.base
     if isinstance(image, mmap.mmap) and not image.closed and hasattr(mmap, "MADV_DONTNEED"):
@@ -107,11 +107,11 @@ def release_pages(image: Any) -> None:
 def thinned(image: Any, step: int) -> np.ndarray:
     """Return every `step`-th pixel of every `step`-th row, in the image's dtype.
 
-    The image (H, W) is an array, a memory map, or anything with `shape`, `dtype` and `image[rows, columns]`.
+    The image (H, W) is anything with `shape`, `dtype` and `image[rows, columns]`.
     """
     height, width = image.shape
     result = np.empty((-(-height // step), -(-width // step)), dtype=image.dtype)
-    # a chunk of a compressed file is unpacked once for all its pixels, so such files are read in blocks
+    # compressed files are read in blocks, so a chunk is unpacked once for all its pixels
     rows, columns = (READ_PIXELS // width, width) if isinstance(image, np.ndarray) else (BLOCK, BLOCK)
     rows, columns = (max(1, side // step) * step for side in (rows, columns))
     for top in range(0, height, rows):

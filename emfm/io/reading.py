@@ -40,12 +40,12 @@ class Micrograph:
     """One image as the file holds it.
 
     Attributes:
-        image: (H, W) in the file's own dtype and native byte order. An array up to 64 MiB; above that memory-mapped and
-            read-only, or a `LazyImage`, which reads regions when they are asked for: `np.asarray(image)` loads it.
+        image: (H, W) in the file's own dtype and native byte order. Above 64 MiB a read-only memory
+            map, or a `LazyImage`, which reads regions on demand: `np.asarray(image)` loads it.
         pixel_size: side of a pixel in nm, or None where the file does not say.
         name: the file's name.
-        axes: one letter for each axis of the file that is longer than one: "YX", or "ZYX" of a stack; "Q" for an axis
-            that the file does not name.
+        axes: one letter for each axis of the file that is longer than one: "YX", or "ZYX" of a
+            stack; "Q" for an axis that the file does not name.
         index: which slice of a stack this is, None for a file of one image.
     """
 
@@ -66,31 +66,31 @@ def read_micrograph(
 ) -> Micrograph:
     """Read one micrograph of any supported format (docs/formats.md lists them).
 
-    Images of more than 64 MiB stay in their file where the format allows it, and are read as far as they are used.
+    Images of more than 64 MiB stay in their file where the format allows it.
 
     Args:
-        path: the file, or the folder of a Zarr image. `FILE::DATASET` names a dataset of a container.
-        index: slice of a stack, from 0; negative ones count from the end. Stacks of several axes count through all
-            slices, the last axis fastest.
-        dataset: which image of an HDF5, Zarr, DM or EMD file; for OME-Zarr the level, where it is not the finest.
-        colour: how to turn a colour image into grey: "luminance", "mean", "red", "green" or "blue". By default colour
-            is refused; equal channels are grey in any case.
+        path: file, or folder of a Zarr image. `FILE::DATASET` names a dataset of a container.
+        index: slice of a stack, from 0; negative ones count from the end. Stacks of several axes
+            count through all slices, the last axis fastest.
+        dataset: which image of an HDF5, Zarr, DM or EMD file; OME-Zarr's level, if not the finest.
+        colour: how to turn a colour image into grey: "luminance", "mean", "red", "green" or "blue".
+            By default colour is refused; equal channels are grey in any case.
 
     Raises:
-        EMError: the file is missing, damaged, of another format, in colour, or a stack without `index`.
+        EMError: the file is missing, damaged, of another format, colour, or a stack without index.
     """
     request, planes = _opened(path, dataset, colour)
     if planes.stack and index is None:
         raise EMError(
-            f"{request.name}: a stack of shape {(*planes.stack, *planes.shape)}, axes {planes.axes}, "
-            f"with {planes.count} slices; choose one with index=0 to {planes.count - 1} (--index), or go through all "
-            "with read_stack"
+            f"{request.name}: a stack of shape {(*planes.stack, *planes.shape)}, axes "
+            f"{planes.axes}, with {planes.count} slices; choose one with index=0 to "
+            f"{planes.count - 1} (--index), or go through all with read_stack"
         )
     return _slice(request, planes, index or 0)
 
 
 def read_stack(path: str | Path, *, dataset: str | None = None, colour: str | None = None) -> Iterator[Micrograph]:
-    """Return an iterator over the slices of a stack; each is read when it is its turn. One image is a stack of one.
+    """Return an iterator over a stack's slices, each read in its turn; one image is a stack of one.
 
     Arguments are those of `read_micrograph`, and so are its errors. The file is opened at once.
     """
@@ -99,7 +99,7 @@ def read_stack(path: str | Path, *, dataset: str | None = None, colour: str | No
 
 
 def decode_micrograph(content: bytes, name: str) -> Micrograph:
-    """Read one micrograph from the bytes of a PNG, JPEG or TIFF file, as the rows of a dataset hold them.
+    """Read one micrograph from the bytes of a PNG, JPEG or TIFF file, as in a dataset's row.
 
     The name stands in errors and in the result.
 
@@ -112,7 +112,7 @@ def decode_micrograph(content: bytes, name: str) -> Micrograph:
         planes = (open_tiff if is_tiff else open_picture)(io.BytesIO(content), request)
         if planes.stack:
             shape = (*planes.stack, *planes.shape)
-            raise EMError(f"{name}: a stack of shape {shape}; save the slices as files of their own")
+            raise EMError(f"{name}: a stack of shape {shape}; save each slice as its own file")
         return Micrograph(np.asarray(planes.plane(0)), planes.pixel_size, name)
 
 
@@ -150,7 +150,7 @@ def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
 
 
 def list_micrographs(folder: str | Path) -> list[Path]:
-    """Return the image files below a folder, sorted by path; the folder of a Zarr image counts as one.
+    """Return the image files below a folder, sorted by path; a Zarr image's folder counts as one.
 
     Raises:
         EMError: the folder is missing or holds no image.

@@ -18,7 +18,7 @@ def resolution_tags(pixel_size: float | None) -> dict[str, Any]:
 
 
 def write_image(path: str | Path, image: np.ndarray, pixel_size: float | None = None) -> None:
-    """Write a 2-D or RGB array: TIFF keeps any dtype and the pixel size (nm), PNG takes uint8, uint16 and boolean."""
+    """Write a 2-D or RGB array: TIFF of any dtype with pixel size (nm), or PNG of up to 16 bits."""
     path = Path(path)
 
     def write(temporary: Path) -> None:

@@ -12,8 +12,8 @@ from emfm.errors import EMError
 from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, setting
 
 ADVERSARIAL = ("lsgan", "vanilla", "hinge", "none")
-# What is learnt, by name, where it differs from the defaults. Those, "emfm", measured best for fine-tuning, see
-# docs/findings.md; "paper" is the recipe of Kazimi et al. 2024 (arXiv:2402.18286).
+# What is learnt, by name, where it differs from the defaults. Those, "emfm", measured best (see
+# docs/findings.md); "paper" is the recipe of Kazimi et al. 2024 (arXiv:2402.18286).
 RECIPES: dict[str, dict[str, Any]] = {
     "emfm": {},
     "paper": {
@@ -31,7 +31,7 @@ FREE_ON_RESUME = ("output", "resume", "save_steps", "save_total_limit", "workers
 
 @dataclass(frozen=True)
 class PretrainArguments(Settings):
-    """Settings of a pretraining run, stored with the weights. The defaults are the recipe "emfm"."""
+    """Settings of a pretraining run, stored with the weights; by default the recipe "emfm"."""
 
     data: tuple[str, ...] = setting(REQUIRED, "Folder of micrographs or parquet files, or Hub id; may be repeated.")
     output: str = setting(REQUIRED, "Folder of the run.")
@@ -51,7 +51,7 @@ class PretrainArguments(Settings):
     crop: int = setting(224, "Side of a crop in pixels.", Range(least=32))
     corruption: str = setting(
         "masked",
-        "paper (blur, noise), dose (as a microscope), masked (paper, blocks hidden) or dose+masked.",
+        "paper (blur, noise), dose (microscope), masked (paper, blocks hidden) or dose+masked.",
         OneOf(CORRUPTIONS),
     )
     strength: CorruptionStrength = setting(CorruptionStrength(), "Ranges of the damage.", on_command_line=False)
@@ -92,7 +92,7 @@ class PretrainArguments(Settings):
 
 
 def from_recipe(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return a recipe's settings and those that are given; what is None is left out, for the recipe or the default.
+    """Return a recipe's settings and those that are given (not None), which take precedence.
 
     Raises:
         EMError: there is no such recipe.

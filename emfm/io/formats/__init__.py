@@ -1,1 +1,1 @@
-"""One file for each family of formats; all return `Planes`, the two-dimensional images of an opened file."""
+"""One file for each family of formats; all return `Planes`, the images of an opened file."""

@@ -1,6 +1,6 @@
 """Containers of named arrays, read lazily: HDF5 through h5py, Zarr (2 and 3) through zarr.
 
-OME-Zarr: the finest level of the first multiscale image, with its axes and scale (OME-NGFF 0.1 to 0.5).
+OME-Zarr: the finest level of the first multiscale image, with axes and scale (OME-NGFF 0.1 to 0.5).
 """
 
 import math
@@ -25,8 +25,8 @@ SAFE_CODECS = {
 def open_hdf5(path: Path, request: Request) -> Planes:
     """Open the image of an HDF5 file: the only one in it, or the one that `request.dataset` names.
 
-    The pixel size comes from the attribute `element_size_um` (z, y, x in micrometres; the convention of ilastik, napari
-    and plant-seg).
+    The pixel size comes from the attribute `element_size_um` (z, y, x in micrometres; as ilastik,
+    napari and plant-seg write it).
     """
     import h5py
 
@@ -55,8 +55,8 @@ def _hdf5_dataset(file: Any, request: Request) -> Any:
             raise EMError(f"{request.name} holds no image: no dataset of numbers with two or more axes")
         listed = _listed([f"{name} {file[name].shape} {file[name].dtype}" for name in names])
         raise EMError(
-            f"{request.name} holds {len(names)} datasets: {listed}; choose one with dataset='{names[0]}' or "
-            f"{request.name}::{names[0]}"
+            f"{request.name} holds {len(names)} datasets: {listed}; choose one with "
+            f"dataset='{names[0]}' or {request.name}::{names[0]}"
         )
     found = file.get(request.dataset)
     if not isinstance(found, h5py.Dataset):
@@ -82,7 +82,7 @@ def _images(file: Any) -> list[str]:
 
 
 def open_zarr(path: Path, request: Request) -> Planes:
-    """Open the image of a Zarr folder: the only one in it, or the one that `request.dataset` names."""
+    """Open the image of a Zarr folder: the only one, or the one that `request.dataset` names."""
     import zarr
     from zarr.storage import LocalStore
 
@@ -185,6 +185,5 @@ def _check_codecs(array: Any, request: Request) -> None:
                     unknown.add(name)
             waiting += content.get("configuration", {}).values()  # codecs inside of shards
     if unknown:
-        raise EMError(
-            f"{request.name}: its chunks are encoded with {', '.join(sorted(unknown))}, which is not read for safety"
-        )
+        codecs = ", ".join(sorted(unknown))
+        raise EMError(f"{request.name}: its chunks are encoded with {codecs}, which is not read for safety")

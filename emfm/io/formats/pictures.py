@@ -1,4 +1,4 @@
-"""PNG and JPEG, through Pillow. They are decoded whole; neither says how large a pixel is in the microscope."""
+"""PNG and JPEG, through Pillow. They are decoded whole; neither knows a microscope's pixel size."""
 
 from io import BytesIO
 from pathlib import Path
@@ -10,18 +10,18 @@ from emfm.errors import EMError
 from emfm.io.formats.planes import Planes, Request, check_claim, one_channel, planes_of_array
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-# Modes whose array is not the values as they are; all others hold one, three or four values a pixel.
+# Modes whose array is not the values as they are; others hold one, three or four values a pixel.
 _CONVERTED = {"P": "RGB", "PA": "RGBA", "LA": "L", "La": "L", "CMYK": "RGB", "YCbCr": "RGB"}
 
 
 def open_picture(file: Path | BytesIO, request: Request) -> Planes:
     """Decode a PNG or JPEG file."""
-    # all of it: Pillow would make room for as many bytes as a damaged chunk claims, but memory has only those there are
+    # in memory: from a file Pillow would make room for as many bytes as a damaged chunk claims
     content = file.read_bytes() if isinstance(file, Path) else file.getvalue()
     if content.startswith(PNG_MAGIC) and content[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6"):
         raise EMError(
-            f"{request.name}: a 16-bit PNG with colour or alpha, of which Pillow would keep 8 bits; save it as grey "
-            "without alpha, or as TIFF"
+            f"{request.name}: a 16-bit PNG with colour or alpha, of which Pillow keeps 8 bits: "
+            "save it as grey without alpha, or as TIFF"
         )
     with BytesIO(content) as stream:
         # Image.open would refuse large mosaics, and take any of Pillow's formats by whatever name
@@ -36,8 +36,8 @@ def open_picture(file: Path | BytesIO, request: Request) -> Planes:
             if picture.mode == "CMYK" and request.colour is None:
                 # in ink colours a grey picture has three equal, empty channels
                 raise EMError(
-                    f"{request.name}: a colour image (CMYK); convert it to greyscale first, or name a rule, for "
-                    "example colour='luminance'"
+                    f"{request.name}: a colour image (CMYK); convert it to greyscale first, or "
+                    "name a rule, for example colour='luminance'"
                 )
             mode = _CONVERTED.get(picture.mode)
             values = np.array(picture.convert(mode) if mode else picture)

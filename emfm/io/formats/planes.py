@@ -1,4 +1,4 @@
-"""What every format returns: the two-dimensional images of an opened file, with limits on what damage can claim."""
+"""What every format returns: 2-D images of an opened file, with limits on what it can claim."""
 
 import logging
 import math
@@ -13,17 +13,17 @@ from emfm.errors import EMError
 from emfm.io.large_images import LazyImage, ReadRegion
 
 logger = logging.getLogger(__name__)
-# Smaller images are read at once: damage is found when the file is opened, and thousands of them keep no file open.
+# Smaller images are read at once: damage is found early, and thousands of them keep no file open.
 WHOLE_BYTES = 64 << 20
-# What one piece of a compressed file may become. Deflate reaches 1032:1 and LZW about 1300:1 on constant images; more
-# than this says that the header is damaged, or made to fill the memory.
+# What one piece of a compressed file may become. Deflate reaches 1032:1 and LZW about 1300:1 on
+# constant images; with more than this the header is damaged, or made to fill the memory.
 LARGEST_RATIO = 2000
-# A whole image may be far larger than its file, for Zarr, HDF5 and TIFF leave empty chunks out; but not of any size:
+# A whole image may be far larger than its file, for Zarr, HDF5 and TIFF leave empty chunks out. But
 # the largest mosaics have a million pixels a side.
 LARGEST_SIDE = 10_000_000
 # Pixel sizes along the two axes that differ by more than this are anisotropic.
 ISOTROPIC = 0.01
-# Nanometres in one unit of length, by the names that ImageJ, OME, OME-Zarr, HDF5 and DigitalMicrograph use.
+# Nanometres in a unit of length, as ImageJ, OME, OME-Zarr, HDF5 and DigitalMicrograph name it.
 NANOMETRES = {
     **dict.fromkeys(("m", "meter", "metre"), 1e9),
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e7),
@@ -33,7 +33,7 @@ NANOMETRES = {
     **dict.fromkeys(("a", "å", "å", "angstrom", "ångström", "ang"), 0.1),
     **dict.fromkeys(("pm", "picometer", "picometre"), 1e-3),
 }
-# Shares of red, green and blue in the grey value. "luminance" is that of ITU-R BT.601, which Pillow's mode L has too.
+# Shares of red, green and blue in the grey value. "luminance" is ITU-R BT.601, as Pillow's mode L.
 RULES = {
     "luminance": (0.299, 0.587, 0.114),
     "mean": (1 / 3, 1 / 3, 1 / 3),
@@ -80,9 +80,9 @@ class Planes:
     """The two-dimensional images of an opened file; each is read when it is asked for.
 
     Attributes:
-        stack: lengths of the axes that are not those of a slice; empty for one image. Slices count in C order.
+        stack: lengths of the axes beside those of a slice; empty for one image. C order.
         shape: (height, width) of a slice.
-        axes: one letter for each axis, as the file names them: "YX", "ZYX", "TCYX"; "Q" where it does not say.
+        axes: one letter an axis, as the file names them: "YX", "ZYX", "TCYX"; "Q" is unnamed.
         pixel_size: side of a pixel in nm, or None.
         plane: returns one slice, (H, W) in the file's dtype and native byte order.
     """
@@ -117,17 +117,15 @@ class Pixels:
 
 
 def check_pixels(pixels: Pixels, request: Request) -> None:
-    """Raise an error for pixels that are no micrograph's: empty, complex, text, or of other than 1, 3 or 4 samples."""
+    """Raise an error for pixels that are no micrograph's: empty, complex, text, of odd samples."""
     if 0 in pixels.shape:
         raise EMError(f"{request.name}: shape {pixels.shape}; expected one image (height, width)")
     if max(pixels.shape) > LARGEST_SIDE:
         raise request.damaged(f"it claims {pixels.shape[0]} x {pixels.shape[1]} pixels")
     if pixels.dtype.kind not in "biuf":
-        raise EMError(f"{request.name}: dtype {pixels.dtype}; expected boolean, integer or floating point")
+        raise EMError(f"{request.name}: dtype {pixels.dtype}; expected boolean, integer or float")
     if pixels.samples not in (1, 3, 4):
-        raise EMError(
-            f"{request.name}: {pixels.samples} values a pixel; expected one (grey), or three or four (colour)"
-        )
+        raise EMError(f"{request.name}: {pixels.samples} values a pixel; expected one (grey), three or four (colour)")
 
 
 def plane_of(pixels: Pixels, read: ReadRegion, request: Request, mapped: bool = False) -> np.ndarray | LazyImage:
@@ -161,14 +159,14 @@ def plane_of(pixels: Pixels, read: ReadRegion, request: Request, mapped: bool = 
 
 
 def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, request: Request) -> Planes:
-    """Return the slices of an n-dimensional array that supports basic indexing: NumPy, HDF5 or Zarr.
+    """Return the slices of an n-dimensional array with basic indexing: NumPy, HDF5 or Zarr.
 
     Axes of length one are dropped.
 
     Args:
         array: with `shape`, `dtype` and perhaps `chunks`, their lengths along each axis.
-        axes: one letter for each axis; "Y" and "X" are those of a slice, "S" is colour. None where the file does not
-            say: then the last two are those of a slice, or those before a last one of three or four, which is colour.
+        axes: one letter for each axis; "Y" and "X" are those of a slice, "S" is colour. With None
+            the last two are those of a slice, or the two before a last one of 3 or 4 (colour).
         pixel_size: in nm, or None.
         request: of the caller.
     """
@@ -207,7 +205,7 @@ def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, requ
 
 
 def _guessed(shape: tuple[int, ...]) -> str:
-    """Return axes for an array whose file names none; axes of length one count only where two others are missing."""
+    """Return axes where the file names none; those of length one count where others are missing."""
     kept = list(range(len(shape)))
     for axis, length in enumerate(shape):
         if length == 1 and len(kept) > 2:
@@ -229,8 +227,8 @@ def one_channel(values: np.ndarray, colour: str | None, name: str) -> np.ndarray
         return np.ascontiguousarray(values[..., 0])
     if colour is None:
         raise EMError(
-            f"{name}: a colour image; a micrograph has one channel: convert it to greyscale first, or name a rule, "
-            "for example colour='luminance'"
+            f"{name}: a colour image; a micrograph has one channel: convert it to greyscale first, "
+            "or name a rule, for example colour='luminance'"
         )
     grey = values[..., :3] @ np.array(RULES[colour])
     if values.dtype.kind == "b":
@@ -239,7 +237,7 @@ def one_channel(values: np.ndarray, colour: str | None, name: str) -> np.ndarray
 
 
 def check_claim(nbytes: int, encoded: int, request: Request) -> None:
-    """Raise an error if `nbytes` of pixels are more than any compression makes of so many encoded bytes."""
+    """Raise an error if no compression makes `nbytes` of pixels of so many encoded bytes."""
     if nbytes > max(WHOLE_BYTES, LARGEST_RATIO * encoded):
         raise request.damaged(f"{encoded} bytes claim to hold {nbytes} bytes of pixels")
 
@@ -247,8 +245,8 @@ def check_claim(nbytes: int, encoded: int, request: Request) -> None:
 def pixel_side(x: float | None, y: float | None, name: str) -> float | None:
     """Return one pixel size from those along a row and a column, in nm; None where none can be one.
 
-    A missing one is as the other. Where they differ by more than 1 %, a warning is logged and the side
-    of the square of the same area is returned: areas stay right, lengths do not.
+    A missing one is as the other. Where they differ by more than 1 %, a warning is logged and the
+    side of the square of the same area is returned: areas stay right, lengths do not.
     """
     y = x if y is None else y
     x = y if x is None else x
@@ -262,7 +260,7 @@ def pixel_side(x: float | None, y: float | None, name: str) -> float | None:
 
 
 def nanometres(value: Any, unit: Any) -> float | None:
-    """Return a length in nm, None for a unit that is none of length or a value that is no number."""
+    """Return a length in nm, None where the unit is none of length or the value no number."""
     factor = NANOMETRES.get(str(unit).strip().lower())
     try:
         return None if factor is None else float(value) * factor

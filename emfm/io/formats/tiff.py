@@ -1,6 +1,7 @@
-"""TIFF, BigTIFF, ImageJ and OME-TIFF through tifffile: memory-mapped where uncompressed, else by strips and tiles.
+"""TIFF, BigTIFF, ImageJ and OME-TIFF through tifffile.
 
-The pixel size is that of OME, microscope, ImageJ or resolution tags, in this order.
+Uncompressed pixels are memory-mapped, others read by strips and tiles. The pixel size is that of
+OME, microscope, ImageJ or resolution tags, in this order.
 """
 
 import math
@@ -21,7 +22,7 @@ from emfm.io.formats.tiff_parts import UNREAD, Segments, check_structure
 from emfm.io.large_images import LazyImage
 
 _RESOLUTION_UNIT = {2: 2.54e7, 3: 1e7}  # nm in an inch and a centimetre
-# 72 to 1200 dpi is a printer's resolution, not a microscope's: over 10 micrometres a pixel says nothing.
+# Over 10 micrometres a pixel is a printer's resolution (72 to 1200 dpi), not a microscope's.
 LARGEST_OF_TAGS = 1e4
 Sides = tuple[float | None, float | None]
 
@@ -34,9 +35,9 @@ class _OpenTiff:
         with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
             self.size = stream.seek(0, os.SEEK_END)
             check_structure(stream, self.size)
-        # the other files of an OME-TIFF that is spread over several are not opened: each is a stack of its own
+        # other files of an OME-TIFF in several parts are not opened: each is a stack of its own
         self.tiff = tifffile.TiffFile(file, _multifile=False)
-        # tifffile's pages refer to each other: without this the file would stay open until Python looks for cycles
+        # tifffile's pages refer to each other: else Python would close the file late
         weakref.finalize(self, self.tiff.close)
 
     def mapped(self, page: Any, offset: int) -> np.ndarray:
@@ -53,7 +54,7 @@ class _OpenTiff:
 
 
 def open_tiff(file: Path | BytesIO, request: Request) -> Planes:
-    """Open the slices of a TIFF file, or of its content: those of its first series, and of all others like it.
+    """Open the slices of a TIFF file or its content: the first series and all others like it.
 
     Thumbnails and the coarser levels of a pyramid are left out.
     """
@@ -95,8 +96,8 @@ def _axes(series: Any, each: int) -> tuple[str, tuple[int, ...]]:
 def _check_page(page: Any, request: Request) -> None:
     if page.compression in UNREAD:
         raise EMError(
-            f"{request.name}: compression {getattr(page.compression, 'name', page.compression)} is not read; save it "
-            "uncompressed, or with LZW, Deflate or Zstandard"
+            f"{request.name}: compression {getattr(page.compression, 'name', page.compression)} "
+            "is not read; save it uncompressed, or with LZW, Deflate or Zstandard"
         )
     if page.imagedepth > 1:
         raise EMError(f"{request.name}: a volume of {page.imagedepth} slices in one page is not read")
@@ -136,8 +137,8 @@ def _page(opened: _OpenTiff, page: Any, offset: int | None, request: Request) ->
 
 
 def _palette(tiff: tifffile.TiffFile, page: Any) -> np.ndarray | None:
-    """Return the colours (values, 3) that the pixels stand for, None where they are the intensities themselves."""
-    if page.photometric != tifffile.PHOTOMETRIC.PALETTE or tiff.is_imagej:  # ImageJ colours what was measured
+    """Return the colours (values, 3) that the pixels stand for, None where they are intensities."""
+    if page.photometric != tifffile.PHOTOMETRIC.PALETTE or tiff.is_imagej:  # it colours intensities
         return None
     colours = np.asarray(page.colormap).T >> 8
     if (colours == (np.arange(len(colours)) * 256 // len(colours))[:, None]).all():
@@ -146,7 +147,7 @@ def _palette(tiff: tifffile.TiffFile, page: Any) -> np.ndarray | None:
 
 
 def _pixel_size(tiff: tifffile.TiffFile, name: str) -> float | None:
-    """Return nm a pixel from the first source that states it, None where none does; the name is for warnings."""
+    """Return nm a pixel from the first source that states it; the name is for warnings."""
     for source in (_ome, _thermo_fisher, _zeiss, _resolution):
         sides = source(tiff)
         if sides != (None, None):
@@ -169,7 +170,7 @@ def _ome(tiff: tifffile.TiffFile) -> Sides:
 
 
 def _thermo_fisher(tiff: tifffile.TiffFile) -> Sides:
-    """FEI and Thermo Fisher SEM: PixelWidth and PixelHeight in metres, of the scan or of the electron scan."""
+    """FEI and Thermo Fisher SEM: PixelWidth and PixelHeight in metres, of Scan or EScan."""
     content = tiff.fei_metadata or {}
     for section in ("Scan", "EScan"):
         scan = content.get(section)

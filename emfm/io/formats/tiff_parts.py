@@ -21,17 +21,17 @@ _BYTES[16:19] = 8
 # More entries than any program writes into a directory.
 MOST_TAGS = 4096
 JPEG = {6, 7, 33007, 34892}
-# Codecs of whole images carry a size of their own, which damage can make huge; only JPEG's is checked here.
+# Codecs of whole images carry their own size, which damage can make huge; JPEG's is checked here.
 UNREAD = set(tifffile.TIFF.IMAGE_COMPRESSIONS) - JPEG
 # One lock for all files: reading is short, decoding happens outside.
 _READING = threading.Lock()
 
 
 def check_structure(file: BinaryIO, size: int) -> None:
-    """Walk the chain of directories of an open TIFF file of so many bytes, and leave it at its start.
+    """Walk the directories of an open TIFF file of so many bytes, and leave it at its start.
 
     Raises:
-        ValueError: no TIFF, a directory beyond the end or in a circle, or a value larger than the file.
+        ValueError: no TIFF, a directory beyond the end or in a circle, or a value beyond the file.
     """
     file.seek(0)
     header = file.read(16)
@@ -114,7 +114,7 @@ class Segments:
         return result
 
     def _decoded(self, index: int) -> np.ndarray | None:
-        """Return the pixels (rows, columns, samples) of a segment, None where the file leaves it out."""
+        """Return a segment's pixels (rows, columns, samples), None where the file leaves it out."""
         offset, count = int(self._page.dataoffsets[index]), int(self._page.databytecounts[index])
         if not count:
             return None

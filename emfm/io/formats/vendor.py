@@ -1,7 +1,7 @@
 """DM3, DM4, SER and EMD through rosettasciio, which is optional: `pip install 'emfm[em]'`.
 
-rosettasciio believes what a file claims, so it reads in a process of its own, with limits. The pixels of DM files are
-then mapped where they lie. Those of SER and EMD files come through a temporary file.
+rosettasciio believes what a file claims, so it reads in a process of its own, with limits. The
+pixels of DM files are then mapped; those of SER and EMD files come through a temporary file.
 """
 
 import importlib.util
@@ -36,8 +36,8 @@ def open_vendor(path: Path, request: Request) -> Planes:
     """Open a file of an electron microscope's own software, with its calibration."""
     if importlib.util.find_spec("rsciio") is None:
         raise EMError(
-            f"{request.name}: {request.kind} files are read by rosettasciio, which is not installed: "
-            "pip install 'emfm[em]'"
+            f"{request.name}: {request.kind} files are read by rosettasciio, which is not "
+            "installed: pip install 'emfm[em]'"
         )
     size = path.stat().st_size
     scratch = Path(_scratch_folder(os.getpid()).name) / f"{uuid.uuid4().hex}.npy"
@@ -63,7 +63,7 @@ def _scratch_folder(process: int) -> tempfile.TemporaryDirectory:
 
 
 def _remove(scratch: Path) -> None:
-    """Remove a temporary file. Windows keeps it while it is mapped: then it goes with a later one, or at the end."""
+    """Remove a temporary file; one that Windows keeps, as it is mapped, goes with a later one."""
     _left.append(scratch)
     for path in list(_left):
         with suppress(OSError, ValueError):
@@ -72,7 +72,7 @@ def _remove(scratch: Path) -> None:
 
 
 def describe(path: str, scratch: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Read a file in the guarded process, and raise an error if it is damaged or holds no image that can be read.
+    """Read a file in the guarded process; an error says that it is damaged or holds no image.
 
     Args:
         path: the file.
@@ -80,8 +80,8 @@ def describe(path: str, scratch: str, request: dict[str, Any]) -> dict[str, Any]
         request: fields of the `Request`.
 
     Returns:
-        `axes`, one letter each; `sides`, nm a pixel along x and y; `shape` and `dtype`; and `offset`, the byte of the
-        file where the pixels begin, None if they are in the scratch file.
+        `axes`, one letter each; `sides`, nm a pixel along x and y; `shape` and `dtype`; `offset`,
+        the byte of the file where the pixels begin, None if they are in the scratch file.
     """
     asked, file = Request(**request), Path(path)
     module = MODULES[file.suffix.lower()]

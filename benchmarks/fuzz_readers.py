@@ -1,9 +1,9 @@
 """Damaged files against all readers: crashes, hangs, errors that name no file, and peaks of memory.
 
-Every file is read in a worker process whose address space may grow by 1 GiB; a worker that dies or takes too long is
-counted and replaced. Each read opens the file, takes a corner, a strided sample and, if it is not larger than 64 MiB,
-the whole. The damage follows from the seed and the file's number alone: `--first 1234 --count 1` repeats one. Memory is
-told and limited as on Linux.
+Every file is read in a worker process whose address space may grow by 1 GiB; a worker that dies or
+takes too long is counted and replaced. Each read opens the file, takes a corner, a strided sample
+and, if it is not larger than 64 MiB, the whole. The damage follows from the seed and the file's
+number alone: `--first 1234 --count 1` repeats one. Memory is told and limited as on Linux.
 
     python -m benchmarks.fuzz_readers --count 10000 --json
 """
@@ -30,8 +30,8 @@ from benchmarks.damage import damaged_copy
 from benchmarks.sound_files import write_sound_files
 
 ALLOWED_GROWTH = 1 << 30
-# Processor time that one file may take, that of guarded readers included, which give up after 30 s; and how many times
-# as long on the clock of a busy machine.
+# Processor time that one file may take, that of guarded readers included, which give up after 30 s;
+# and how many times as long on the clock of a busy machine.
 SECONDS, PATIENCE = 40.0, 8
 # What must never happen.
 FAILURES = ("crash", "hang", "memory", "unclear error", "other exception")

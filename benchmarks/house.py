@@ -19,7 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LONG_FUNCTION = 40
-# Places that ask which task it is, or which kind of data belongs to it. Comments and docstrings do not count.
+# Places that ask which task it is, or which kind of data belongs to it. Comments and docstrings do
+# not count.
 CLASSES = "EMFor[A-Z]\\w+|(?:Labelled|Paired|Clean)Micrographs|(?:Segmentation|Restoration)Metrics"
 SWITCHES = re.compile(
     rf"isinstance\([^()]*\b(?:{CLASSES})\b|issubclass\([^()]*\b(?:{CLASSES})\b"

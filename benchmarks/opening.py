@@ -1,7 +1,7 @@
 """Draw the picture with which the README opens: a micrograph, what a model finds in it, what pretraining is worth.
 
-The micrograph is simulated, and so are the three on which the model is fine-tuned here. The curves are means over
-the six real data sets of the study "segmentation", from its committed results.
+The micrograph is simulated, and so are the three on which the model is fine-tuned here. The curves
+are means over the six real data sets of the study "segmentation", from its committed results.
 
     python -m benchmarks.opening
 """

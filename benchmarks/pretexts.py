@@ -1,6 +1,7 @@
 """Pretrain the starts that the studies of `benchmarks.transfer` compare: short runs that differ in one thing each.
 
-Models go to RUNS/starts/NAME/GENERATOR, where `benchmarks.transfer` finds them. A stopped run goes on where it was.
+Models go to RUNS/starts/NAME/GENERATOR, where `benchmarks.transfer` finds them. A stopped run goes
+on where it was.
 
 Example:
     python -m benchmarks.pretexts --data PRETRAIN --generator unet4-rf200-w8 masked structures

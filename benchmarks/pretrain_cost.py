@@ -2,8 +2,9 @@
 
 python -m benchmarks.pretrain_cost --teraflops 10
 
-A step runs the generator forward once and backward (twice the work), and the discriminator on clean and generated
-images forward and backward, then on generated ones forward and back to the image: eight of its forward passes.
+A step runs the generator forward once and backward (twice the work), and the discriminator on clean
+and generated images forward and backward, then on generated ones forward and back to the image:
+    eight of its forward passes.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
 python -m benchmarks.pretrain_speed --json
 
-`engine` is `emfm pretrain` as a user runs it: crops from micrographs, damage, bf16, averaging, logging (ten times as
-often as by default); its validation and checkpoints are left out. `textbook` is plain fp32 pix2pix and `bare` the
-engine's own steps, both on tensors that lie in memory already, without data, damage or logging. After each step of the
-engine each of the others makes one, so that a busy machine slows all of them alike. Figures are medians over the steps
-after the first ones.
+`engine` is `emfm pretrain` as a user runs it: crops from micrographs, damage, bf16, averaging,
+logging (ten times as often as by default); its validation and checkpoints are left out. `textbook`
+is plain fp32 pix2pix and `bare` the engine's own steps, both on tensors that lie in memory already,
+without data, damage or logging. After each step of the engine each of the others makes one, so that
+a busy machine slows all of them alike. Figures are medians over the steps after the first ones.
 """
 
 import argparse

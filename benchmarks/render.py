@@ -1,7 +1,7 @@
 """Write into the documentation what the studies of `benchmarks.transfer` found: tables between marks, and pictures.
 
-A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is one of `BLOCKS`; pictures are those of
-the studies that a page shows. Everything comes from committed result files.
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is one of `BLOCKS`; pictures
+are those of the studies that a page shows. Everything comes from committed result files.
 
     python -m benchmarks.render [--check]
 """
@@ -30,7 +30,8 @@ COMPARED = ("segmentation", "restoration", "generators")
 BLOCKS: dict[str, Callable[[Results], str]] = {
     **{name: partial(averages, study) for name, study in STUDIES.items()},
     **{name: partial(comparison, STUDIES[name]) for name in COMPARED},
-    "generators": partial(comparison, STUDIES["generators"], shares=(0.05, 0.5, 1.0)),  # those of the paper's Table 2
+    # those of the paper's Table 2
+    "generators": partial(comparison, STUDIES["generators"], shares=(0.05, 0.5, 1.0)),
     **{f"{name}-summary": partial(summary, STUDIES[name]) for name in COMPARED},
     "cost": cost,
     "labels-needed": partial(labels_needed, STUDIES["labels"]),

@@ -1,6 +1,7 @@
 """Instance norm in tiles: how far the result is from that of the whole micrograph, at seams and elsewhere.
 
-Compares statistics that each tile takes of itself with those that emfm measures once for the micrograph. Example:
+Compares statistics that each tile takes of itself with those that emfm measures once for the
+micrograph. Example:
 
     python -m benchmarks.seams --model out --json FILE...
 """
@@ -86,8 +87,9 @@ def table(results: list[dict[str, Any]]) -> str:
             run = found[name]
             largest = "" if run["from_untiled"] is None else f"{run['from_untiled']:.0e}"
             lines.append(
-                f"| {found['name']}, {found['shape'][0]} x {found['shape'][1]} | {name} | {run['at_seams']:.4f} "
-                f"| {run['elsewhere']:.4f} | {100 * run['classes_changed']:.2f} % | {largest} |"
+                f"| {found['name']}, {found['shape'][0]} x {found['shape'][1]} | {name} | "
+                f"{run['at_seams']:.4f} | {run['elsewhere']:.4f} | "
+                f"{100 * run['classes_changed']:.2f} % | {largest} |"
             )
     return "\n".join(lines) + "\n"
 

@@ -66,7 +66,8 @@ class Study:
         seeds: of the runs that are reported.
         rate: of all runs; None chooses one for each network and start.
         split: on which the reported runs are measured.
-        panels: fields of `Cell` that tell the panels of its picture apart; what else varies is a line in a panel.
+        panels: fields of `Cell` that tell the panels of its picture apart; what else varies is a
+            line in a panel.
     """
 
     title: str

@@ -1,7 +1,8 @@
 """Every task beside the answer that needs no network: the best single class, the input itself, bicubic enlargement.
 
-Segmentation runs on a labelled folder; the restoration tasks on its images, damaged, and on simulated atomic columns.
-Each cell is one line of JSON in the results file; a stopped run goes on where it was. Example:
+Segmentation runs on a labelled folder; the restoration tasks on its images, damaged, and on
+simulated atomic columns. Each cell is one line of JSON in the results file; a stopped run goes on
+where it was. Example:
 
     python -m benchmarks.tasks --data FOLDER --start unet4-rf200-w16 --start scratch:hrnet-w18-small
 """

@@ -1,6 +1,7 @@
 """Prediction in tiles beside MONAI's sliding_window_inference, and its memory for micrographs of growing size.
 
-Every measurement is a process of its own; those that are compared alternate, and their medians are compared.
+Every measurement is a process of its own; those that are compared alternate, and their medians are
+compared.
 
     python -m benchmarks.tiling --json
 
@@ -212,8 +213,8 @@ def table(result: dict[str, Any]) -> str:
         ]
         for name, run in found["medians"].items():
             lines.append(
-                f"| {name.replace('_', ' ')} | {run['seconds']:.1f} | {run['cpu_seconds']:.1f} | {run['peak_mib']:.0f} "
-                f"| {100 * run['classes_changed']:.4f} % |"
+                f"| {name.replace('_', ' ')} | {run['seconds']:.1f} | {run['cpu_seconds']:.1f} | "
+                f"{run['peak_mib']:.0f} | {100 * run['classes_changed']:.4f} % |"
             )
         lines.append("")
     lines += ["| side | file MiB | peak MiB over base | s |", "|---|---|---|---|"]

@@ -1,7 +1,8 @@
 """What EMTrainer costs: its steps beside those of a loop written by hand, one of each in turn.
 
-Both train the same network on the same crops with the same optimiser, schedule, clipping and precision. The time of a
-step runs from the end of the one before to its own end, so data, bookkeeping and logging count. Example:
+Both train the same network on the same crops with the same optimiser, schedule, clipping and
+precision. The time of a step runs from the end of the one before to its own end, so data,
+bookkeeping and logging count. Example:
 
     python -m benchmarks.trainer_overhead --json
 """

@@ -1,13 +1,14 @@
 """What pretraining is worth: networks fine-tuned from several starts, measured on test micrographs while they learn.
 
-Runs the named studies of `benchmarks.studies`. Every run is one line of JSON in the results file, appended when it is
-done; a stopped benchmark goes on where it was, and studies share their runs. Example:
+Runs the named studies of `benchmarks.studies`. Every run is one line of JSON in the results file,
+appended when it is done; a stopped benchmark goes on where it was, and studies share their runs.
 
+Example:
     python -m benchmarks.transfer --data DOWNSTREAM segmentation restoration
 
-Two protocols. `paper`: batch norm, Adam at a constant 2e-4, cross-entropy alone, as in arXiv:2402.18286. `strong`:
-emfm's defaults, the same for every start, the rate chosen for each network and start on validation micrographs by
-runs of a seed of their own.
+Two protocols. `paper`: batch norm, Adam at a constant 2e-4, cross-entropy alone, as in
+arXiv:2402.18286. `strong`: emfm's defaults, the same for every start, the rate chosen for each
+network and start on validation micrographs by runs of a seed of their own.
 """
 
 import argparse

@@ -25,9 +25,11 @@ from emfm.tasks.task import EMTaskModel
 
 # Shares of the steps at which a network is measured.
 MARKS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
-# Rates are chosen by runs of this seed, which no reported run has; they are measured at the last step alone.
+# Rates are chosen by runs of this seed, which no reported run has; they are measured at the last
+# step alone.
 TUNING_SEED = 100
-# Curves are measured on the central part of this side, in pixels, of so many micrographs, spread over the split.
+# Curves are measured on the central part of this side, in pixels, of so many micrographs, spread
+# over the split.
 SIDE, MOST = 768, 12
 # What learns, and how: settings of `EMTrainingArguments` by the name that tables show.
 PARTS: dict[str, dict[str, Any]] = {
@@ -48,7 +50,8 @@ class Cell:
     """What decides one run.
 
     Attributes:
-        protocol: "paper" (batch norm, Adam at a constant rate, cross-entropy alone) or "strong" (emfm's defaults).
+        protocol: "paper" (batch norm, Adam at a constant rate, cross-entropy alone) or "strong"
+            (emfm's defaults).
         task: one of `emfm.tasks.TASKS`.
         data: name of a labelled folder, or `SIMULATED`.
         degrade: restoration of real micrographs: how pairs are made.

@@ -23,7 +23,8 @@ def plot(
     Args:
         found: by kind of run, see `benchmarks.transfer_report.curves`.
         panel: title of the panel that a kind belongs to.
-        line: what the kind is called within its panel; those that start with "random" are drawn in grey.
+        line: what the kind is called within its panel; those that start with "random" are drawn in
+            grey.
         path: of the file.
         columns: panels side by side.
     """

@@ -45,7 +45,8 @@ class Curve:
     Attributes:
         task: whose figure of merit it is.
         values: (seeds, marks), at the shares `MARKS` of the steps.
-        trivial: what the answer without a network has: the best single class, the input itself or its enlargement.
+        trivial: what the answer without a network has: the best single class, the input itself or
+            its enlargement.
     """
 
     task: str

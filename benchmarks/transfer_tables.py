@@ -17,7 +17,8 @@ BASELINE = "random"
 def verdict(cell: Cell, curve: Curve, random: Curve) -> list[str]:
     """Return what is wrong with a start beside random weights; nothing where it keeps what pretraining promises.
 
-    It shall be better at 10 % of the steps, and at the end not worse by more than the larger of the two spreads.
+    It shall be better at 10 % of the steps, and at the end not worse by more than the larger of the
+    two spreads.
     """
     early, last = MARKS.index(EARLY), MARKS.index(LAST)
     wrong = []
@@ -75,8 +76,9 @@ def summary(study: Study, results: Results) -> str:
         steps = np.mean([1.0 if share is None else share for share in shares])
         never = sum(share is None for share in shares)
         text = (
-            f"`{generator}`: above random weights at 10 % of the steps in {early} of {len(pairs)} problems, not below "
-            f"them at the end in {late}; it reaches what they end with after {steps:.0%} of the steps on average"
+            f"`{generator}`: above random weights at 10 % of the steps in {early} of {len(pairs)} "
+            f"problems, not below them at the end in {late}; it reaches what they end with after "
+            f"{steps:.0%} of the steps on average"
         )
         sentences.append(text + (f" (never in {never}, counted as all steps)." if never else "."))
     return "\n".join(f"- {sentence}" for sentence in sentences)

@@ -43,7 +43,8 @@ def evaluation(metric: Metric) -> EvalResult:
         task_name=metric.task,
         dataset_type=dataset_slug(metric.data),
         dataset_name=metric.data,
-        dataset_config=metric.task,  # figures of several tasks on one set would else be taken for one
+        # figures of several tasks on one set would else be taken for one
+        dataset_config=metric.task,
         dataset_split="test" if "test" in metric.n else "validation",
         dataset_args={"n": metric.n},
         metric_type=metric.name,
@@ -145,8 +146,9 @@ def _verdict(metrics: list[Metric]) -> str:
     beaten = _not_better_than("random weights", named)
     useless = _not_better_than("no network", named)
     verdict = (
-        f"By {FORMS[name][0]} the pretrained start is better than random weights by more than one standard "
-        f"deviation in {better} of {len(named)} settings, and worse in {worse}. Its mean is "
+        f"By {FORMS[name][0]} the pretrained start is better than random weights by more than one "
+        f"standard deviation in {better} of {len(named)} settings, and worse in {worse}. Its mean "
+        "is "
     )
     verdict += f"not above theirs in: {beaten}." if beaten else "above theirs in all of them."
     if useless:

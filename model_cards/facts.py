@@ -38,7 +38,8 @@ def load_facts(path: Path, folder: Path) -> ModelInfo:
 
     Args:
         path: its TOML file, named like the model.
-        folder: with `config.json` and, unless the TOML file gives `size` and `parameters`, the weights.
+        folder: with `config.json` and, unless the TOML file gives `size` and `parameters`, the
+            weights.
 
     Raises:
         EMError: a fact is missing or unknown, or a figure is not what its command measures.

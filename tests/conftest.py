@@ -14,7 +14,8 @@ from PIL import Image
 
 import emfm
 
-# What libraries keep goes to a folder of its own: the user's caches and token are neither read nor filled.
+# What libraries keep goes to a folder of its own: the user's caches and token are neither read nor
+# filled.
 _cache = tempfile.TemporaryDirectory(prefix="emfm-tests-")
 for name in ("HF_HOME", "HF_DATASETS_CACHE", "MPLCONFIGDIR", "BIOIMAGEIO_CACHE_PATH", "XDG_CACHE_HOME"):
     os.environ[name] = str(Path(_cache.name) / name.lower())
@@ -48,7 +49,8 @@ def no_network(monkeypatch):
 @pytest.fixture
 def processor():
     """The processor with its defaults."""
-    return emfm.EMImageProcessor()  # the package is light until here: the environment above comes first
+    # the package is light until here: the environment above comes first
+    return emfm.EMImageProcessor()
 
 
 def disc_image(side: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

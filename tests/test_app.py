@@ -72,7 +72,8 @@ HOSTILE = {
 }
 
 
-# one of each kind: damage, a bomb, another type, a hostile name; the rest takes longer than a quick run should
+# one of each kind: damage, a bomb, another type, a hostile name; the rest takes longer than a quick
+# run should
 QUICK = ("cut.png", "bomb.tif", "setup.exe", "<img src=x onerror=alert(1)>.png")
 
 
@@ -218,7 +219,8 @@ def browser(tmp_path):
     options.binary_location = CHROMIUM
     for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "window-size=1300,1000"):
         options.add_argument(f"--{argument}")
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")  # a page must work offline
+    # a page must work offline
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = selenium.Chrome(options, selenium.ChromeService(DRIVER))
     yield driver

@@ -24,7 +24,8 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 DOCUMENTATION = Path(__file__).parent.parent / "docs" / "export.md"
 LABELS = {0: "background", 1: "particle", 2: "pore"}
-# every size that a file is compared at: multiples, odd ones, narrower than the stride, one pixel, one row
+# every size that a file is compared at: multiples, odd ones, narrower than the stride, one pixel,
+# one row
 SIZES = ((1, 64, 64), (2, 33, 70), (4, 7, 3), (1, 1, 1), (1, 1, 50), (1, 200, 301))
 
 

@@ -63,7 +63,8 @@ def test_no_import_runs_back_up_between_rooms():
 
 
 def test_no_files_import_each_other_in_a_circle():
-    # a package's __init__.py offers what its files hold; a file that imports from its own package would be a circle
+    # a package's __init__.py offers what its files hold; a file that imports from its own package
+    # would be a circle
     assert circle(arrows()) == []
 
 
@@ -100,7 +101,8 @@ def test_files_and_functions_stay_short():
     assert too_long == []
 
 
-# Beside the backbones themselves, these may name one: the default generator, and the model that the demo fine-tunes.
+# Beside the backbones themselves, these may name one: the default generator, and the model that the
+# demo fine-tunes.
 NAMES_A_BACKBONE = {"defaults.py", "demo/run.py"}
 
 

@@ -49,8 +49,8 @@ class TestEveryModel:
         torch.testing.assert_close(head_output(model, pixel_values), by_hand)
 
     def test_the_gradient_reaches_every_parameter(self, name, kind):
-        # a bias in front of a norm that takes its statistics from the input has no effect, and no gradient: so batch
-        # norm in evaluation mode
+        # a bias in front of a norm that takes its statistics from the input has no effect, and no
+        # gradient: so batch norm in evaluation mode
         model = build(name, kind, norm="batch").eval()
         output = head_output(model, torch.randn(4, 1, 64, 64))
         (output * torch.randn_like(output)).sum().backward()
@@ -99,7 +99,8 @@ def test_the_named_receptive_field_is_the_true_extent_of_the_gradient(name):
     for phase in range(stride):
         position = centre + phase
         touched = torch.zeros(side, dtype=torch.bool)
-        for seed in range(4):  # max-pooling passes the gradient to one pixel of four: unite several images
+        # max-pooling passes the gradient to one pixel of four: unite several images
+        for seed in range(4):
             generator = torch.Generator().manual_seed(seed)
             pixel_values = torch.randn(1, 1, side, 2 * stride, generator=generator, dtype=torch.float64)
             pixel_values.requires_grad_()

@@ -116,7 +116,8 @@ def test_a_rare_class_is_in_far_more_crops_than_with_uniform_sampling(monkeypatc
     balanced = share()
     monkeypatch.setattr(segmentation, "CLASS_CENTRED", 0.0)
     uniform = share()
-    # half of the crops are centred, half of those on the rare class; a uniform crop meets it in 81 of 3840 places
+    # half of the crops are centred, half of those on the rare class; a uniform crop meets it in 81
+    # of 3840 places
     assert balanced == pytest.approx(0.27, abs=0.08)
     assert uniform < 0.06
 

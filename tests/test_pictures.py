@@ -91,7 +91,8 @@ def test_the_scale_bar_is_as_long_as_it_says():
     picture = ClassMapReport().pictures(Prediction(image, np.zeros((100, 400), np.uint8), LABELS, 0.5, "a"))["overlay"]
     strip = picture[100:]
     dark = (strip[strip.shape[0] // 2] == 0).all(axis=1)
-    # a fifth of 200 nm holds a bar of 20 nm, 40 pixels, at the right end; the text lies to the left of it
+    # a fifth of 200 nm holds a bar of 20 nm, 40 pixels, at the right end; the text lies to the left
+    # of it
     right = 400 - 13
     assert dark[right - 40 : right + 1].all()
     assert not dark[right + 1 :].any()
@@ -148,7 +149,8 @@ def test_a_profile_along_a_diagonal_interpolates_and_fits_an_enlarged_output(mon
     rows, columns = np.mgrid[:80, :80]
     enlarged = (1000 + 10 * ((rows + 0.5) / 2 - 0.5) + 3 * ((columns + 0.5) / 2 - 0.5)).astype(np.float32)
     profile = line_profile(Prediction(SlicesOnly(image), SlicesOnly(enlarged), None, 1.0, "a"), (3, 4), (33, 28))
-    assert profile.positions[-1] == pytest.approx(2 * np.hypot(30, 24))  # the micrograph's pixel is 2 nm
+    # the micrograph's pixel is 2 nm
+    assert profile.positions[-1] == pytest.approx(2 * np.hypot(30, 24))
     share = np.linspace(0, 1, len(profile.positions))
     expected = 1000 + 10 * (4 + 24 * share) + 3 * (3 + 30 * share)
     assert np.allclose(profile.before, expected, atol=1e-2)

@@ -16,8 +16,8 @@ from emfm.simulate.folder import write_simulated_folder
 
 PACKAGE = Path(emfm.__file__).parent
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "posix", "readline", "curses"}
-# a system without these modules, functions and constants, where every process is spawned; other packages look at the
-# system's name instead, so what they import at their start is there before
+# a system without these modules, functions and constants, where every process is spawned; other
+# packages look at the system's name instead, so what they import at their start is there before
 OTHERS = "import accelerate, datasets, torch.distributed.checkpoint, transformers.trainer\n"
 ELSEWHERE = f"""
 import mmap, multiprocessing, os, signal, sys

@@ -145,7 +145,8 @@ def test_a_batch_in_parts_makes_the_same_step_as_in_one_piece(adversarial):
     results = []
     for parts in (1, 2, 4):
         networks = toy_networks()
-        # plain gradient descent: Adam would turn the rounding of gradients that are zero into whole steps
+        # plain gradient descent: Adam would turn the rounding of gradients that are zero into whole
+        # steps
         optimizers = {name: torch.optim.SGD(network.parameters(), 0.1) for name, network in networks.items()}
         gan = Pix2Pix(Accelerator(cpu=True), *networks.values(), optimizers, adversarial, 100.0)
         losses = gan.step(list(map(Crops, damaged.chunk(parts), clean.chunk(parts))))
@@ -279,7 +280,8 @@ def test_memory_stays_flat_over_two_thousand_steps(streaming, pretraining, parqu
     changes = {"data": (str(parquet_folder(60)),), "streaming": True} if streaming else {"corruption": "dose+masked"}
     pretrain(pretraining(tmp_path / "run", **changes, steps=2000, save_steps=500))
     assert len(seen) == 40
-    warm = max(seen[:11])  # 500 steps and the first checkpoint, which loads what loading and cards need
+    # 500 steps and the first checkpoint, which loads what loading and cards need
+    warm = max(seen[:11])
     assert max(seen[11:]) < warm + 10, seen
 
 

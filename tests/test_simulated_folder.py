@@ -24,7 +24,8 @@ def test_a_simulated_folder_loads_in_three_splits_that_share_no_image(tmp_path, 
             stored = read_micrograph(tmp_path / "data" / "masks" / name.replace(".tif", ".png")).image
             assert image.dtype == np.uint16
             np.testing.assert_array_equal(stored, 255 * mask)
-        # a particle is at most 40 % of the shorter side across: 8 px for each of the nominal diameters
+        # a particle is at most 40 % of the shorter side across: 8 px for each of the nominal
+        # diameters
         assert set(np.round(data.pixel_sizes, 6)) <= {2.2 / 8, 5.0 / 8, 10.0 / 8, 20.0 / 8}
     assert sum(int(mask.sum()) for data in splits.values() for mask in data.masks) > 0
 

@@ -30,9 +30,9 @@ def test_a_broken_link_would_be_found(tmp_path, monkeypatch):
     monkeypatch.setattr(links, "ROOT", tmp_path)
     page = tmp_path / "page.md"
     page.write_text(
-        "# First `part`\n\n## Part\n\n## Part\n\n[a](page.md#first-part) [b](#part-1) ![c](none.png)\n"
-        "[d](#part-2) [e](../x.md) `[f](none.md)` [g](https://example.org/x) <https://example.org>\n"
-        "```\n[h](none.md)\n# Not a heading\n```\n[i](#not-a-heading)\n"
+        "# First `part`\n\n## Part\n\n## Part\n\n[a](page.md#first-part) [b](#part-1) "
+        "![c](none.png)\n[d](#part-2) [e](../x.md) `[f](none.md)` [g](https://example.org/x) "
+        "<https://example.org>\n```\n[h](none.md)\n# Not a heading\n```\n[i](#not-a-heading)\n"
     )
     (tmp_path.parent / "x.md").touch()
     found = links.links(page.read_text())

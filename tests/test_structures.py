@@ -30,7 +30,8 @@ def test_most_images_have_several_classes_and_a_contrast_that_shows_them():
         image = item.image.astype(float)
         means = np.array([image[item.mask == c].mean() if (item.mask == c).any() else 0 for c in range(MOST_CLASSES)])
         explained.append(means[item.mask].var() / image.var())
-    assert 0.2 < np.median(explained) < 0.9 and min(explained) < 0.05  # some differ by their texture alone
+    # some differ by their texture alone
+    assert 0.2 < np.median(explained) < 0.9 and min(explained) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,8 @@ def test_filters_answer_to_what_they_are_made_for():
         pytest.approx(0, abs=1e-3),
         pytest.approx(0, abs=1e-3),
     ]
-    # a Gaussian ridge of deviation 2, smoothed by 2, has the deviation 8^.5 and the curvature -height / 8 across it
+    # a Gaussian ridge of deviation 2, smoothed by 2, has the deviation 8^.5 and the curvature
+    # -height / 8 across it
     assert float(smaller[1]) == pytest.approx(-3 * 4 * 0.5**0.5 / 8, rel=0.15) and abs(float(larger[1])) < 0.01
     assert abs(float(larger[2])) < 1e-3 and abs(float(smaller[2])) < 1e-3
     assert float(contrast[2]) < 1e-3 < float(contrast[1])

@@ -104,7 +104,8 @@ def test_boundary_f1_counts_boundaries_within_two_pixels():
         metrics.add(np.roll(truth, shift, axis=1), truth)
         figures[shift] = metrics.result()["per_class"]["particle"]["boundary_f1"]
     assert figures[0] == figures[2] == pytest.approx(1)
-    # of a square's 76 boundary pixels the two columns are lost, but for the places near a row of the other
+    # of a square's 76 boundary pixels the two columns are lost, but for the places near a row of
+    # the other
     assert 0.4 < figures[5] < 0.6
 
 
@@ -163,7 +164,8 @@ def test_l1_and_psnr_have_their_textbook_values():
 
 def test_a_score_of_the_discriminator_sees_seventy_pixels():
     discriminator = PatchDiscriminator(width=4).double()
-    for layer in discriminator.layers:  # instance norm sees the whole image; the patch is that of the convolutions
+    # instance norm sees the whole image; the patch is that of the convolutions
+    for layer in discriminator.layers:
         if isinstance(layer, torch.nn.InstanceNorm2d):
             layer.forward = lambda x: x
     image = torch.randn(1, 1, 256, 256, dtype=torch.float64, requires_grad=True)

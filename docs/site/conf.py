@@ -23,7 +23,8 @@ root_doc = "README"
 include_patterns = ["*.md", "docs/**.md", "hub_scripts/**.md", "emfm/weights/**.md"]
 exclude_patterns = [".*", "build", "runs", "demo_output"]
 
-# Markdown as GitHub shows it: every heading has an anchor, and a link to a missing one is a warning.
+# Markdown as GitHub shows it: every heading has an anchor, and a link to a missing one is a
+# warning.
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # cards begin below the first level
 
@@ -46,7 +47,8 @@ html_extra_path = ["index.html"]  # leads to the first page
 html_show_sphinx = False
 html_copy_source = False
 
-# What GitHub would show as text is added here: the tables of contents, by the page that leads to them.
+# What GitHub would show as text is added here: the tables of contents, by the page that leads to
+# them.
 CONTENTS = {
     "README": """
 ```{toctree}

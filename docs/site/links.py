@@ -2,8 +2,8 @@
 
     python docs/site/links.py
 
-A link to a file that is not there, or to a heading that its page does not have, is printed, and the exit code
-is 1. Links to other sites are only listed: nothing is fetched.
+A link to a file that is not there, or to a heading that its page does not have, is printed, and the
+exit code is 1. Links to other sites are only listed: nothing is fetched.
 """
 
 import re

@@ -1,11 +1,10 @@
 """How well a pretrained generator restores micrographs that its pretraining held out.
 
-Data, damage, crop and held-out micrographs are those of the model's own pretraining, which its
-config.json holds; each draw takes other crops and other damage. A draw is one line of JSON in the
-results file; what is there is not measured again. FOLDER holds one folder per source. Example:
+Data, damage, crop and held-out micrographs are those of the model's own pretraining, which its config.json holds; each
+draw takes other crops and other damage. A draw is one line of JSON in the results file; what is there is not measured
+again. FOLDER holds one folder per source. Example:
 
-    python -m benchmarks.restoration --data FOLDER --model unet4-rf200 --model unet4-rf200-w16
-    --draws 5
+    python -m benchmarks.restoration --data FOLDER --model unet4-rf200 --model unet4-rf200-w16 --draws 5
 """
 
 import argparse

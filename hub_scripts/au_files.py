@@ -1,8 +1,7 @@
 """The HDF5 files of Sytwu et al. 2022: which two belong to a set, and the stacks in them.
 
-The layout is that of the authors' own code (github.com/ScottLabUCB/HRTEM-Receptive-Field):
-`NAME_Images.h5` holds the dataset `images`, `NAME_Labels.h5` the dataset `labels`, both (N, H, W),
-labels 0 or 1.
+The layout is that of the authors' own code (github.com/ScottLabUCB/HRTEM-Receptive-Field): `NAME_Images.h5` holds the
+dataset `images`, `NAME_Labels.h5` the dataset `labels`, both (N, H, W), labels 0 or 1.
 """
 
 from pathlib import Path
@@ -43,9 +42,8 @@ def find_pair(folder: Path, size: str, name: str | None) -> str:
     if fitting:
         raise EMError(f"{folder} has several pairs for Au_{size}: {', '.join(fitting)}; choose with --pair")
     raise EMError(
-        f"{folder} has no pair of files Au_{size}_*{IMAGES} and Au_{size}_*{LABELS}; found "
-        f"{', '.join(pairs) or 'none'} (the folder holds {contents(folder)}); if the set has "
-        "another name, give it with --pair"
+        f"{folder} has no pair of files Au_{size}_*{IMAGES} and Au_{size}_*{LABELS}; found {', '.join(pairs) or 'none'}"
+        f" (the folder holds {contents(folder)}); if the set has another name, give it with --pair"
     )
 
 

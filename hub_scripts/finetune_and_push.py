@@ -1,7 +1,6 @@
 """Fine-tune a pretrained model on a labelled dataset of the Hub (or a folder), and push it with its figures.
 
-    python hub_scripts/finetune_and_push.py TASK OWNER/NAME --model unet4-rf200-w16 --data
-    OWNER/DATASET --output out
+    python hub_scripts/finetune_and_push.py TASK OWNER/NAME --model unet4-rf200-w16 --data OWNER/DATASET --output out
 
 `emfm finetune --help` explains the settings.
 """

@@ -1,10 +1,9 @@
 """Turn a set of Sytwu et al. 2022 (TEM of gold nanoparticles) into a dataset folder for the Hub.
 
-    python hub_scripts/prepare_au_nanoparticles.py DOWNLOAD --set Au5nmV1 --output FOLDER
-    [--dry-run]
+    python hub_scripts/prepare_au_nanoparticles.py DOWNLOAD --set Au5nmV1 --output FOLDER [--dry-run]
 
-DOWNLOAD holds the HDF5 files of https://doi.org/10.5281/zenodo.6419024, a pair NAME_Images.h5 and
-NAME_Labels.h5 for each set. Needs h5py.
+DOWNLOAD holds the HDF5 files of https://doi.org/10.5281/zenodo.6419024, a pair NAME_Images.h5 and NAME_Labels.h5 for
+each set. Needs h5py.
 """
 
 import argparse
@@ -18,8 +17,7 @@ from prepare_command import SOURCES, Prepared, command_line, preparation_parser,
 from emfm.errors import EMError
 from emfm.hub.datasets.card import DatasetCard
 
-# Name in Kazimi et al. 2024: particle size in the file names, patches in train, validation and
-# test.
+# Name in Kazimi et al. 2024: particle size in the file names, patches in train, validation and test.
 SETS = {
     "Au5nmV1": ("5nm", (144, 48, 48)),
     "Au5nm": ("5nm", (1044, 348, 348)),
@@ -38,9 +36,8 @@ def split_sizes(name: str, found: int, any_count: bool) -> tuple[int, int, int]:
     expected = SETS[name][1]
     if found != sum(expected) and not any_count:
         raise EMError(
-            f"found {found} patches; the paper's {name} has {sum(expected)} "
-            f"({'/'.join(map(str, expected))}): choose other files with --pair, another "
-            "--min-particle-pixels, or --any-count to split what there is 60/20/20"
+            f"found {found} patches; the paper's {name} has {sum(expected)} ({'/'.join(map(str, expected))}): choose "
+            "other files with --pair, another --min-particle-pixels, or --any-count to split what there is 60/20/20"
         )
     return found - 2 * (found // 5), found // 5, found // 5
 
@@ -52,10 +49,9 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     patches = stack.patches(arguments.min_particle_pixels)
     train, validation, _ = split_sizes(arguments.set, len(patches), arguments.any_count)
     notes = (
-        f"Micrographs of `{pair}` cut into patches of {PATCH} x {PATCH} pixels, values as they "
-        f"were (float64 as float32); patches with {arguments.min_particle_pixels} or fewer "
-        "particle pixels are left out. The splits follow the order of the file: at each border one "
-        "micrograph may have patches on both sides."
+        f"Micrographs of `{pair}` cut into patches of {PATCH} x {PATCH} pixels, values as they were (float64 as "
+        f"float32); patches with {arguments.min_particle_pixels} or fewer particle pixels are left out. The splits "
+        "follow the order of the file: at each border one micrograph may have patches on both sides."
     )
     if len(patches) != sum(SETS[arguments.set][1]):
         notes += " The number of patches is not that of Kazimi et al. 2024."

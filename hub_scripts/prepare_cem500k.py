@@ -2,8 +2,7 @@
 
     python hub_scripts/prepare_cem500k.py DOWNLOAD --output FOLDER [--num-images 200000] [--dry-run]
 
-DOWNLOAD holds the unpacked 8-bit TIFF files of https://www.ebi.ac.uk/empiar/EMPIAR-10592/, in
-folders or not.
+DOWNLOAD holds the unpacked 8-bit TIFF files of https://www.ebi.ac.uk/empiar/EMPIAR-10592/, in folders or not.
 """
 
 import argparse
@@ -23,8 +22,7 @@ from emfm.hub.datasets.encoded_image import EncodedImage, kept_file
 def tiff_names(root: Path) -> list[str]:
     """Return the paths of the TIFF files below a folder, relative to it and sorted; an EMError if there is none."""
     names = []
-    # strings: half a million Path objects take several times the memory
-    for folder, _, files in os.walk(root):
+    for folder, _, files in os.walk(root):  # strings: half a million Path objects take several times the memory
         below = os.path.relpath(folder, root)
         names += [os.path.normpath(f"{below}/{name}") for name in files if name.lower().endswith((".tif", ".tiff"))]
     if not names:
@@ -40,9 +38,8 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     wanted = available if arguments.num_images is None else arguments.num_images
     if not 1 <= wanted <= available or held_out < 1:
         raise EMError(
-            f"{root} holds {len(drawn)} images; {held_out} each for validation and test and "
-            f"{wanted} for training do not fit: expected --num-images from 1 to "
-            f"{max(0, available)} and --num-held-out from 1"
+            f"{root} holds {len(drawn)} images; {held_out} each for validation and test and {wanted} for training do "
+            f"not fit: expected --num-images from 1 to {max(0, available)} and --num-held-out from 1"
         )
 
     def row(name: str) -> dict[str, EncodedImage]:

@@ -2,8 +2,7 @@
 
     python hub_scripts/prepare_temimagenet.py DOWNLOAD --task denoising --output FOLDER [--dry-run]
 
-DOWNLOAD is https://github.com/xinhuolin/TEM-ImageNet-v1.3: image/, noNoise/ and more, all with the
-same file names.
+DOWNLOAD is https://github.com/xinhuolin/TEM-ImageNet-v1.3: image/, noNoise/ and more, all with the same file names.
 """
 
 import argparse

@@ -1,7 +1,6 @@
 """Pretrain a generator on datasets of the Hub (or folders), and push it.
 
-    python hub_scripts/pretrain.py OWNER/NAME --data OWNER/DATASET --streaming --output runs/mine
-    [--dry-run]
+    python hub_scripts/pretrain.py OWNER/NAME --data OWNER/DATASET --streaming --output runs/mine [--dry-run]
 
 Stopped, the same command with --resume goes on. `emfm pretrain --help` explains the settings.
 """

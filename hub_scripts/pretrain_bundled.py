@@ -2,8 +2,8 @@
 
     python hub_scripts/pretrain_bundled.py --data FOLDER [--only NAME] [--threads N] [--dry-run]
 
-FOLDER holds one folder of unlabelled micrographs per source. What is trained, on what and how
-stands in `recipes/NAME.toml`, settings of `emfm pretrain`. Stopped runs go on where they were.
+FOLDER holds one folder of unlabelled micrographs per source. What is trained, on what and how stands in
+`recipes/NAME.toml`, settings of `emfm pretrain`. Stopped runs go on where they were.
 """
 
 import argparse

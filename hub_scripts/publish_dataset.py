@@ -1,10 +1,8 @@
 """Push a folder of micrographs, or a dataset folder that another script has prepared, to the Hub.
 
-    python hub_scripts/publish_dataset.py FOLDER OWNER/NAME --license cc-by-4.0 --citation "..."
-    [--dry-run]
+    python hub_scripts/publish_dataset.py FOLDER OWNER/NAME --license cc-by-4.0 --citation "..." [--dry-run]
 
-A folder that a `prepare_*.py` script wrote has licence and citation on its card; they need not be
-given again.
+A folder that a `prepare_*.py` script wrote has licence and citation on its card; they need not be given again.
 """
 
 import argparse

@@ -2,8 +2,7 @@
 
     python hub_scripts/publish_zoo.py NAMESPACE [--only NAME] [--tag v1.0] [--dry-run]
 
-NAMESPACE is a user or an organisation. Each model is verified before it is pushed; a repository is
-replaced as a whole.
+NAMESPACE is a user or an organisation. Each model is verified before it is pushed; a repository is replaced as a whole.
 """
 
 import argparse

@@ -55,7 +55,8 @@ def class_map(mask: np.ndarray, micrograph: Micrograph, labels: GreyValues, name
         EMError: its size is not its micrograph's, or a grey value has no class; it says `name`.
     """
     if mask.shape != micrograph.image.shape:
-        raise EMError(f"{name} is {_size(mask)} pixels, its image {_size(micrograph.image)}: resize the mask")
+        size = _size(micrograph.image)
+        raise EMError(f"{name} is {_size(mask)} pixels, its image {size}: give it its image's size")
     return labels.indices(mask, name)
 
 

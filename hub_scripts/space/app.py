@@ -1,8 +1,7 @@
 """A Gradio Space that serves one model.
 
-Set the Space's variable EMFM_MODEL to a zoo name or a Hub id, or change MODEL here; a private model
-needs the secret HF_TOKEN. On your own machine: `EMFM_MODEL=owner/name python app.py`, or `emfm app
---model owner/name`.
+Set the Space's variable EMFM_MODEL to a zoo name or a Hub id, or change MODEL here; a private model needs the secret
+HF_TOKEN. On your own machine: `EMFM_MODEL=owner/name python app.py`, or `emfm app --model owner/name`.
 """
 
 import os

@@ -217,6 +217,6 @@ def _check_names(path: Path, row: dict[str, Any]) -> None:
     for cell in row.values():
         name = (cell or {}).get("path") or ""
         if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute():
-            raise EMError(f"{path} has the absolute path {name}; expected file names alone")
+            raise EMError(f"{path} names a file by the absolute path {name}; expected file names alone")
         if found := private_content(name):
             raise EMError(f"{path} names a file {name}, which holds {' and '.join(found)}: write the folder anew")

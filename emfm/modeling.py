@@ -21,7 +21,6 @@ from emfm.backbones.restoring_heads import ImageHead, ResidualHead
 from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
-from emfm.hub.push import PushArguments, push_model
 from emfm.loading.names import HUB_ARGUMENTS, model_folder
 from emfm.loading.strict import check_weights, load_with_adapter, read_config, read_processor
 from emfm.processing import EMImageProcessor, IntensityStatistics
@@ -195,6 +194,8 @@ class EMPreTrainedModel(PreTrainedModel):
         Raises:
             EMError: the Hub refuses, or the model's configuration holds something private.
         """
+        from emfm.hub.push import PushArguments, push_model  # loaded by those who push
+
         return push_model(self, PushArguments(repo_id, **kwargs))
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:

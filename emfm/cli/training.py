@@ -43,8 +43,8 @@ def pretrain(
     folder = run(arguments)
     result = {"model": str(folder)}
     if as_json:
-        facts = json.loads((folder / "config.json").read_text())["pretraining"]
-        result |= {**facts["validation"], "seconds": facts["seconds"]}
+        record = json.loads((folder / "config.json").read_text())["pretraining"]
+        result |= {**record["validation"], "seconds": record["seconds"]}
     answer(as_json, result, f"pretrained model: {folder}")
 
 
@@ -56,10 +56,10 @@ def finetune(given: dict[str, Any], as_json: Json = False) -> None:
 
     from emfm.finetuning.finetune import finetune as run
 
-    facts = run(arguments)
-    best = facts["best"]
+    record = run(arguments)
+    best = record["best"]
     text = f"validation {figures(best)} at step {best['step']}; model: {arguments.output}"
-    answer(as_json, facts, text, indent=1)
+    answer(as_json, record, text, indent=1)
 
 
 @app.command()

@@ -111,8 +111,8 @@ def export(
 
         path = path if path.suffix == ".onnx" else path / f"{Path(model).name}.onnx"
         difference = export_onnx(load_model(model), path)
-    facts = {"model": model, "output": str(path), "largest_difference": difference, "tolerance": TOLERANCE}
-    answer(as_json, facts, f"{path}: agrees with torch within {difference:.1g} of the output's largest magnitude")
+    result = {"model": model, "output": str(path), "largest_difference": difference, "tolerance": TOLERANCE}
+    answer(as_json, result, f"{path}: agrees with torch within {difference:.1g} of the output's largest magnitude")
 
 
 @app.command("app")

@@ -68,7 +68,7 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
     pictures = {"Input": to_display(image), "Truth": overlay(image, truth, id2label)}
     figures, curves = {}, {}
     for name, (place, start) in STARTS.items():
-        facts = finetune(FinetuneArguments("segmentation", folder, str(output / place), **start, **settings))
+        record = finetune(FinetuneArguments("segmentation", folder, str(output / place), **start, **settings))
         curves[name] = json.loads((output / place / "curve.json").read_text())
         classes = predict(output / place, micrograph, progress=True).output
         counts = SegmentationMetrics(id2label)
@@ -76,7 +76,7 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
         figures[name] = counts.result()
         pictures[f"Predicted, {name}"] = overlay(image, classes, id2label)
     plot_curves(curves, output / "curves.png")
-    summary = _summary(facts, figures, curves, micrograph, time.perf_counter() - started)
+    summary = _summary(record, figures, curves, micrograph, time.perf_counter() - started)
     _write_report(output, summary, pictures)
     write_text(output / "summary.json", json.dumps(summary, indent=1))
     return summary
@@ -105,7 +105,7 @@ def _unseen(folder: str, simulated: bool, seed: int) -> tuple[Micrograph, np.nda
 
 
 def _summary(
-    facts: dict[str, Any], figures: dict[str, Any], curves: dict[str, Any], micrograph: Micrograph, seconds: float
+    record: dict[str, Any], figures: dict[str, Any], curves: dict[str, Any], micrograph: Micrograph, seconds: float
 ) -> dict[str, Any]:
     final = {name: curve[-1]["dice"] for name, curve in curves.items()}
     reached = next((entry["step"] for entry in curves["pretrained"] if entry["dice"] >= final["scratch"]), None)
@@ -116,9 +116,9 @@ def _summary(
     return {
         "table": "\n".join(lines),
         "model": MODEL,
-        "data": facts["data"],
-        "images": facts["images"],
-        "steps": facts["steps"],
+        "data": record["data"],
+        "images": record["images"],
+        "steps": record["steps"],
         "unseen": {"name": micrograph.name, "shape": list(micrograph.image.shape), **figures},
         "pretrained_reaches_final_scratch_at_step": reached,
         "curves": curves,

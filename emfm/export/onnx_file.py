@@ -108,7 +108,7 @@ def export_onnx(model: EMPreTrainedModel, path: str | Path, probabilities: bool 
 def metadata(model: EMPreTrainedModel) -> dict[str, str]:
     """Return what an ONNX file of this model says about it; values that are no strings are JSON."""
     config = model.config
-    facts: dict[str, Any] = {
+    told: dict[str, Any] = {
         "emfm_version": emfm.__version__,
         "class": type(model).__name__,
         "generator": config.generator,
@@ -120,7 +120,7 @@ def metadata(model: EMPreTrainedModel) -> dict[str, str]:
         "processor": {"low": model.processor.low, "high": model.processor.high, "clip": model.processor.clip},
         "id2label": model.classes,
     }
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
 
 
 def _trace(network: ExportNetwork, output: str) -> Any:

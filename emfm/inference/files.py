@@ -152,8 +152,8 @@ def _predict(job: _Job, micrograph: Micrograph, made_from: dict[str, Any], proce
         prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name)
         written = task_of(model).report().write(prediction, target.parent, target.stem)
         shown = {kind: path.name for kind, path in written.items()}
-        facts = {"shape": list(output.shape), "dtype": str(output.dtype), "pixel_size": pixel_size, "shown": shown}
-        record = {"made_from": made_from, **facts, "classes": model.classes}
+        form = {"shape": list(output.shape), "dtype": str(output.dtype), "pixel_size": pixel_size, "shown": shown}
+        record = {"made_from": made_from, **form, "classes": model.classes}
         write_text(_record_path(target), json.dumps(record, indent=1))
     return processes.gather(shown)[0]
 
@@ -165,9 +165,9 @@ def _fingerprint(model: EMPreTrainedModel) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
     config = model.config
-    facts = [type(model).__name__, config.norm, config.scale, model.classes, config.residual, config.pixel_size_range]
+    told = [type(model).__name__, config.norm, config.scale, model.classes, config.residual, config.pixel_size_range]
     processor = model.processor
-    digest.update(json.dumps([facts, processor.low, processor.high, processor.clip], default=str).encode())
+    digest.update(json.dumps([told, processor.low, processor.high, processor.clip], default=str).encode())
     return digest.hexdigest()
 
 

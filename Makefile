@@ -12,9 +12,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 # each process computes on one processor, so that they do not wait for each other; what is imported is compiled once
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE
-# counting lines is nearly free from Python 3.12 on; before, it takes a third more time: COVERAGE=yes asks for it
-COVERAGE ?= $(shell $(PYTHON) -c 'import sys; print("yes" if sys.version_info >= (3, 12) else "")')
-COUNTED = $(if $(COVERAGE),--cov --cov-report term:skip-covered --cov-fail-under 90)
+COVERAGE = --cov --cov-report term:skip-covered --cov-fail-under 90
 
 .PHONY: demo test test-all lint ruff ruff-format mypy rendered docs clean
 
@@ -23,7 +21,7 @@ demo: $(VENV)/.demo-ready
 
 # a process that has no test left takes over some of those that stand last in another's list: files stay together
 test: lint
-	$(PYTEST) -n auto --maxprocesses 4 --dist worksteal -m "not slow" --durations 10 $(COUNTED)
+	$(PYTEST) -n auto --maxprocesses 4 --dist worksteal -m "not slow" --durations 10 $(COVERAGE)
 
 test-all: lint
 	$(PYTEST)

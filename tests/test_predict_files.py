@@ -167,7 +167,6 @@ def test_two_processes_divide_the_files_and_do_the_last_one_together(model, fold
 MEMORY = """
 import sys
 from pathlib import Path
-from pathlib import Path
 from benchmarks.tiling import run_memory
 print(run_memory(int(sys.argv[1]), Path(sys.argv[2]))["peak_mib"])
 """

@@ -285,7 +285,14 @@ def damage_generator(folder: Path) -> None:
     path.write_bytes(content)
 
 
+def change_run(folder: Path, **changes: object) -> None:
+    path = folder / "training_state" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
 DAMAGES = {
+    "run.json is damaged: it holds no checksums": lambda folder: change_run(folder, sha256=None),
+    "run.json is damaged: it holds no settings": lambda folder: change_run(folder, settings=None),
     "optimizers.safetensors is missing": lambda folder: (folder / "training_state" / "optimizers.safetensors").unlink(),
     "generator.safetensors is damaged": damage_generator,
     "run.json is missing or damaged": lambda folder: (folder / "training_state" / "run.json").write_text('{"step": 6'),

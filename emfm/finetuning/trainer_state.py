@@ -29,7 +29,7 @@ SETTINGS = (*RECORDED, "max_steps", "per_device_train_batch_size", "world_size",
 
 def checkpoints_of(output: str | Path) -> Checkpoints:
     """Return the checkpoints of a run; the file that transformers writes last tells whole ones."""
-    return Checkpoints(Path(output), "checkpoint-", last_written="trainer_state.json")
+    return Checkpoints(Path(output), "checkpoint-", last_written="trainer_state.json", unchecked=True)
 
 
 def run_settings(args: EMTrainingArguments, micrographs: int | None) -> Settings:

@@ -34,6 +34,7 @@ class Checkpoints:
     output: Path
     prefix: str  # of their names, before the number of steps
     last_written: str = f"{STATE}/{RUN}"  # the file of JSON without which a checkpoint is torn
+    unchecked: bool = False  # whether earlier versions wrote no checksums
 
     def newest_first(self) -> list[Path]:
         """Return the folders, whole or not, those with most steps first."""
@@ -73,10 +74,12 @@ class Checkpoints:
                 content = json.loads((folder / name).read_text())
             except (OSError, ValueError) as error:
                 raise EMError(f"{folder} is refused: {Path(name).name} is missing or damaged ({error})") from error
-        if not isinstance(content, dict) or "settings" not in content:
+        if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
             raise EMError(f"{folder} is refused: {RUN} is damaged: it holds no settings")
-        # checkpoints of fine-tuning had no checksums in earlier versions
-        for name, checksum in content.pop("sha256", {}).items():
+        checksums = content.pop("sha256", {} if self.unchecked else None)
+        if not isinstance(checksums, dict):
+            raise EMError(f"{folder} is refused: {RUN} is damaged: it holds no checksums")
+        for name, checksum in checksums.items():
             file = folder / name
             if not file.is_file():
                 raise EMError(f"{folder} is refused: {name} is missing")

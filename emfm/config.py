@@ -1,5 +1,6 @@
 """The configuration of a generator, and the names under which generators are known."""
 
+import math
 import re
 from dataclasses import fields as fields_of
 from typing import Any
@@ -73,7 +74,7 @@ class EMFoundationConfig(PreTrainedConfig):
         if self.scale not in (1, 2, 4):
             raise EMError(f"scale is {self.scale}; expected 1, or 2 or 4 for super-resolution")
         weights, classes = self.class_weights, len(self.id2label or {})
-        if weights is not None and (len(weights) != classes or not all(w > 0 for w in weights)):
+        if weights is not None and (len(weights) != classes or not all(0 < w < math.inf for w in weights)):
             expected = f"a positive number for each of the {classes} classes"
             raise EMError(f"class_weights are {list(weights)}; expected {expected}")
         if self.schema_version != SCHEMA_VERSION:

@@ -29,12 +29,13 @@ def answer(as_json: bool, result: Any, text: str, indent: int | None = None) -> 
 
 
 def figures(result: dict[str, Any]) -> str:
-    """Return what there is of the figures of merit, with their names."""
+    """Return the figures of merit of the task that they belong to, with their names."""
     from emfm.hub.card import figure
     from emfm.tasks import TASKS
 
-    forms = {known.name: known.form for task in TASKS.values() for known in task.figures}
-    return "  ".join(f"{name} {figure(result[name], form)}" for name, form in forms.items() if name in result)
+    of_tasks = [task.figures for task in TASKS.values()]
+    shown = next(known for known in of_tasks if all(measure.name in result for measure in known))
+    return "  ".join(f"{measure.name} {figure(result[measure.name], measure.form)}" for measure in shown)
 
 
 def main() -> None:

@@ -58,7 +58,10 @@ def finetune(given: dict[str, Any], as_json: Json = False) -> None:
 
     record = run(arguments)
     best = record["best"]
-    text = f"validation {figures(best)} at step {best['step']}; model: {arguments.output}"
+    chosen = f"at step {best['step']}"
+    if best[record["figure_of_merit"]] is None:
+        chosen = f"(no figure could choose: the last weights were kept, of step {best['step']})"
+    text = f"validation {figures(best)} {chosen}; model: {arguments.output}"
     answer(as_json, record, text, indent=1)
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import shutil
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.finetune import finetune, plot_curves
-from emfm.hub.card import TEMPLATES, fill
+from emfm.hub.card import TEMPLATES, figure, fill
 from emfm.inference.predict import predict
 from emfm.io.reading import Micrograph
 from emfm.reports.pictures import overlay, to_display
@@ -108,11 +109,13 @@ def _summary(
     record: dict[str, Any], figures: dict[str, Any], curves: dict[str, Any], micrograph: Micrograph, seconds: float
 ) -> dict[str, Any]:
     final = {name: curve[-1]["dice"] for name, curve in curves.items()}
-    reached = next((entry["step"] for entry in curves["pretrained"] if entry["dice"] >= final["scratch"]), None)
+    goal = math.inf if final["scratch"] is None else final["scratch"]
+    reached = next((entry["step"] for entry in curves["pretrained"] if (entry["dice"] or 0) >= goal), None)
     lines = [f"{'':<12}{'unseen Dice':>12}{'unseen IoU':>12}{'validation Dice, first to last':>40}"]
     for name, result in figures.items():
-        shown = " ".join(f"{entry['dice']:.2f}" for entry in curves[name][:: max(1, len(curves[name]) // 5)])
-        lines.append(f"{name:<12}{result['dice']:>12.3f}{result['iou']:>12.3f}{shown:>40}")
+        shown = " ".join(figure(entry["dice"], ".2f") for entry in curves[name][:: max(1, len(curves[name]) // 5)])
+        unseen = "".join(f"{figure(result[measured], '.3f'):>12}" for measured in ("dice", "iou"))
+        lines.append(f"{name:<12}{unseen}{shown:>40}")
     return {
         "table": "\n".join(lines),
         "model": MODEL,
@@ -134,7 +137,7 @@ def _write_report(output: Path, summary: dict[str, Any], pictures: dict[str, np.
         Image.fromarray(picture).save(buffer, format="JPEG", quality=88)
         addresses[caption] = _data_url(buffer.getvalue(), "jpeg")
     curves = _data_url((output / "curves.png").read_bytes(), "png")
-    page = fill(TEMPLATES / "demo_report.html", summary=summary, pictures=addresses, curves=curves)
+    page = fill(TEMPLATES / "demo_report.html", summary=summary, pictures=addresses, curves=curves, figure=figure)
     write_text(output / "report.html", f"{page}\n")
 
 

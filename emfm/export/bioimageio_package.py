@@ -103,7 +103,7 @@ def _write_texts(package: Path, model: EMPreTrainedModel, readme: Path, argument
     """Write documentation and description, which holds the checksums of the package's files."""
     card = ModelCard.load(readme) if readme.is_file() else None
     task = task_of(model)
-    purpose = task.purpose.format(classes=", ".join((model.classes or {}).values()), scale=model.scale)
+    purpose = task.purpose_of(model.config)
     common = {
         "arguments": arguments,
         "description": f"Electron micrographs: {purpose}; {model.config.generator} of emfm {emfm.__version__}",

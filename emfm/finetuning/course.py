@@ -8,13 +8,17 @@ from typing import Any
 from torch import nn
 from transformers.trainer_callback import ProgressCallback
 
+from emfm.tasks.metrics import exists
 from emfm.training.checkpoint import Tensors
 
 Evaluation = dict[str, Any]  # step, epoch, seconds of training, metrics
 
 
 class Course:
-    """Grows with every evaluation of a run; the metric `figure_of_merit` decides which is best."""
+    """Grows with every evaluation of a run; the metric `figure_of_merit` decides which is best.
+
+    Where no evaluation has that figure, none is better than another: the last weights are kept.
+    """
 
     def __init__(self, figure_of_merit: str, greater_is_better: bool):
         self.curve: list[Evaluation] = []
@@ -53,8 +57,11 @@ class Course:
         return better
 
     def best(self, evaluations: list[Evaluation]) -> Evaluation:
-        """Return the best of some evaluations, the first of several."""
-        return self._choose(evaluations, key=lambda evaluation: evaluation[self._merit])
+        """Return the best of some evaluations, the first of several; without a figure the last."""
+        measured = [evaluation for evaluation in evaluations if exists(evaluation[self._merit])]
+        if not measured:
+            return evaluations[-1]
+        return self._choose(measured, key=lambda evaluation: evaluation[self._merit])
 
     def without_better(self) -> int:
         """Return how many evaluations followed the best one; the one at step 0 does not count."""
@@ -68,5 +75,5 @@ class CourseBar(ProgressCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Show the figure."""
         name = f"eval_{args.metric_for_best_model}"
-        if self.training_bar is not None and logs and name in logs:
+        if self.training_bar is not None and logs and exists(logs.get(name)):
             self.training_bar.set_postfix({args.metric_for_best_model: f"{logs[name]:.4f}"})

@@ -7,6 +7,7 @@ from tqdm.auto import tqdm
 
 from emfm.data.examples import Examples
 from emfm.errors import EMError
+from emfm.finetuning.truth import say_what_is_missing
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.predict import predict, ready_model
 from emfm.modeling import EMPreTrainedModel
@@ -33,6 +34,7 @@ def evaluate(
         Segmentation: `dice`, `iou`, `boundary_f1` (means without background) and `per_class`.
         Restoration: `l1`, `psnr`, `ssim` and their `data_range`. Both: `n` micrographs, and
         `trivial`: figures of the best single class, of the input, or of its bicubic enlargement.
+        A figure that does not exist is None, such as that of a class which no mask holds.
 
     Raises:
         EMError: the model has no task, or the data do not fit it.
@@ -43,6 +45,7 @@ def evaluate(
         raise EMError(f"{type(model).__name__} has no task to evaluate; fine-tune it first: emfm finetune TASK")
     examples = model.load(data, split, degrade, model.scale if degrade else None)
     model.check_data(examples, str(data))
+    say_what_is_missing(model, examples, f"the split '{split}' of {data}")
     return evaluate_on(model, examples.to_measure(), tile)
 
 
@@ -52,4 +55,4 @@ def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None)
     for index in tqdm(range(len(examples)), unit="image", leave=False):
         metrics.add(predict(model, examples.images[index], tile).output, model.truth_of(examples, index))
     answer = model.trivial_figures(examples, metrics)
-    return {**metrics.result(), "trivial": {name: value for name, value in answer.items() if isinstance(value, float)}}
+    return {**metrics.result(), "trivial": {figure.name: answer[figure.name] for figure in model.figures}}

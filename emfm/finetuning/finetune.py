@@ -11,11 +11,13 @@ from transformers import set_seed
 
 from emfm.backbones import norm_choice
 from emfm.config import EMFoundationConfig
+from emfm.data.classes import read_json_object
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
 from emfm.files import write_atomically, write_text
 from emfm.finetuning.arguments import FinetuneArguments
+from emfm.finetuning.start import pretrained_start
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import checkpoints_of
@@ -68,7 +70,8 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     task = TASKS[args.task]
     fields = task.fields_for(data, ModelChoices(args.data, args.model, args.residual, args.class_weights))
     if args.scratch is None:
-        return task.from_pretrained(args.model, **fields)
+        assert args.model is not None
+        return pretrained_start(task, args.model, fields)
     return task(EMFoundationConfig.from_name(args.scratch, **fields, **norm_choice(args.scratch, args.norm)))
 
 
@@ -92,19 +95,53 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
         EMError: wrong settings, data or model, or an output folder that already holds a model.
     """
     output = Path(args.output)
-    resuming = args.resume and bool(checkpoints_of(output).newest_first())
-    if not resuming and (output / "config.json").exists():
-        raise EMError(f"{output} holds a model already: choose another --output, or --resume a run that was stopped")
-    if (output / RECORD).exists():
-        raise EMError(f"{output} holds a finished model: choose another --output")
+    if args.resume and (output / RECORD).is_file():
+        return _finished(output, args)
+    checkpoint = _look_into(output, args.resume)
     training, validation = read_splits(args)
     model = build_model(args, training.like)
     trainer = EMTrainer(model, _training_arguments(args, show_progress), training, validation)
-    trainer.train(resume_from_checkpoint=resuming)
+    trainer.train(resume_from_checkpoint=checkpoint)
     record = trainer.record(args.data, args.license)
     if trainer.is_world_process_zero():
         _write_folder(trainer, args, record)
     return record
+
+
+def _finished(output: Path, args: FinetuneArguments) -> dict[str, Any]:
+    """Return the record of a finished run, to which no step is left."""
+    record = read_json_object(output / RECORD, "the record of a finished run")
+    if (record.get("task"), record.get("steps")) != (args.task, args.steps):
+        raise EMError(
+            f"{output} was finished ({record.get('task')}, {record.get('steps')} steps), and its checkpoints are "
+            f"gone: go on with --model {output} and another --output"
+        )
+    logger.warning("%s is finished: nothing is left to train", output)
+    return record
+
+
+def _look_into(output: Path, resume: bool) -> str | None:
+    """Return the checkpoint to go on from, None to begin; what a run left behind is said.
+
+    Raises:
+        EMError: the folder holds a model, or a run that was not to be resumed.
+    """
+    if (output / RECORD).exists():
+        raise EMError(f"{output} holds a finished model: choose another --output")
+    began = bool(checkpoints_of(output).newest_first()) or (output / "curve.json").is_file()
+    if not began and (output / "config.json").exists():
+        raise EMError(f"{output} holds a model already: choose another --output")
+    if began and not resume:
+        raise EMError(f"{output} holds a run that was stopped: go on with --resume, or choose another --output")
+    if not resume:
+        return None
+    found, _ = checkpoints_of(output).newest_whole()
+    if found is not None:
+        return str(found[0])
+    logger.warning("%s holds no whole checkpoint: the run begins anew", output)
+    for torn in checkpoints_of(output).newest_first():
+        shutil.rmtree(torn, ignore_errors=True)  # another process may be doing it
+    return None
 
 
 def _write_folder(trainer: EMTrainer, args: FinetuneArguments, record: dict[str, Any]) -> None:

@@ -34,10 +34,10 @@ def freeze(model: EMPreTrainedModel, what: str) -> list[nn.Module]:
         frozen = blocks
     elif last:
         if not 1 <= int(last[1]) <= len(blocks):
-            raise EMError(f"freeze is '{what}'; this trunk has {len(blocks)} blocks: K is 1 to {len(blocks)}")
+            raise EMError(f"--freeze is '{what}'; this trunk has {len(blocks)} blocks: K is 1 to {len(blocks)}")
         frozen = blocks[: len(blocks) - int(last[1])]
     else:
-        raise EMError(f"freeze is '{what}'; expected none, encoder, all-but-head or last:K")
+        raise EMError(f"--freeze is '{what}'; expected none, encoder, all-but-head or last:K")
     for module in frozen:
         module.requires_grad_(False)
     return frozen

@@ -23,6 +23,8 @@ def add_lora(model: EMPreTrainedModel, rank: int, base: str) -> PeftModel:
     """
     if not base:
         raise EMError("LoRA adds to trained weights; this model has random ones: use from_pretrained")
+    if rank < 1:
+        raise EMError(f"the rank of LoRA's additions is {rank}; expected 1 or more")
     names = [f"trunk.{name}" for name, module in model.trunk.named_modules() if isinstance(module, nn.Conv2d)]
     head = [model.head_name]
     config = LoraConfig(

@@ -27,8 +27,10 @@ from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
 from emfm.finetuning.lora import add_lora, write_model
+from emfm.finetuning.stopping import SaveOnStop
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import RECORDED, find_checkpoint, restore_optimizer, run_settings, save_run
+from emfm.finetuning.truth import check_training_truth, check_validation_truth
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.inference.predict import predict
@@ -36,6 +38,7 @@ from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.checkpoint import Run, Tensors, read_tensors
+from emfm.training.stop import StopRequest
 
 CALIBRATION_CROPS, HEAD_CROPS = 64, 16
 
@@ -77,6 +80,7 @@ class EMTrainer(Trainer):
         if not isinstance(eval_dataset, Examples):
             raise EMError("validation needs micrographs in memory; of a stream use .take(16)")
         model.check_data(eval_dataset, "the validation data")
+        check_validation_truth(model, eval_dataset, "the validation data")
         eval_dataset = eval_dataset.to_measure()
         self.micrographs = len(train_dataset) if isinstance(train_dataset, Examples) else None
         self.training_kind = train_dataset.like if isinstance(train_dataset, StreamedExamples) else train_dataset
@@ -109,6 +113,8 @@ class EMTrainer(Trainer):
         if not isinstance(data, (Examples, StreamedExamples)):
             return data
         model.check_data(data.like, "the training data")
+        if isinstance(data, Examples):
+            check_training_truth(model, data, "the training data")
         model.learn_units(data)
         cropper = model.cropper(data.like, args.crop, args.intensity_jitter)
         if isinstance(data, StreamedExamples):
@@ -147,6 +153,8 @@ class EMTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
         """Train, then load the best weights by validation back into the model.
 
+        Ctrl-C and SIGTERM let the step end, save a checkpoint, and leave.
+
         Args:
             resume_from_checkpoint: True for the newest whole checkpoint of the output folder, or
                 the path of one. The run ends with the same weights as without an interruption.
@@ -166,11 +174,20 @@ class EMTrainer(Trainer):
             self.recalibrate(self.model)
             fit_head(self.model, islice(iter(self.train_dataset), HEAD_CROPS))
         self.model.new_head = False
-        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        output = self._train_until_stopped(resume_from_checkpoint, **kwargs)
         # Accelerate leaves its bf16 wrapper on forward: back to the model's own precision
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.course.best_weights:
             self.model.load_state_dict(self.course.best_weights)
+        return output
+
+    def _train_until_stopped(self, checkpoint: str | bool | None, **kwargs: Any) -> TrainOutput:
+        with StopRequest(self.accelerator) as request:
+            stopping = SaveOnStop(request)
+            self.add_callback(stopping)
+            output = super().train(resume_from_checkpoint=checkpoint, **kwargs)
+            self.remove_callback(stopping)
+        stopping.leave_if_stopped(self.state)
         return output
 
     def evaluate(
@@ -300,6 +317,11 @@ class EMTrainer(Trainer):
         if self.args.should_save:  # transformers calls this on every process
             model = self.accelerator.unwrap_model(self.model)
             write_model(model, self.adapter, Path(output_dir or self.args.output_dir))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: object) -> bool:
+        # transformers demands a figure; the course knows what to do without one
+        known = f"eval_{self.args.metric_for_best_model}" in metrics
+        return known and super()._determine_best_metric(metrics, trial)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         # transformers would keep the best one and drop the newest, from which a run goes on

@@ -32,11 +32,11 @@ from emfm.pretraining.checkpoint import MODEL, Progress, TrainingState, checkpoi
 from emfm.pretraining.pix2pix import PatchDiscriminator, Pix2Pix
 from emfm.pretraining.pretext import Crops, Pretext
 from emfm.pretraining.run_log import RunLog, Watch
-from emfm.pretraining.stop import StopRequest, leave
 from emfm.pretraining.validation import BATCH, validate
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.checkpoint import Optimizers
 from emfm.training.machine import warn_of_emulated_bf16, worker_count
+from emfm.training.stop import StopRequest, leave
 
 LOG_STEPS = 50
 

@@ -1,5 +1,6 @@
 """Figures of merit: Dice, IoU and boundary F1 from summed counts; L1, PSNR and SSIM of images."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,6 +31,16 @@ class Figure:
     name: str  # its key in results
     heading: str  # its name for people
     form: str = ".4f"  # how it is written
+
+
+def exists(value: float | None) -> bool:
+    """Return whether a figure exists: it is there, and finite."""
+    return value is not None and math.isfinite(value)
+
+
+def is_constant(target: np.ndarray) -> bool:
+    """Return whether an image holds one value alone, so that nothing can be measured on it."""
+    return bool(np.min(target) == np.max(target))
 
 
 class Metrics(Protocol):
@@ -82,14 +93,15 @@ class SegmentationMetrics:
     def result(self) -> dict[str, Any]:
         """Return `dice`, `iou`, `boundary_f1`, all without background; `per_class`; `n` images.
 
-        A class without a pixel in truth or prediction has None and takes no part in the mean.
+        A figure that does not exist is None: that of a class without a pixel (a boundary) in the
+        truth, whatever was predicted, and a mean over no figure. It takes no part in a mean.
         """
         per_class = {label: self._of_class(index) for index, label in self.id2label.items()}
         means = {}
         for shown in SEGMENTATION_FIGURES:
             foreground = [per_class[label][shown.name] for label in per_class if not is_background(label)]
             values = [value for value in foreground if value is not None]
-            means[shown.name] = float(np.mean(values)) if values else 0.0
+            means[shown.name] = float(np.mean(values)) if values else None
         return {**means, "per_class": per_class, "n": int(self.totals["images"])}
 
     def majority(self) -> dict[str, Any]:
@@ -102,18 +114,19 @@ class SegmentationMetrics:
             constant.totals["images"] += self.totals["images"]
             constant.totals["boundaries"][:, 2:] = self.totals["boundaries"][:, 2:] * torch.tensor([0, 1])
             answers.append(constant.result())
-        return max(answers, key=lambda answer: answer["dice"])
+        return max(answers, key=lambda answer: -1.0 if answer["dice"] is None else answer["dice"])
 
     def _of_class(self, index: int) -> dict[str, float | None]:
         counts = self.totals["counts"]
-        hit, total = float(counts[index, index]), float(counts[index].sum() + counts[:, index].sum())
+        hit, true = float(counts[index, index]), float(counts[index].sum())
+        total = true + float(counts[:, index].sum())
         close, found, reached, wanted = (float(number) for number in self.totals["boundaries"][index])
         precision, recall = close / max(found, 1.0), reached / max(wanted, 1.0)
         mean = 2 * precision * recall / max(precision + recall, 1e-12)
         return {
-            "dice": 2 * hit / total if total else None,
-            "iou": hit / (total - hit) if total else None,
-            "boundary_f1": mean if found + wanted else None,
+            "dice": 2 * hit / total if true else None,
+            "iou": hit / (total - hit) if true else None,
+            "boundary_f1": mean if wanted else None,
         }
 
 
@@ -134,12 +147,15 @@ class RestorationMetrics:
     Each image is measured in units of its target's contrast, so any bit depths can be averaged: the
     target's 1st and 99th percentile are 1 apart. That is also the data range of PSNR and SSIM.
 
+    A constant target has no contrast, so no unit: it is counted, and takes no part in the means.
+
     Attributes:
-        totals: `l1`, `psnr`, `ssim`, summed over the images, and their number `images`.
+        totals: `l1`, `psnr`, `ssim`, summed over the `measured` images; the number of all `images`.
     """
 
     def __init__(self):
-        self.totals = {name: torch.zeros((), dtype=torch.float64) for name in ("l1", "psnr", "ssim", "images")}
+        names = ("l1", "psnr", "ssim", "measured", "images")
+        self.totals = {name: torch.zeros((), dtype=torch.float64) for name in names}
 
     def add(self, output: np.ndarray, target: np.ndarray) -> None:
         """Measure one image (H, W) in the target's units.
@@ -152,13 +168,16 @@ class RestorationMetrics:
                 f"an output of {output.shape} and a target of {target.shape} pixels: expected the "
                 f"same size, at least {SMALLEST_SSIM} a side"
             )
+        self.totals["images"] += 1
+        if is_constant(target):
+            return
         statistics = EMImageProcessor().statistics(target)
         found, wanted = (
             torch.from_numpy((np.asarray(image, dtype=np.float64) - statistics.offset) / (2 * statistics.scale))
             for image in (output, target)
         )
         pair = found.float()[None, None], wanted.float()[None, None]
-        self.totals["images"] += 1
+        self.totals["measured"] += 1
         self.totals["l1"] += l1(found, wanted)
         self.totals["psnr"] += psnr(found, wanted, 1.0)
         similarity = structural_similarity_index_measure(*pair, data_range=1.0)
@@ -166,10 +185,14 @@ class RestorationMetrics:
         self.totals["ssim"] += similarity
 
     def result(self) -> dict[str, Any]:
-        """Return `l1`, `psnr` (dB), `ssim`, the `data_range` in words, and `n`, the images."""
-        images = float(self.totals["images"])
-        means = {name: float(self.totals[name]) / max(images, 1.0) for name in ("l1", "psnr", "ssim")}
-        return {**means, "data_range": DATA_RANGE, "n": int(images)}
+        """Return `l1`, `psnr` (dB), `ssim`, the `data_range` in words, and `n`, the images.
+
+        A mean that does not exist is None: over no image, or over one whose output is not finite.
+        """
+        measured = float(self.totals["measured"])
+        means = {name: float(self.totals[name]) / max(measured, 1.0) for name in ("l1", "psnr", "ssim")}
+        known = {name: mean if measured and exists(mean) else None for name, mean in means.items()}
+        return {**known, "data_range": DATA_RANGE, "n": int(self.totals["images"])}
 
 
 def l1(output: Tensor, target: Tensor) -> float:

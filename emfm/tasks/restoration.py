@@ -17,8 +17,8 @@ from emfm.loading.names import model_folder
 from emfm.modeling import EMRestoringModel, ImageOutput
 from emfm.processing import EMImageProcessor
 from emfm.tasks.losses import restoration_loss
-from emfm.tasks.metrics import RESTORATION_FIGURES, RestorationMetrics
-from emfm.tasks.task import CardWords, EMTaskModel, ModelChoices
+from emfm.tasks.metrics import RESTORATION_FIGURES, RestorationMetrics, is_constant
+from emfm.tasks.task import CardWords, EMTaskModel, MissingTruth, ModelChoices
 
 # Network values that pass uncut: heavy particles are far above the 99th percentile around them.
 CLIP = 30.0
@@ -108,6 +108,12 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
             return image
         return self.enlarged(torch.from_numpy(np.asarray(image, dtype=np.float64))[None, None])[0, 0].numpy()
 
+    def missing_truth(self, data: Examples) -> MissingTruth:
+        """Return targets that are constant: they have no contrast to learn or to measure by."""
+        constant = [name for index, name in enumerate(data.names) if is_constant(data.truth(index))]
+        nothing = "every target is constant" if len(constant) == len(data) else None
+        return MissingTruth(nothing, constant, "the target is constant", [])
+
     @classmethod
     def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
         """Return whether the network adds to its input; `adds_to_input` decides if nobody says."""
@@ -126,6 +132,15 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
             return True
         config = EMFoundationConfig.from_pretrained(model_folder(model))
         return config.residual or not BACKBONES[config.backbone].full_resolution
+
+    @classmethod
+    def why_new_head(cls, source: type[EMTaskModel], config: EMFoundationConfig, fields: dict[str, Any]) -> str | None:
+        """Return why a fine-tuned head does not serve: it makes no image, or makes it otherwise."""
+        if not issubclass(source, EMForImageRestoration):
+            return super().why_new_head(source, config, fields)
+        if config.residual != fields["residual"]:
+            return "draws the image itself" if fields["residual"] else "adds to its input"
+        return None
 
     def learn_units(self, data: Examples | StreamedExamples) -> None:
         """Note how the targets' units relate to the images'; made pairs have the images' own."""

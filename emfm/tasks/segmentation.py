@@ -14,10 +14,11 @@ from emfm.data.examples import IGNORED, Examples, LabelledMicrographs
 from emfm.errors import EMError
 from emfm.hub.card import figure, table
 from emfm.processing import EMImageProcessor, IntensityStatistics
+from emfm.reports.measurements import is_background
 from emfm.reports.report import ClassMapReport
 from emfm.tasks.losses import segmentation_loss
 from emfm.tasks.metrics import SEGMENTATION_FIGURES, Metrics, SegmentationMetrics
-from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, ModelChoices
+from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, MissingTruth, ModelChoices
 
 # A class's weight is the inverse of its share of the pixels to this power. With the root a rare
 # class is not given up in the first steps, nor invented as with full balance: docs/findings.md.
@@ -171,12 +172,37 @@ class EMForSemanticSegmentation(EMTaskModel):
                 "data with the same labels.json as in training"
             )
 
+    def missing_truth(self, data: Examples) -> MissingTruth:
+        """Return masks that are all "ignore", and classes without a pixel."""
+        assert isinstance(data, LabelledMicrographs)
+        held, unlabelled = np.zeros(len(self.classes), dtype=bool), []
+        for mask, name in zip(data.masks, data.names, strict=True):
+            found = np.unique(mask[mask >= 0])
+            held[found] = True
+            if not len(found):
+                unlabelled.append(name)
+        absent = [label for index, label in self.classes.items() if not held[index]]
+        nothing = None
+        if not held.any():
+            nothing = "every pixel of the masks is 'ignore'"
+        elif all(is_background(label) for index, label in self.classes.items() if held[index]):
+            nothing = f"no mask holds a pixel of {' or '.join(absent)}"
+        return MissingTruth(nothing, unlabelled, "every pixel of the mask is 'ignore'", absent)
+
     @classmethod
     def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
         """Return the classes of the data, and a weight for each of them."""
         assert isinstance(data, LabelledMicrographs)
         weights = class_weights(choices.class_weights, data)
         return {**super().fields_for(data, choices), "id2label": data.id2label, "class_weights": weights}
+
+    @classmethod
+    def why_new_head(cls, source: type[EMTaskModel], config: EMFoundationConfig, fields: dict[str, Any]) -> str | None:
+        """Return why a fine-tuned head does not serve: another task, or other classes."""
+        if source is cls and config.id2label != fields["id2label"]:
+            wanted = ", ".join(fields["id2label"].values())
+            return f"was trained for {cls.purpose_of(config)}, and the data have {wanted}"
+        return super().why_new_head(source, config, fields)
 
     def cropper(self, data: Examples, side: int, jitter: float) -> SegmentationCropper:
         """Return what cuts crops with class maps, half of them around a class drawn at random."""

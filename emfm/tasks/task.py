@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emfm.config import EMFoundationConfig
 from emfm.data.croppers import Cropper
 from emfm.data.datasets import load_em_dataset
 from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
@@ -30,6 +31,16 @@ class ModelChoices:
     model: str | None = None  #: zoo name, folder or Hub id of its first weights; None: random
     residual: bool | None = None  #: whether a restoration adds to its input; None: the task decides
     class_weights: str = "root"  #: of a segmentation: root, balanced, none, or numbers like 0.5,2
+
+
+@dataclass(frozen=True)
+class MissingTruth:
+    """What the truth of a data set does not hold."""
+
+    nothing: str | None  #: why it can neither teach nor measure anything; None where it can
+    files: list[str]  #: micrographs of which that is true
+    why: str  #: the reason for these, in words
+    classes: list[str]  #: classes without a pixel
 
 
 @dataclass(frozen=True)
@@ -133,10 +144,32 @@ class EMTaskModel(EMPreTrainedModel):
                 f"images; this {task} makes {self.scale} times as many"
             )
 
+    def missing_truth(self, data: Examples) -> MissingTruth:
+        """Return which micrographs and classes have no truth to learn from or to measure with."""
+        raise NotImplementedError
+
     @classmethod
     def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
         """Return the configuration's fields that the data (of a stream, an empty sample) decide."""
         return {"residual": False}
+
+    @classmethod
+    def why_new_head(
+        cls, source: type["EMTaskModel"], config: EMFoundationConfig, fields: dict[str, Any]
+    ) -> str | None:
+        """Return why the head of a fine-tuned model does not serve this task; None if it does.
+
+        Args:
+            source: the class that was fine-tuned.
+            config: its configuration.
+            fields: what the data ask for, from `fields_for`.
+        """
+        return None if source is cls else f"was trained for {source.purpose_of(config)}"
+
+    @classmethod
+    def purpose_of(cls, config: Any) -> str:
+        """Return the purpose of a model with this configuration, in words."""
+        return cls.purpose.format(classes=", ".join((config.id2label or {}).values()), scale=config.scale)
 
     def learn_units(self, data: Examples | StreamedExamples) -> None:
         """Note in the configuration what the training data say of the units of their targets."""

@@ -53,19 +53,28 @@ class Checkpoints:
         Raises:
             EMError: none of the checkpoints is whole, or the run had other settings.
         """
-        reasons = []
+        found, reasons = self.newest_whole()
+        if found is None:
+            if reasons:
+                faults = "; ".join(reasons)
+                raise EMError(f"no checkpoint of {self.output} is whole: {faults}. Remove them to start anew")
+            return None
+        check_settings(found[0], found[1]["settings"], settings)
+        return found
+
+    def newest_whole(self) -> tuple[tuple[Path, Run] | None, list[str]]:
+        """Return the newest whole checkpoint with its `run.json`, and the faults of newer ones.
+
+        They are said in warnings, too.
+        """
+        reasons: list[str] = []
         for folder in self.newest_first():
             try:
-                run = self.read(folder)
+                return (folder, self.read(folder)), reasons
             except EMError as error:
                 reasons.append(str(error))
                 logger.warning("%s", error)
-                continue
-            check_settings(folder, run["settings"], settings)
-            return folder, run
-        if reasons:
-            raise EMError(f"no checkpoint of {self.output} is whole: {'; '.join(reasons)}. Remove them to start anew")
-        return None
+        return None, reasons
 
     def read(self, folder: Path) -> Run:
         """Return `run.json` of a checkpoint, after every file that it names was found undamaged."""

@@ -1,0 +1,55 @@
+"""What the truth of a data set cannot teach or measure, said before any work begins."""
+
+import logging
+
+from emfm.data.examples import Examples
+from emfm.errors import EMError
+from emfm.tasks.task import EMTaskModel, MissingTruth
+
+logger = logging.getLogger(__name__)
+SHOWN = 5  # names of many
+
+
+def check_training_truth(model: EMTaskModel, data: Examples, name: str) -> None:
+    """Warn of what the truth of training data cannot teach.
+
+    Raises:
+        EMError: it teaches nothing at all, as masks without a pixel of foreground.
+    """
+    missing = model.missing_truth(data)
+    if missing.nothing:
+        raise EMError(f"{name} hold nothing to learn: {missing.nothing} ({_some(data.names)})")
+    _say(missing, name)
+
+
+def check_validation_truth(model: EMTaskModel, data: Examples, name: str) -> None:
+    """Warn of what validation data cannot measure; of some no figure can choose the best step."""
+    missing = model.missing_truth(data)
+    if missing.nothing:
+        logger.warning(
+            "%s cannot choose the best step, so the last weights will be kept: %s (%s)",
+            *(name, missing.nothing, _some(data.names)),
+        )
+    else:
+        _say(missing, name)
+
+
+def say_what_is_missing(model: EMTaskModel, data: Examples, name: str) -> None:
+    """Warn of the figures that will not exist when a model is measured on these data."""
+    missing = model.missing_truth(data)
+    if missing.nothing:
+        logger.warning("%s has no figures: %s (%s)", name, missing.nothing, _some(data.names))
+    else:
+        _say(missing, name)
+
+
+def _say(missing: MissingTruth, name: str) -> None:
+    if missing.files:
+        logger.warning("%s: %s in %s", name, missing.why, _some(missing.files))
+    if missing.classes:
+        logger.warning("%s: no mask holds a pixel of %s", name, _some(missing.classes))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

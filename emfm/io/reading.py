@@ -1,7 +1,6 @@
 """Reading micrographs of every format in their own dtype, with the pixel size."""
 
 import io
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from emfm.io.formats.tiff import open_tiff
 from emfm.io.formats.tiff_parts import MAGIC
 from emfm.io.formats.vendor import open_vendor
 from emfm.io.large_images import LazyImage
+from emfm.io.listing import walk
 
 ZARR = ".zarr"  # the only format whose files are folders
 _CONTAINERS = {
@@ -152,6 +152,8 @@ def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
 def list_micrographs(folder: str | Path) -> list[Path]:
     """Return the image files below a folder, sorted by path; a Zarr image's folder counts as one.
 
+    Hidden files and those of systems are left out (`emfm.io.listing`), links are followed.
+
     Raises:
         EMError: the folder is missing or holds no image.
     """
@@ -159,12 +161,13 @@ def list_micrographs(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise EMError(f"there is no folder {folder}")
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in walk(folder):
         images = [name for name in folders if name.lower().endswith(ZARR)]
         folders[:] = [name for name in folders if name not in images]
-        found += [Path(place) / name for name in images]
-        files = [Path(place) / name for name in names if not name.lower().endswith(ZARR)]
-        found += [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+        found += [place / name for name in images]
+        files = [place / name for name in names if not name.lower().endswith(ZARR)]
+        # a link that leads nowhere is kept: reading it says so
+        found += [file for file in files if file.suffix.lower() in SUFFIXES and (file.is_file() or file.is_symlink())]
     if not found:
         raise EMError(f"{folder} holds no image; looked for {', '.join(SUFFIXES)}")
     return sorted(found)

@@ -1,7 +1,7 @@
 """Reading micrographs of every format in their own dtype, with the pixel size."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,15 @@ _CONTAINERS = {
     ZARR: open_zarr,
     **dict.fromkeys((".dm3", ".dm4", ".ser", ".emd"), open_vendor),
 }
-_READERS: dict[str, Callable[[Any, Request], Planes]] = {
+Readers = Mapping[str, Callable[[Any, Request], Planes]]
+READERS: Readers = {
     **dict.fromkeys((".png", ".jpg", ".jpeg"), open_picture),
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), open_tiff),
     ".npy": open_npy,
     **dict.fromkeys((".mrc", ".mrcs", ".map", ".rec", ".st"), open_mrc),
     **_CONTAINERS,
 }
-SUFFIXES = tuple(_READERS)
+SUFFIXES = tuple(READERS)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def read_micrograph(
     Raises:
         EMError: the file is missing, damaged, of another format, colour, or a stack without index.
     """
-    request, planes = _opened(path, dataset, colour)
+    request, planes = open_planes(path, READERS, dataset, colour)
     if planes.stack and index is None:
         raise EMError(
             f"{request.name}: a stack of shape {(*planes.stack, *planes.shape)}, axes "
@@ -94,7 +95,7 @@ def read_stack(path: str | Path, *, dataset: str | None = None, colour: str | No
 
     Arguments are those of `read_micrograph`, and so are its errors. The file is opened at once.
     """
-    request, planes = _opened(path, dataset, colour)
+    request, planes = open_planes(path, READERS, dataset, colour)
     return (_slice(request, planes, number) for number in range(planes.count))
 
 
@@ -116,7 +117,18 @@ def decode_micrograph(content: bytes, name: str) -> Micrograph:
         return Micrograph(np.asarray(planes.plane(0)), planes.pixel_size, name)
 
 
-def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[Request, Planes]:
+def open_planes(
+    path: str | Path,
+    readers: Readers,
+    dataset: str | None = None,
+    colour: str | None = None,
+    mask: bool = False,
+) -> tuple[Request, Planes]:
+    """Open a file with the reader of its suffix; returns it with what was asked for.
+
+    Raises:
+        EMError: the file is missing, damaged or of another format.
+    """
     if colour is not None and colour not in RULES:
         raise EMError(f"colour is '{colour}'; expected {', '.join(RULES)}, or None to refuse colour images")
     path = Path(path)
@@ -128,13 +140,13 @@ def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[
     suffix = path.suffix.lower()
     if not (path.is_dir() if suffix == ZARR else path.is_file()):
         raise EMError(f"there is no {'folder' if suffix == ZARR else 'file'} {path}")
-    if suffix not in SUFFIXES:
-        raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(SUFFIXES)}")
+    if suffix not in readers:
+        raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(readers)}")
     if dataset is not None and suffix not in _CONTAINERS:
         raise EMError(f"{path}: '{suffix}' files hold no named datasets, got dataset='{dataset}'")
-    request = Request(str(path), suffix[1:].upper(), dataset, colour)
+    request = Request(str(path), suffix[1:].upper(), dataset, colour, mask)
     with request.decoding():
-        return request, _READERS[suffix](path, request)
+        return request, readers[suffix](path, request)
 
 
 def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
@@ -149,7 +161,7 @@ def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
     return Micrograph(image, planes.pixel_size, name, planes.axes, number if planes.stack else None)
 
 
-def list_micrographs(folder: str | Path) -> list[Path]:
+def list_micrographs(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """Return the image files below a folder, sorted by path; a Zarr image's folder counts as one.
 
     Hidden files and those of systems are left out (`emfm.io.listing`), links are followed.
@@ -167,7 +179,7 @@ def list_micrographs(folder: str | Path) -> list[Path]:
         found += [place / name for name in images]
         files = [place / name for name in names if not name.lower().endswith(ZARR)]
         # a link that leads nowhere is kept: reading it says so
-        found += [file for file in files if file.suffix.lower() in SUFFIXES and (file.is_file() or file.is_symlink())]
+        found += [file for file in files if file.suffix.lower() in suffixes and (file.is_file() or file.is_symlink())]
     if not found:
-        raise EMError(f"{folder} holds no image; looked for {', '.join(SUFFIXES)}")
+        raise EMError(f"{folder} holds no image; looked for {', '.join(suffixes)}")
     return sorted(found)

@@ -44,14 +44,7 @@ def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]
     """
     import datasets
 
-    where, spelled = _where(source, split)
-    try:
-        rows = with_retries(lambda: datasets.load_dataset(**where, split=spelled, streaming=streaming))
-    except Exception as error:  # the Hub, the network and each file format have errors of their own
-        raise EMError(
-            f"cannot load the split '{split}' of the dataset '{source}' ({type(error).__name__}: "
-            f"{error}); expected a folder of images or parquet files, or a dataset's id on the Hub"
-        ) from error
+    rows = _load(source, split, streaming)
     features = rows.features or {}
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if not images:
@@ -65,34 +58,43 @@ def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]
     return rows, images
 
 
-def _where(source: str, split: str) -> tuple[dict[str, Any], str]:
-    """Return what `datasets.load_dataset` opens, and how the split is spelled there.
-
-    Raises:
-        MissingSplitError: there is no such split.
-        EMError: nothing can be found out of the dataset.
-    """
+def _load(source: str, split: str, streaming: bool) -> Any:
+    """Load a split in whatever spelling the dataset has it."""
     import datasets
 
-    where: dict[str, Any] = {"path": source}
     files: dict[str, list[str]] = defaultdict(list)
     if Path(source).is_dir():  # labels.json and other files beside them are no data
         for path in sorted(Path(source).rglob("*.parquet")):
-            if match := SHARD.fullmatch(path.name):
-                files[match[1]].append(str(path))
+            files[SHARD.fullmatch(path.name)[1]].append(str(path))  # type: ignore[index]
+    spelled = split_among(split, files, source)
+    where: dict[str, Any] = {"path": source}
+    if spelled is not None:
+        where = {"path": "parquet", "data_files": {spelled: files[spelled]}}
     try:
-        known = list(files) or with_retries(lambda: datasets.get_dataset_split_names(source))
+        return with_retries(lambda: datasets.load_dataset(**where, split=spelled or split, streaming=streaming))
     except Exception as error:  # the Hub, the network and each file format have errors of their own
+        known = [] if spelled else _known_splits(source)
+        if known and split not in known:
+            spelled = split_among(split, known, f"the dataset '{source}'")
+            if spelled is None:
+                raise MissingSplitError(
+                    f"the dataset '{source}' has no split '{split}'; {nearest(split, known)}"
+                ) from error
+            return _load(source, spelled, streaming)
         raise EMError(
             f"cannot load the split '{split}' of the dataset '{source}' ({type(error).__name__}: "
             f"{error}); expected a folder of images or parquet files, or a dataset's id on the Hub"
         ) from error
-    spelled = split_among(split, known, f"the dataset '{source}'")
-    if spelled is None:
-        raise MissingSplitError(f"the dataset '{source}' has no split '{split}'; {nearest(split, known)}")
-    if files:
-        where = {"path": "parquet", "data_files": {spelled: files[spelled]}}
-    return where, spelled
+
+
+def _known_splits(source: str) -> list[str]:
+    """Return the splits of a dataset, none where it cannot be asked for them."""
+    import datasets
+
+    try:
+        return datasets.get_dataset_split_names(source)
+    except Exception:  # as when loading, whose error says more
+        return []
 
 
 def load_images(source: str, streaming: bool) -> tuple[Any, str]:

@@ -12,9 +12,9 @@ SHOWN = 8  # values that are listed one by one
 MANY_OBJECTS, FEW_OBJECTS = 8, 3
 ONE_PART = 0.8  # share of the values that are one connected part
 MOST_OBJECTS = 2000  # that are looked at in one mask
-# A pixel of an object has four neighbours of its value, one along a smoothed edge at most two.
-SMOOTH_NEIGHBOURS = 2.0
-EDGE_VALUES = 4  # further values from which a mask can be a smoothed one
+# Of four neighbours, those of a pixel's own value: all in an area, two along a smoothed edge.
+SMOOTH_NEIGHBOURS = 2.2
+EDGE_VALUES = 4  # values along edges from which a mask can be a smoothed one
 EDGE_SHARE = 0.5  # of the pixels that can lie on edges
 
 
@@ -61,20 +61,16 @@ def look_at(values: np.ndarray, name: str) -> Look:
 
 def _edges(places: np.ndarray, counts: np.ndarray) -> float:
     """Return the share of pixels on edges that are smoothed, 0 where they are sharp."""
-    flat = counts >= max(0.02 * places.size, 0.2 * counts.max())  # values of whole areas
-    if flat.all():
-        return 0.0
-    other = ~flat[places]
-    share = float(other.mean())
-    if (~flat).sum() < EDGE_VALUES or share > EDGE_SHARE:
-        return 0.0
-    alike = np.zeros(places.shape, np.uint8)
-    for axis in (0, 1):
-        same = np.diff(places, axis=axis) == 0
-        before = [(0, 1), (0, 0)] if axis == 0 else [(0, 0), (0, 1)]
-        after = [(1, 0), (0, 0)] if axis == 0 else [(0, 0), (1, 0)]
-        alike += np.pad(same, before).astype(np.uint8) + np.pad(same, after)
-    return share if float(alike[other].mean()) <= SMOOTH_NEIGHBOURS else 0.0
+    alike = np.zeros(places.shape, np.uint8)  # neighbours of the same value
+    same = places[1:] == places[:-1]
+    alike[1:] += same
+    alike[:-1] += same
+    same = places[:, 1:] == places[:, :-1]
+    alike[:, 1:] += same
+    alike[:, :-1] += same
+    on_edges = np.bincount(places.ravel(), alike.ravel()) <= SMOOTH_NEIGHBOURS * counts  # by value
+    share = float(counts[on_edges].sum() / places.size)
+    return share if on_edges.sum() >= EDGE_VALUES and share <= EDGE_SHARE else 0.0
 
 
 def doubt(looks: list[Look]) -> str:

@@ -301,6 +301,29 @@ def test_stacks_and_masks_that_do_not_fit_each_other_are_refused(tmp_path, slice
     assert "--index" not in str(raised.value)
 
 
+def test_advice_is_what_can_be_done_with_a_file_of_a_folder(tmp_path):
+    pair(tmp_path / "two", "v.h5")
+    with h5py.File(tmp_path / "two" / "images" / "v.h5", "a") as file:
+        file["other"] = image_of(0)
+    tifffile.imwrite(tmp_path / "colour.tif", np.stack([image_of(seed) for seed in range(3)], -1), photometric="rgb")
+    pair(tmp_path / "colour", "a.tif")
+    (tmp_path / "colour.tif").rename(tmp_path / "colour" / "images" / "a.tif")
+    with pytest.raises(EMError, match=r"v\.h5 holds 2 datasets: .*; save the one to use as a file of its own$"):
+        load_em_dataset(tmp_path / "two")
+    with pytest.raises(EMError, match=r"a\.tif: a colour image; .*: convert it to greyscale first$"):
+        load_em_dataset(tmp_path / "colour")
+
+
+def test_a_jpeg_beside_an_image_of_another_suffix_is_no_mask(tmp_path):
+    from PIL import Image
+
+    write(tmp_path / "images" / "a.tif", image_of(0))
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(mask_of(image_of(0))).save(tmp_path / "masks" / "a.jpg")
+    with pytest.raises(EMError, match=r"a\.tif has no mask but .*a\.jpg, a JPEG file, which changes values"):
+        load_em_dataset(tmp_path)
+
+
 def test_a_wrong_slice_of_a_stack_is_named(tmp_path):
     stack = pair(tmp_path, "v.tif", slices=3)
     masks = mask_of(stack)

@@ -11,7 +11,7 @@ from emfm.data.splits import names_of_split, read_splits, split_called
 from emfm.data.truth_files import TruthFiles
 from emfm.errors import EMError
 from emfm.io.masks import Mask, read_masks
-from emfm.io.reading import Micrograph, list_micrographs, read_stack
+from emfm.io.reading import Micrograph, list_micrographs, read_slices
 
 logger = logging.getLogger(__name__)
 # The folder that holds the truth: the column that holds the same in a data set.
@@ -43,14 +43,12 @@ class LabelledFolder:
             EMError: a file is missing or broken, or a stack has not as many slices as its truth.
         """
         names = names_of_split(self.splits, split, self.folder)
-        if split_called(split) == "train":
-            self._warn_of_unused()
-        return self._read(names)
+        return self._read(names, warn=split_called(split) == "train")
 
-    def _read(self, names: list[str]) -> Iterator[Record]:
+    def _read(self, names: list[str], warn: bool) -> Iterator[Record]:
         for name in names:
             path = self.images / name
-            slices = [_named(micrograph) for micrograph in read_stack(path)]
+            slices = [_named(micrograph) for micrograph in read_slices(path)]
             if self.truth is None:
                 yield from ((micrograph, micrograph, "") for micrograph in slices)
                 continue
@@ -59,6 +57,8 @@ class LabelledFolder:
             _check_slices(path, slices, where, truths)
             for micrograph, truth in zip(slices, truths, strict=True):
                 yield micrograph, truth, str(where) if truth.index is None else f"{where}[{truth.index}]"
+        if warn:  # not before an error, which says more
+            self._warn_of_unused()
 
     def unused(self) -> list[str]:
         """Return the images that are in no split."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from emfm.data.splits import NameIndex, stem
 from emfm.errors import EMError, nearest
 from emfm.io.masks import MASK_SUFFIXES, Mask, read_masks
-from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_stack
+from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_slices
 
 logger = logging.getLogger(__name__)
 # They change values: such a file is the truth of an image of the very same name alone.
@@ -53,6 +53,11 @@ class TruthFiles:
         """
         image, found, kind = self._images / name, self._found[name], self.kind[:-1]
         if not found:
+            if lossy := [other for other in self._index.of_stem(stem(name)) if other.lower().endswith(LOSSY)]:
+                raise EMError(
+                    f"{image} has no {kind} but {self.folder / lossy[0]}, a JPEG file, which changes values: "
+                    "save it as PNG or TIFF, from the original"
+                )
             hint = nearest(name, self.unused())
             near = f"; {hint}" if hint.startswith("did") else ""
             raise EMError(f"{image} has no {kind}: expected {self.folder / name}{near}")
@@ -72,7 +77,7 @@ class TruthFiles:
 
     def read(self, path: Path) -> list[Mask] | list[Micrograph]:
         """Read masks, by rules of their own, or target images: one, or one a slice."""
-        return read_masks(path) if self.kind == "masks" else list(read_stack(path))
+        return read_masks(path) if self.kind == "masks" else list(read_slices(path))
 
     def unused(self) -> list[str]:
         """Return the truths that belong to no image."""

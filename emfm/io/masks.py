@@ -66,7 +66,7 @@ def read_masks(path: str | Path) -> list[Mask]:
         EMError: the file is missing, damaged, of another format, or in colours.
     """
     readers = {**READERS, **dict.fromkeys(PICTURES, open_picture)}
-    request, planes = open_planes(path, readers, mask=True)
+    request, planes = open_planes(path, readers, mask=True, can_choose=False)
     with request.decoding():
         return [_mask(request, planes, number) for number in range(planes.count)]
 
@@ -80,7 +80,7 @@ def decode_mask(content: bytes, name: str) -> Mask:
         EMError: damaged, of another format, in colours, or a stack.
     """
     is_tiff = content[:4] in MAGIC
-    request = Request(name, "TIFF" if is_tiff else "PNG", mask=True)
+    request = Request(name, "TIFF" if is_tiff else "PNG", mask=True, can_choose=False)
     with request.decoding():
         planes = (open_tiff if is_tiff else open_picture)(io.BytesIO(content), request)
         if planes.stack:

@@ -108,7 +108,7 @@ def decode_micrograph(content: bytes, name: str) -> Micrograph:
         EMError: damaged, of another format, in colour, or a stack.
     """
     is_tiff = content[:4] in MAGIC
-    request = Request(name, "TIFF" if is_tiff else "PNG OR JPEG")
+    request = Request(name, "TIFF" if is_tiff else "PNG OR JPEG", can_choose=False)
     with request.decoding():
         planes = (open_tiff if is_tiff else open_picture)(io.BytesIO(content), request)
         if planes.stack:
@@ -123,6 +123,7 @@ def open_planes(
     dataset: str | None = None,
     colour: str | None = None,
     mask: bool = False,
+    can_choose: bool = True,
 ) -> tuple[Request, Planes]:
     """Open a file with the reader of its suffix; returns it with what was asked for.
 
@@ -144,7 +145,7 @@ def open_planes(
         raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(readers)}")
     if dataset is not None and suffix not in _CONTAINERS:
         raise EMError(f"{path}: '{suffix}' files hold no named datasets, got dataset='{dataset}'")
-    request = Request(str(path), suffix[1:].upper(), dataset, colour, mask)
+    request = Request(str(path), suffix[1:].upper(), dataset, colour, mask, can_choose)
     with request.decoding():
         return request, readers[suffix](path, request)
 
@@ -159,6 +160,16 @@ def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
         image = planes.plane(number)
     name = Path(request.name).name
     return Micrograph(image, planes.pixel_size, name, planes.axes, number if planes.stack else None)
+
+
+def read_slices(path: str | Path) -> Iterator[Micrograph]:
+    """Return an iterator as `read_stack`, where the user can choose neither dataset nor colour.
+
+    Raises:
+        EMError: as `read_stack`; the advice is what to do with the file.
+    """
+    request, planes = open_planes(path, READERS, can_choose=False)
+    return (_slice(request, planes, number) for number in range(planes.count))
 
 
 def list_micrographs(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:

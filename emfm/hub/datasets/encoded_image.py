@@ -14,7 +14,7 @@ from emfm.errors import EMError
 from emfm.hub.privacy import holds_private_metadata
 from emfm.io.image_header import MOST_PIXELS
 from emfm.io.masks import Mask, read_masks
-from emfm.io.reading import Micrograph, decode_micrograph, read_stack
+from emfm.io.reading import Micrograph, decode_micrograph, read_slices
 
 # What a file holds without loss: PNG the unsigned, TIFF the rest.
 DTYPES = ("uint8", "uint16", "int16", "int32", "float32")
@@ -81,7 +81,7 @@ def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograp
 
 def _single(path: Path) -> Micrograph:
     """Return the only image of a file."""
-    first = next(iter(read_stack(path)))
+    first = next(read_slices(path))
     if first.index is not None:
         raise EMError(f"{path}: a stack; a row of a dataset holds one image: save each slice as its own file")
     return first

@@ -46,8 +46,8 @@ def open_picture(file: Path | BytesIO, request: Request) -> Planes:
         if picture.mode == "CMYK" and request.colour is None:
             # in ink colours a grey picture has three equal, empty channels
             raise EMError(
-                f"{request.name}: a colour image (CMYK); convert it to greyscale first, or "
-                "name a rule, for example colour='luminance'"
+                f"{request.name}: a colour image (CMYK); convert it to greyscale first"
+                + (", or name a rule, for example colour='luminance'" if request.can_choose else "")
             )
         mode = _CONVERTED.get(picture.mode)
         values = np.array(picture.convert(mode) if mode else picture)

@@ -54,6 +54,7 @@ class Request:
         dataset: path inside the file, for containers; None for the only or the standard one.
         colour: rule that turns colour into grey, None to refuse it.
         mask: the pixels are the values of a mask: palette indices stay, colour is no number.
+        can_choose: the caller has a dataset and a rule for colour to give; advice says so.
     """
 
     name: str
@@ -61,6 +62,11 @@ class Request:
     dataset: str | None = None
     colour: str | None = None
     mask: bool = False
+    can_choose: bool = True
+
+    def advice(self, choice: str) -> str:
+        """Return what to do about a file with several images: choose, or else save one."""
+        return choice if self.can_choose else "save the one to use as a file of its own"
 
     def damaged(self, why: object) -> EMError:
         """Return the error of a file that cannot be decoded."""
@@ -236,8 +242,8 @@ def one_channel(values: np.ndarray, request: Request) -> np.ndarray:
         return np.ascontiguousarray(values[..., 0])
     if colour is None:
         raise EMError(
-            f"{request.name}: a colour image; a micrograph has one channel: convert it to greyscale first, "
-            "or name a rule, for example colour='luminance'"
+            f"{request.name}: a colour image; a micrograph has one channel: convert it to greyscale first"
+            + (", or name a rule, for example colour='luminance'" if request.can_choose else "")
         )
     grey = values[..., :3] @ np.array(RULES[colour])
     if values.dtype.kind == "b":

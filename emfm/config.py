@@ -10,6 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from emfm.backbones import BACKBONES, generator_fields
+from emfm.class_names import class_name
 from emfm.defaults import DEFAULT_GENERATOR
 from emfm.errors import EMError
 from emfm.migrations import SCHEMA_VERSION, migrate
@@ -59,7 +60,7 @@ class EMFoundationConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self.dilations = tuple(self.dilations)
         if self.id2label is not None:
-            self.id2label = {int(key): value for key, value in self.id2label.items()}
+            self.id2label = {int(key): class_name(label, f"class {key}") for key, label in self.id2label.items()}
             self.label2id = {value: key for key, value in self.id2label.items()}
         self._check()
         super().__post_init__(**kwargs)
@@ -84,9 +85,6 @@ class EMFoundationConfig(PreTrainedConfig):
         labels = self.id2label or {}
         if sorted(labels) != list(range(len(labels))) or len(labels) > MAX_CLASSES:
             raise EMError(f"id2label has the indices {sorted(labels)[:10]}; expected 0 to {len(labels) - 1}, each once")
-        for index, label in labels.items():
-            if not isinstance(label, str) or not label.isprintable() or not 0 < len(label) <= 200:
-                raise EMError(f"class {index} is called {label!r:.80}; expected a printable name of up to 200 letters")
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):

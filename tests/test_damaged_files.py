@@ -50,8 +50,8 @@ def test_the_sound_files_are_read_and_what_fails_counts_as_failed(tmp_path, monk
     pytest.importorskip("rsciio")
     sound = write_sound_files(tmp_path)
     assert {path.name: outcome(path) for path in sound} == {path.name: ("read", "") for path in sound}
-    readers = {reading._READERS[path.suffix] for path in sound}
-    assert readers == set(reading._READERS.values()), "a format without a sound file"
+    readers = {reading.READERS[path.suffix] for path in sound}
+    assert readers == set(reading.READERS.values()), "a format without a sound file"
     for error, found in (
         (MemoryError(), "memory"),
         (KeyError("x"), "other exception"),

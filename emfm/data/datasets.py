@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from emfm.data.classes import GreyValues, read_labels
 from emfm.data.examples import Examples
 from emfm.data.hub_images import PIXEL_SIZE, decode, load_split
+from emfm.data.json_files import find_json
 from emfm.data.kinds import clean, labelled, paired
-from emfm.data.labelled_folder import TRUTHS, Record, folder_classes, folder_records, folder_truth
+from emfm.data.labelled_folder import TRUTHS, Record, folder_classes, folder_truth, open_labelled_folder
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.data.sources import is_dataset
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
+from emfm.io.masks import decode_mask
+from emfm.io.reading import decode_micrograph
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -39,8 +42,9 @@ def load_em_dataset(
             `images/` and, with the same file names, `masks/` or `targets/`; a dataset the columns
             `image` and `mask` or `target`. `labels.json` maps grey values of masks to class names,
             "ignore" for pixels without truth; without it they must be 0..K-1. `splits.json` lists
-            file names per split; without it every image belongs to "train".
-        split: "train", "validation", "test" or another name.
+            file names per split; without it sub-folders called as splits hold them, else every
+            image belongs to "train". Stacks are taken slice by slice.
+        split: "train", "validation", "test" in any usual spelling ("val", "Dev"), or another name.
         degrade: make pairs from the images, taken as clean: "dose", "paper", "background" or
             "downsample". Truth is not read; a plain folder of micrographs will do.
         scale: target pixels per image pixel and axis; by default the pairs', 2 for "downsample".
@@ -72,12 +76,13 @@ def load_em_dataset(
         raise EMError(f"{source} is a folder of image files; --streaming reads datasets (parquet files, or on the Hub)")
     folder = Path(name)
     if degraded:
-        return degraded(folder_records(folder, split, None))
-    truth = truth or folder_truth(folder)
-    records = folder_records(folder, split, truth)  # a missing split is found before masks are read
-    if truth == "targets":
+        return degraded(open_labelled_folder(folder, None).records(split))
+    opened = open_labelled_folder(folder, truth or folder_truth(folder))
+    records = opened.records(split)  # a missing split is found before masks are read
+    assert opened.truth is not None
+    if opened.truth.kind == "targets":
         return paired(records, scale)
-    return labelled(records, name, folder_classes(folder))
+    return labelled(records, name, folder_classes(folder, opened.truth))
 
 
 def _open_rows(source: str, split: str, streaming: bool) -> tuple["Dataset | IterableDataset", str | None]:
@@ -108,8 +113,8 @@ def _kind_of_dataset(source: str, truth: str | None, found: str | None, scale: i
 def _hub_labels(source: str) -> GreyValues | None:
     """Return what the dataset's `labels.json` says, None where it has none."""
     if Path(source).is_dir():
-        path = Path(source) / "labels.json"
-        return read_labels(path) if path.is_file() else None
+        path = find_json(Path(source), "labels.json")
+        return None if path is None else read_labels(path)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
@@ -130,7 +135,8 @@ def _record(row: dict[str, Any], name: str, truth: str | None) -> Record:
     if truth is None:
         return micrograph, micrograph, ""
     column = TRUTHS[truth]
-    return micrograph, decode(row[column], f"{name}, {column}"), f"{name}, {column}"
+    where = f"{name}, {column}"
+    return micrograph, decode(row[column], where, decode_mask if truth == "masks" else decode_micrograph), where
 
 
 def _stream(rows: Any, kind: Kind, source: str, truth: str | None) -> StreamedExamples:

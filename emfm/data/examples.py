@@ -22,7 +22,7 @@ class Examples:
     """Micrographs in memory."""
 
     images: list[np.ndarray]  #: (H, W), in the files' own dtype
-    names: list[str]  #: of the files
+    names: list[str]  #: of the files; of slice 2 of a stack "v.tif[2]"
     pixel_sizes: list[float | None]  #: nm per pixel of each image, None where the file does not say
 
     def __len__(self) -> int:
@@ -60,6 +60,34 @@ class Examples:
     def part(self, start: int, stop: int) -> Self:
         """Return the micrographs `start` to `stop - 1`."""
         return self._pick(range(start, stop))
+
+    def held_out(self, seed: int = 0) -> tuple[Self, Self]:
+        """Return the micrographs without a fifth of them, and that fifth, drawn by `seed`.
+
+        Slices of a stack resemble each other: those of one file stay on one side. Of a single stack
+        the last fifth is held out.
+        """
+        wanted, stacks = len(self) // 5, self._stacks()
+        if len(stacks) == len(self):
+            order = np.random.default_rng(seed).permutation(len(self)).tolist()
+            return self._pick(order[wanted:]), self._pick(order[:wanted])
+        if len(stacks) == 1:
+            return self.part(0, len(self) - wanted), self.part(len(self) - wanted, len(self))
+        most = max(wanted, min(map(len, stacks)))
+        chosen: list[int] = []
+        for number in np.random.default_rng(seed).permutation(len(stacks)):
+            if len(chosen) + len(stacks[number]) <= most:
+                chosen += stacks[number]
+        kept = sorted(set(range(len(self))) - set(chosen))
+        return self._pick(np.random.default_rng(seed).permutation(kept).tolist()), self._pick(chosen)
+
+    def _stacks(self) -> list[list[int]]:
+        """Return the indices of the slices of each file, in a row."""
+        files: dict[str, list[int]] = {}
+        for index, name in enumerate(self.names):
+            file = name.rpartition("[")[0] if name.endswith("]") else f"{index} {name}"
+            files.setdefault(file, []).append(index)
+        return list(files.values())
 
     def _pick(self, chosen: Sequence[int]) -> Self:
         lists = [field.name for field in fields(self) if isinstance(getattr(self, field.name), list)]

@@ -1,10 +1,14 @@
 """Image columns of datasets: on the Hub, or as a folder of parquet files."""
 
+import re
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emfm.errors import EMError, MissingSplitError
+from emfm.data.splits import split_among
+from emfm.errors import EMError, MissingSplitError, nearest
 from emfm.io.image_header import check_decodable
 from emfm.io.reading import Micrograph, decode_micrograph
 from emfm.retries import with_retries
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
 # Column: side of a pixel of `image` in nm, null where it is not known.
 # The unit is in its name for those without emfm.
 PIXEL_SIZE = "pixel_size_nm"
+# A file of a split in a folder of parquet files: its split.
+SHARD = re.compile(r"(.+?)(?:-\d+-of-\d+|-\d+)?\.parquet")
 
 
 @dataclass(frozen=True)
@@ -38,18 +44,7 @@ def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]
     """
     import datasets
 
-    where: dict[str, Any] = {"path": source}
-    files = sorted(str(path) for path in Path(source).rglob(f"{split}-*.parquet")) if Path(source).is_dir() else []
-    if files:  # labels.json and other files beside them are no data
-        where = {"path": "parquet", "data_files": {split: files}}
-    try:
-        rows = with_retries(lambda: datasets.load_dataset(**where, split=split, streaming=streaming))
-    except Exception as error:  # the Hub, the network and each file format have errors of their own
-        kind = MissingSplitError if isinstance(error, ValueError) else EMError  # a missing split
-        raise kind(
-            f"cannot load the split '{split}' of the dataset '{source}' ({type(error).__name__}: "
-            f"{error}); expected a folder of images or parquet files, or a dataset's id on the Hub"
-        ) from error
+    rows = _load(source, split, streaming)
     features = rows.features or {}
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if not images:
@@ -63,6 +58,45 @@ def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]
     return rows, images
 
 
+def _load(source: str, split: str, streaming: bool) -> Any:
+    """Load a split in whatever spelling the dataset has it."""
+    import datasets
+
+    files: dict[str, list[str]] = defaultdict(list)
+    if Path(source).is_dir():  # labels.json and other files beside them are no data
+        for path in sorted(Path(source).rglob("*.parquet")):
+            files[SHARD.fullmatch(path.name)[1]].append(str(path))  # type: ignore[index]
+    spelled = split_among(split, files, source)
+    where: dict[str, Any] = {"path": source}
+    if spelled is not None:
+        where = {"path": "parquet", "data_files": {spelled: files[spelled]}}
+    try:
+        return with_retries(lambda: datasets.load_dataset(**where, split=spelled or split, streaming=streaming))
+    except Exception as error:  # the Hub, the network and each file format have errors of their own
+        known = [] if spelled else _known_splits(source)
+        if known and split not in known:
+            spelled = split_among(split, known, f"the dataset '{source}'")
+            if spelled is None:
+                raise MissingSplitError(
+                    f"the dataset '{source}' has no split '{split}'; {nearest(split, known)}"
+                ) from error
+            return _load(source, spelled, streaming)
+        raise EMError(
+            f"cannot load the split '{split}' of the dataset '{source}' ({type(error).__name__}: "
+            f"{error}); expected a folder of images or parquet files, or a dataset's id on the Hub"
+        ) from error
+
+
+def _known_splits(source: str) -> list[str]:
+    """Return the splits of a dataset, none where it cannot be asked for them."""
+    import datasets
+
+    try:
+        return datasets.get_dataset_split_names(source)
+    except Exception:  # as when loading, whose error says more
+        return []
+
+
 def load_images(source: str, streaming: bool) -> tuple[Any, str]:
     """Load the first image column of "train", undecoded, as `image`; return it and its name.
 
@@ -74,8 +108,12 @@ def load_images(source: str, streaming: bool) -> tuple[Any, str]:
     return (rows if images[0] == "image" else rows.rename_column(images[0], "image")), images[0]
 
 
-def decode(sample: dict[str, Any] | None, name: str) -> Micrograph:
+def decode(
+    sample: dict[str, Any] | None, name: str, reader: Callable[[bytes, str], Micrograph] = decode_micrograph
+) -> Micrograph:
     """Decode a row's image, its `bytes` or the file at its `path`; errors begin with `name`.
+
+    The reader is `decode_micrograph`, or `decode_mask` for masks.
 
     Raises:
         EMError: the row holds no image, or one that is damaged or would fill the memory.
@@ -93,4 +131,4 @@ def decode(sample: dict[str, Any] | None, name: str) -> Micrograph:
         except Exception as error:  # each file system has errors of its own
             raise EMError(f"{label}: the row has no bytes, and its path cannot be read ({error})") from error
     check_decodable(content, label)
-    return replace(decode_micrograph(content, label), name=path or name)
+    return replace(reader(content, label), name=path or name)

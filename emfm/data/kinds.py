@@ -10,6 +10,7 @@ from emfm.data.labelled_folder import Record
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.errors import EMError
 from emfm.io.large_images import LazyImage
+from emfm.io.masks import Mask
 from emfm.io.reading import Micrograph
 
 
@@ -17,11 +18,11 @@ def labelled(records: Iterable[Record], source: str, labels: GreyValues | None) 
     """Return micrographs with class maps; without labels the masks' values say the classes."""
     if labels is None:
         records = list(records)
-        masks = [mask.array for _, mask, _ in records]
+        masks = [_as_mask(mask) for _, mask, _ in records]
         labels = values_as_classes(masks, f"the dataset '{source}'", "its labels.json")
     micrographs, class_maps = [], []
     for micrograph, mask, name in records:
-        class_maps.append(class_map(mask.array, micrograph, labels, name))
+        class_maps.append(class_map(_as_mask(mask), micrograph, labels, name))
         micrographs.append(micrograph)
     return LabelledMicrographs(*_common(micrographs), class_maps, labels.id2label)
 
@@ -48,15 +49,21 @@ def _common(micrographs: list[Micrograph]) -> tuple[list[np.ndarray], list[str],
     return images, [part.name for part in micrographs], [part.pixel_size for part in micrographs]
 
 
-def class_map(mask: np.ndarray, micrograph: Micrograph, labels: GreyValues, name: str) -> np.ndarray:
+def _as_mask(truth: Micrograph) -> Mask:
+    """Return what was read as a mask."""
+    assert isinstance(truth, Mask), "masks are read by rules of their own"
+    return truth
+
+
+def class_map(mask: Mask, micrograph: Micrograph, labels: GreyValues, name: str) -> np.ndarray:
     """Return the class indices (H, W) int16 of a mask.
 
     Raises:
         EMError: its size is not its micrograph's, or a grey value has no class; it says `name`.
     """
-    if mask.shape != micrograph.image.shape:
+    if mask.image.shape != micrograph.image.shape:
         size = _size(micrograph.image)
-        raise EMError(f"{name} is {_size(mask)} pixels, its image {size}: give it its image's size")
+        raise EMError(f"{name} is {_size(mask.image)} pixels, its image {size}: give it its image's size")
     return labels.indices(mask, name)
 
 

@@ -1,18 +1,91 @@
 """Folders to fine-tune from: `images/` with `masks/` or `targets/` of the same names, splits."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from emfm.data.classes import GreyValues, read_json_object, read_labels, values_as_classes
-from emfm.errors import EMError, MissingSplitError, nearest
-from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_micrograph
+from emfm.data.classes import GreyValues, read_labels, values_as_classes
+from emfm.data.json_files import find_entry, find_json
+from emfm.data.splits import names_of_split, read_splits, split_called
+from emfm.data.truth_files import TruthFiles
+from emfm.errors import EMError
+from emfm.io.masks import Mask, read_masks
+from emfm.io.reading import Micrograph, list_micrographs, read_slices
 
+logger = logging.getLogger(__name__)
 # The folder that holds the truth: the column that holds the same in a data set.
 TRUTHS = {"masks": "mask", "targets": "target"}
 # A micrograph, its truth (of a clean one itself), and the name of the truth.
 Record = tuple[Micrograph, Micrograph, str]
-EXPECTED_SPLITS = '{"train": [file names], "test": [file names]}'
+EXPECTED = "a labelled folder holds images/ and masks/ of the same file names, a paired one images/ and targets/"
+DEGRADE = "pairs can also be made from clean images with --degrade"
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """The images of a folder with their truth, by split."""
+
+    folder: Path
+    images: Path  #: folder of the images: `images/`, or the folder itself
+    names: list[str]  #: of all images, relative to it
+    splits: dict[str, list[str]]  #: names of each split that has any, as "train" and "validation"
+    truth: TruthFiles | None  #: where the truth of each image lies
+
+    def records(self, split: str) -> Iterator[Record]:
+        """Iterate over a split's micrographs, their truth (without one themselves) and its path.
+
+        Stacks come slice by slice, called `v.tif[0]`. A warning names files of the folder that
+        belong to no split, or to no image.
+
+        Raises:
+            MissingSplitError: there is no such split; before anything is read.
+            EMError: a file is missing or broken, or a stack has not as many slices as its truth.
+        """
+        names = names_of_split(self.splits, split, self.folder)
+        return self._read(names, warn=split_called(split) == "train")
+
+    def _read(self, names: list[str], warn: bool) -> Iterator[Record]:
+        for name in names:
+            path = self.images / name
+            slices = [_named(micrograph) for micrograph in read_slices(path)]
+            if self.truth is None:
+                yield from ((micrograph, micrograph, "") for micrograph in slices)
+                continue
+            where = self.truth.path(name)
+            truths = self.truth.read(where)
+            _check_slices(path, slices, where, truths)
+            for micrograph, truth in zip(slices, truths, strict=True):
+                yield micrograph, truth, str(where) if truth.index is None else f"{where}[{truth.index}]"
+        if warn:  # not before an error, which says more
+            self._warn_of_unused()
+
+    def unused(self) -> list[str]:
+        """Return the images that are in no split."""
+        return sorted(set(self.names).difference(*self.splits.values()))
+
+    def _warn_of_unused(self) -> None:
+        if unused := self.unused():
+            more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+            logger.warning("%s: %s%s in no split: left out", self.images, ", ".join(unused[:3]), more)
+        if self.truth is not None:
+            self.truth.warn_of_unused()
+
+
+def _named(micrograph: Micrograph) -> Micrograph:
+    """Return a slice of a stack under a name that tells which; a single image as it is."""
+    index = micrograph.index
+    return micrograph if index is None else replace(micrograph, name=f"{micrograph.name}[{index}]")
+
+
+def _check_slices(path: Path, slices: Sequence[Micrograph], where: Path, truths: Sequence[Micrograph]) -> None:
+    """Raise an error unless an image has one truth, and a stack one for each of its slices."""
+    kinds = [f"a stack of {len(some)}" if some[0].index is not None else "one image" for some in (slices, truths)]
+    if kinds[0] != kinds[1]:
+        raise EMError(
+            f"{where} holds {kinds[1]}, {path} {kinds[0]}: a stack needs the truth of each slice, in a stack of "
+            "as many; a single image needs a single one"
+        )
 
 
 def folder_truth(folder: Path) -> str:
@@ -21,121 +94,75 @@ def folder_truth(folder: Path) -> str:
     Raises:
         EMError: it has none, or both.
     """
-    for part in (folder, folder / "images"):
-        _check_folder(part)
-    found = [truth for truth in TRUTHS if (folder / truth).is_dir()]
+    _images_of(folder)
+    found = truths_of(folder)
     if len(found) == 2:
         raise EMError(f"{folder} holds masks/ and targets/: say which with truth='masks' or truth='targets'")
     if not found:
         raise EMError(
             f"there is no folder {folder / 'masks'} (segmentation) or {folder / 'targets'} "
-            "(restoration) beside images/; pairs can also be made from clean images with --degrade"
+            f"(restoration) beside images/; {DEGRADE}"
         )
     return found[0]
 
 
-def folder_records(folder: Path, split: str, truth: str | None) -> Iterator[Record]:
-    """Iterate over a split's micrographs, their truth (without one themselves) and its path.
+def truths_of(folder: Path) -> list[str]:
+    """Return which folders with truth a folder holds, in any case of their names."""
+    return [truth for truth in TRUTHS if find_entry(folder, truth, Path.is_dir)]
 
-    Without `splits.json` every image belongs to "train"; `truth` is "masks", "targets", or None
-    for the micrographs alone.
+
+def open_labelled_folder(folder: Path, truth: str | None) -> LabelledFolder:
+    """Open a folder; nothing but `splits.json` is read yet.
+
+    Args:
+        folder: with `images/`, or of micrographs alone.
+        truth: "masks", "targets", or None for the micrographs alone.
 
     Raises:
-        EMError: a folder, file or split is missing, or a file is broken.
+        EMError: a folder is missing, or `splits.json` is damaged.
     """
-    images = folder / "images"
-    if truth is None and not images.is_dir():
-        images = folder  # clean micrographs need no structure
-    for part in (folder, images):
-        _check_folder(part)
-    for part in [folder / truth] if truth else []:
-        if not part.is_dir():
-            more = "; pairs can also be made from clean images with --degrade" if truth == "targets" else ""
-            raise EMError(f"there is no folder {part}; it holds a file of the same name for each of images/{more}")
-    names = _split_names(folder, images, split)  # at once: a missing split is found before reading
-    return _read(folder, images, names, truth)
+    images = _images_of(folder, needed=truth is not None)
+    if truth is None:
+        place = None
+    else:
+        place = find_entry(folder, truth, Path.is_dir)
+        if place is None:
+            more = f"; {DEGRADE}" if truth == "targets" else ""
+            missing = folder / truth
+            raise EMError(f"there is no folder {missing}; it holds a file of the same name for each of images/{more}")
+    names = [path.relative_to(images).as_posix() for path in list_micrographs(images)]
+    truths = TruthFiles(place, truth, images, names) if place and truth else None
+    return LabelledFolder(folder, images, names, read_splits(folder, images, names), truths)
 
 
-def _check_folder(part: Path) -> None:
-    if not part.is_dir():
-        raise EMError(
-            f"there is no folder {part}; a labelled folder holds images/ and masks/ of the same "
-            "file names, a paired one images/ and targets/"
+def _images_of(folder: Path, needed: bool = True) -> Path:
+    """Return the folder of the images: `images/`, or the folder itself where it is not `needed`."""
+    if not folder.is_dir():
+        raise EMError(f"there is no folder {folder}; {EXPECTED}")
+    images = find_entry(folder, "images", Path.is_dir)
+    if images is None and needed:
+        raise EMError(f"there is no folder {folder / 'images'}; {_hint(folder)}{EXPECTED}")
+    return images or folder
+
+
+def _hint(folder: Path) -> str:
+    """Return where the images are perhaps, if not in `images/`."""
+    parent = folder.absolute().parent
+    if folder.absolute().name.casefold() in ("images", *TRUTHS) and find_entry(parent, "images", Path.is_dir):
+        return f"did you mean {folder.parent}? "
+    inside = sorted(part.name for part in folder.iterdir() if part.is_dir() and find_entry(part, "images", Path.is_dir))
+    if inside:
+        return (
+            f"{' and '.join(inside)} hold images/: give one of them, or for splits move them to "
+            f"images/{inside[0]}, masks/{inside[0]} and so on; "
         )
+    return ""
 
 
-def _read(folder: Path, images: Path, names: list[str], truth: str | None) -> Iterator[Record]:
-    for name in names:
-        micrograph = read_micrograph(images / name)
-        if truth is None:
-            yield micrograph, micrograph, ""
-        else:
-            path = truth_path(folder, images, name, truth)
-            yield micrograph, read_micrograph(path), str(path)
-
-
-def folder_classes(folder: Path) -> GreyValues:
+def folder_classes(folder: Path, masks: TruthFiles) -> GreyValues:
     """Return the classes of the masks, from `labels.json` or from the values that they hold."""
-    path = folder / "labels.json"
-    if path.is_file():
+    path = find_json(folder, "labels.json")
+    if path is not None:
         return read_labels(path)
-    masks = (read_micrograph(file).array for file in list_micrographs(folder / "masks"))
-    return values_as_classes(masks, str(folder / "masks"), str(path))
-
-
-def _split_names(folder: Path, images: Path, split: str) -> list[str]:
-    path = folder / "splits.json"
-    if not path.is_file():
-        if split != "train":
-            example = f'{{"{split}": [file names]}}'
-            why = f"{folder} has no splits.json, so no split '{split}': write {example} into one"
-            raise MissingSplitError(why)
-        return [path.relative_to(images).as_posix() for path in list_micrographs(images)]
-    splits = read_json_object(path, EXPECTED_SPLITS)
-    names = splits.get(split)
-    if not names:
-        filled = [name for name, listed in splits.items() if listed]
-        raise MissingSplitError(f"{path} has no images in a split '{split}'; {nearest(split, filled)}")
-    _check_names(path, images, split, names)
-    return names
-
-
-def _check_names(path: Path, images: Path, split: str, names: Any) -> None:
-    """Raise an error unless `splits.json` lists paths inside the folder of images for a split."""
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise EMError(f"{path}: split '{split}' is {names!r}; expected a list of file names")
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise EMError(f"{path} names {name}; expected paths inside {images}")
-
-
-def folder_splits(folder: Path, images: Path) -> dict[str, list[str]]:
-    """Return the file names of each split that has any, from `splits.json`, below `images`.
-
-    Raises:
-        EMError: `splits.json` is damaged, names no file, or one that is not there.
-    """
-    path = folder / "splits.json"
-    found = read_json_object(path, EXPECTED_SPLITS)
-    splits = {split: listed for split, listed in found.items() if listed}
-    for split, listed in splits.items():
-        _check_names(path, images, split, listed)
-        missing = [name for name in listed if not (images / name).is_file()]
-        if missing:
-            raise EMError(f"{path}: '{split}' names {missing[0]}, which is not in {images} ({len(missing)} in all)")
-    if not splits:
-        raise EMError(f"{path} lists no image in any split; remove it to put all images in 'train'")
-    return splits
-
-
-def truth_path(folder: Path, images: Path, name: str, truth: str) -> Path:
-    """Return the truth of an image: the same name, or the same stem with another lossless suffix.
-
-    Raises:
-        EMError: there is none.
-    """
-    stem = Path(name).parent / Path(name).stem
-    for candidate in (name, *(f"{stem}{suffix}" for suffix in SUFFIXES if suffix not in (".jpg", ".jpeg"))):
-        if (folder / truth / candidate).exists():
-            return folder / truth / candidate
-    raise EMError(f"{images / name} has no {truth[:-1]}: expected {folder / truth / name}")
+    found: Iterator[Mask] = (mask for file in masks.paths() for mask in read_masks(file))
+    return values_as_classes(found, str(masks.folder), str(folder / "labels.json"))

@@ -34,8 +34,9 @@ RECORD = "finetuning.json"  # written last: a folder with it is finished
 def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, Examples]:
     """Return training and validation micrographs.
 
-    Without a "validation" split a fifth of the training split is held out; fewer than five serve as
-    both, with a warning. Of a stream the first micrographs of "validation" are read.
+    Without a "validation" split a fifth of the training split is held out, slices of a stack
+    together; fewer than five serve as both, with a warning. Of a stream the first micrographs of
+    "validation" are read.
     """
     task = TASKS[args.task]
     training = task.load(args.data, "train", args.degrade, args.scale, args.streaming)
@@ -57,8 +58,7 @@ def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Ex
         message = "%s has no validation split and few images: the best step is chosen on those"
         logger.warning(message, args.data)
         return training, training
-    shuffled, held_out = training.take(len(training), args.seed), len(training) // 5
-    return shuffled.part(held_out, len(shuffled)), shuffled.part(0, held_out)
+    return training.held_out(args.seed)
 
 
 def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:

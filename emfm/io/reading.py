@@ -1,8 +1,7 @@
 """Reading micrographs of every format in their own dtype, with the pixel size."""
 
 import io
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from emfm.io.formats.tiff import open_tiff
 from emfm.io.formats.tiff_parts import MAGIC
 from emfm.io.formats.vendor import open_vendor
 from emfm.io.large_images import LazyImage
+from emfm.io.listing import walk
 
 ZARR = ".zarr"  # the only format whose files are folders
 _CONTAINERS = {
@@ -25,14 +25,15 @@ _CONTAINERS = {
     ZARR: open_zarr,
     **dict.fromkeys((".dm3", ".dm4", ".ser", ".emd"), open_vendor),
 }
-_READERS: dict[str, Callable[[Any, Request], Planes]] = {
+Readers = Mapping[str, Callable[[Any, Request], Planes]]
+READERS: Readers = {
     **dict.fromkeys((".png", ".jpg", ".jpeg"), open_picture),
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), open_tiff),
     ".npy": open_npy,
     **dict.fromkeys((".mrc", ".mrcs", ".map", ".rec", ".st"), open_mrc),
     **_CONTAINERS,
 }
-SUFFIXES = tuple(_READERS)
+SUFFIXES = tuple(READERS)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def read_micrograph(
     Raises:
         EMError: the file is missing, damaged, of another format, colour, or a stack without index.
     """
-    request, planes = _opened(path, dataset, colour)
+    request, planes = open_planes(path, READERS, dataset, colour)
     if planes.stack and index is None:
         raise EMError(
             f"{request.name}: a stack of shape {(*planes.stack, *planes.shape)}, axes "
@@ -94,7 +95,7 @@ def read_stack(path: str | Path, *, dataset: str | None = None, colour: str | No
 
     Arguments are those of `read_micrograph`, and so are its errors. The file is opened at once.
     """
-    request, planes = _opened(path, dataset, colour)
+    request, planes = open_planes(path, READERS, dataset, colour)
     return (_slice(request, planes, number) for number in range(planes.count))
 
 
@@ -107,7 +108,7 @@ def decode_micrograph(content: bytes, name: str) -> Micrograph:
         EMError: damaged, of another format, in colour, or a stack.
     """
     is_tiff = content[:4] in MAGIC
-    request = Request(name, "TIFF" if is_tiff else "PNG OR JPEG")
+    request = Request(name, "TIFF" if is_tiff else "PNG OR JPEG", can_choose=False)
     with request.decoding():
         planes = (open_tiff if is_tiff else open_picture)(io.BytesIO(content), request)
         if planes.stack:
@@ -116,7 +117,19 @@ def decode_micrograph(content: bytes, name: str) -> Micrograph:
         return Micrograph(np.asarray(planes.plane(0)), planes.pixel_size, name)
 
 
-def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[Request, Planes]:
+def open_planes(
+    path: str | Path,
+    readers: Readers,
+    dataset: str | None = None,
+    colour: str | None = None,
+    mask: bool = False,
+    can_choose: bool = True,
+) -> tuple[Request, Planes]:
+    """Open a file with the reader of its suffix; returns it with what was asked for.
+
+    Raises:
+        EMError: the file is missing, damaged or of another format.
+    """
     if colour is not None and colour not in RULES:
         raise EMError(f"colour is '{colour}'; expected {', '.join(RULES)}, or None to refuse colour images")
     path = Path(path)
@@ -128,13 +141,13 @@ def _opened(path: str | Path, dataset: str | None, colour: str | None) -> tuple[
     suffix = path.suffix.lower()
     if not (path.is_dir() if suffix == ZARR else path.is_file()):
         raise EMError(f"there is no {'folder' if suffix == ZARR else 'file'} {path}")
-    if suffix not in SUFFIXES:
-        raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(SUFFIXES)}")
+    if suffix not in readers:
+        raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(readers)}")
     if dataset is not None and suffix not in _CONTAINERS:
         raise EMError(f"{path}: '{suffix}' files hold no named datasets, got dataset='{dataset}'")
-    request = Request(str(path), suffix[1:].upper(), dataset, colour)
+    request = Request(str(path), suffix[1:].upper(), dataset, colour, mask, can_choose)
     with request.decoding():
-        return request, _READERS[suffix](path, request)
+        return request, readers[suffix](path, request)
 
 
 def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
@@ -149,8 +162,20 @@ def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
     return Micrograph(image, planes.pixel_size, name, planes.axes, number if planes.stack else None)
 
 
-def list_micrographs(folder: str | Path) -> list[Path]:
+def read_slices(path: str | Path) -> Iterator[Micrograph]:
+    """Return an iterator as `read_stack`, where the user can choose neither dataset nor colour.
+
+    Raises:
+        EMError: as `read_stack`; the advice is what to do with the file.
+    """
+    request, planes = open_planes(path, READERS, can_choose=False)
+    return (_slice(request, planes, number) for number in range(planes.count))
+
+
+def list_micrographs(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """Return the image files below a folder, sorted by path; a Zarr image's folder counts as one.
+
+    Hidden files and those of systems are left out (`emfm.io.listing`), links are followed.
 
     Raises:
         EMError: the folder is missing or holds no image.
@@ -159,12 +184,13 @@ def list_micrographs(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise EMError(f"there is no folder {folder}")
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in walk(folder):
         images = [name for name in folders if name.lower().endswith(ZARR)]
         folders[:] = [name for name in folders if name not in images]
-        found += [Path(place) / name for name in images]
-        files = [Path(place) / name for name in names if not name.lower().endswith(ZARR)]
-        found += [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+        found += [place / name for name in images]
+        files = [place / name for name in names if not name.lower().endswith(ZARR)]
+        # a link that leads nowhere is kept: reading it says so
+        found += [file for file in files if file.suffix.lower() in suffixes and (file.is_file() or file.is_symlink())]
     if not found:
-        raise EMError(f"{folder} holds no image; looked for {', '.join(SUFFIXES)}")
+        raise EMError(f"{folder} holds no image; looked for {', '.join(suffixes)}")
     return sorted(found)

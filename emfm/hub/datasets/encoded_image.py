@@ -8,10 +8,13 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from emfm.data.classes import GreyValues
+from emfm.data.mask_looks import distinct
 from emfm.errors import EMError
 from emfm.hub.privacy import holds_private_metadata
 from emfm.io.image_header import MOST_PIXELS
-from emfm.io.reading import Micrograph, decode_micrograph, read_micrograph
+from emfm.io.masks import Mask, read_masks
+from emfm.io.reading import Micrograph, decode_micrograph, read_slices
 
 # What a file holds without loss: PNG the unsigned, TIFF the rest.
 DTYPES = ("uint8", "uint16", "int16", "int32", "float32")
@@ -68,12 +71,46 @@ def published_file(path: str | Path, name: str) -> tuple[EncodedImage, Micrograp
         if _read_alike_by_pillow(kept.content, micrograph.array) and not holds_private_metadata(kept.content):
             return replace(kept, name=name), micrograph
     else:
-        micrograph = read_micrograph(path)
+        micrograph = _single(path)
     if micrograph.image.size > MOST_PIXELS:
         height, width = micrograph.image.shape
         raise EMError(f"{path} has {height} x {width} pixels; a row has at most {MOST_PIXELS:,}: cut it into parts")
     again = encode_image(_storable(micrograph.array, path), Path(name).with_suffix("").as_posix())
     return replace(again, pixel_size=micrograph.pixel_size), micrograph
+
+
+def _single(path: Path) -> Micrograph:
+    """Return the only image of a file."""
+    first = next(read_slices(path))
+    if first.index is not None:
+        raise EMError(f"{path}: a stack; a row of a dataset holds one image: save each slice as its own file")
+    return first
+
+
+def published_mask(path: str | Path, name: str, classes: GreyValues) -> tuple[EncodedImage, Mask]:
+    """Return a mask as a row of a published dataset holds it, and what was read.
+
+    PNG and TIFF files are kept, palettes and single bits, too, as `published_file` says. What is
+    encoded anew holds the grey values that have names.
+
+    Raises:
+        EMError: as `published_file`; or the mask holds a value without a class.
+    """
+    path = Path(path)
+    mask, *more = read_masks(path)
+    if more or mask.index is not None:
+        raise EMError(f"{path}: a stack of masks; a row of a dataset holds one: save each slice as its own file")
+    values = classes.values(mask, str(path))
+    if path.suffix.lower() in KEPT_SUFFIXES:
+        content = path.read_bytes()
+        if _read_alike_by_pillow(content, mask.array) and not holds_private_metadata(content):
+            return EncodedImage(content, name, mask.array.shape, str(mask.array.dtype)), mask
+    if mask.border in set(distinct(values).tolist()) - set(classes.names):
+        raise EMError(
+            f"{path} has to be encoded anew, without its palette, and labels.json does not say what "
+            f'{mask.border} is: name it, as "{mask.border}": "ignore"'
+        )
+    return encode_image(_storable(values, path), Path(name).with_suffix("").as_posix()), mask
 
 
 def _read_alike_by_pillow(content: bytes, image: np.ndarray) -> bool:

@@ -54,10 +54,8 @@ def _hdf5_dataset(file: Any, request: Request) -> Any:
         if not names:
             raise EMError(f"{request.name} holds no image: no dataset of numbers with two or more axes")
         listed = _listed([f"{name} {file[name].shape} {file[name].dtype}" for name in names])
-        raise EMError(
-            f"{request.name} holds {len(names)} datasets: {listed}; choose one with "
-            f"dataset='{names[0]}' or {request.name}::{names[0]}"
-        )
+        choice = f"choose one with dataset='{names[0]}' or {request.name}::{names[0]}"
+        raise EMError(f"{request.name} holds {len(names)} datasets: {listed}; {request.advice(choice)}")
     found = file.get(request.dataset)
     if not isinstance(found, h5py.Dataset):
         raise EMError(f"{request.name} has no dataset '{request.dataset}'; {nearest(request.dataset, _images(file))}")
@@ -115,7 +113,7 @@ def _zarr_array(root: Any, request: Request) -> tuple[Any, dict | None, str]:
         if "bioformats2raw.layout" in node.attrs:  # has a group for metadata, too
             images = [child for child in images if isinstance(child, zarr.Group) and _multiscales(child)]
         if len(images) != 1:
-            hint = "; choose one with dataset=" if images else ""
+            hint = f"; {request.advice('choose one with dataset=')}" if images else ""
             raise EMError(f"{request.name} holds {len(images)} images: {_members(node)}{hint}")
         node = images[0]
     if isinstance(node, zarr.Array):

@@ -1,10 +1,15 @@
-"""PNG and JPEG, through Pillow. They are decoded whole; neither knows a microscope's pixel size."""
+"""PNG and JPEG, through Pillow. They are decoded whole; neither knows a microscope's pixel size.
 
+Masks may be BMP, GIF or WebP, too.
+"""
+
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import JpegImagePlugin, PngImagePlugin
+from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL.ImageFile import ImageFile
 
 from emfm.errors import EMError
 from emfm.io.formats.planes import Planes, Request, check_claim, one_channel, planes_of_array
@@ -12,6 +17,11 @@ from emfm.io.formats.planes import Planes, Request, check_claim, one_channel, pl
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Modes whose array is not the values as they are; others hold one, three or four values a pixel.
 _CONVERTED = {"P": "RGB", "PA": "RGBA", "LA": "L", "La": "L", "CMYK": "RGB", "YCbCr": "RGB"}
+# Of masks: "PA" is split into its indices and alpha, "P" are indices.
+_CONVERTED_OF_MASKS = {"La": "LA", "CMYK": "RGB", "YCbCr": "RGB", "RGBa": "RGBA"}
+_JPEG = JpegImagePlugin.JpegImageFile
+# By how the file begins: Image.open would try all of Pillow's formats, by whatever name.
+_OF_MASKS = {b"BM": BmpImagePlugin.BmpImageFile, b"GIF8": GifImagePlugin.GifImageFile}
 
 
 def open_picture(file: Path | BytesIO, request: Request) -> Planes:
@@ -23,24 +33,46 @@ def open_picture(file: Path | BytesIO, request: Request) -> Planes:
             f"{request.name}: a 16-bit PNG with colour or alpha, of which Pillow keeps 8 bits: "
             "save it as grey without alpha, or as TIFF"
         )
-    with BytesIO(content) as stream:
-        # Image.open would refuse large mosaics, and take any of Pillow's formats by whatever name
-        plugin = PngImagePlugin.PngImageFile if content.startswith(PNG_MAGIC) else JpegImagePlugin.JpegImageFile
-        with plugin(stream) as picture:
-            width, height = picture.size
-            claimed = width * height * (len(picture.getbands()) if picture.mode != "I;16" else 2)
-            check_claim(claimed, len(content), request)
-            frames = getattr(picture, "n_frames", 1)
-            if frames > 1:
-                raise EMError(f"{request.name}: an animation of {frames} frames; expected one image")
-            if picture.mode == "CMYK" and request.colour is None:
-                # in ink colours a grey picture has three equal, empty channels
-                raise EMError(
-                    f"{request.name}: a colour image (CMYK); convert it to greyscale first, or "
-                    "name a rule, for example colour='luminance'"
-                )
-            mode = _CONVERTED.get(picture.mode)
-            values = np.array(picture.convert(mode) if mode else picture)
+    # Image.open would refuse large mosaics, and take any of Pillow's formats by whatever name
+    with BytesIO(content) as stream, _plugin(content, request)(stream) as picture:
+        width, height = picture.size
+        claimed = width * height * (len(picture.getbands()) if picture.mode != "I;16" else 2)
+        check_claim(claimed, len(content), request)
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1:
+            raise EMError(f"{request.name}: an animation of {frames} frames; expected one image")
+        if request.mask:
+            return _mask(picture, request)
+        if picture.mode == "CMYK" and request.colour is None:
+            # in ink colours a grey picture has three equal, empty channels
+            raise EMError(
+                f"{request.name}: a colour image (CMYK); convert it to greyscale first"
+                + (", or name a rule, for example colour='luminance'" if request.can_choose else "")
+            )
+        mode = _CONVERTED.get(picture.mode)
+        values = np.array(picture.convert(mode) if mode else picture)
     if values.ndim == 3:
-        values = one_channel(values, request.colour, request.name)
+        values = one_channel(values, request)
     return planes_of_array(values, "YX", None, request)
+
+
+def _plugin(content: bytes, request: Request) -> type[ImageFile]:
+    if content.startswith(PNG_MAGIC):
+        return PngImagePlugin.PngImageFile
+    if request.mask:
+        if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+            return WebPImagePlugin.WebPImageFile
+        return next((kind for start, kind in _OF_MASKS.items() if content.startswith(start)), _JPEG)
+    return _JPEG
+
+
+def _mask(picture: ImageFile, request: Request) -> Planes:
+    """Return a mask's values with the palette that shows them, if it has one."""
+    mode = _CONVERTED_OF_MASKS.get(picture.mode)
+    colours = None
+    if picture.mode in ("P", "PA"):
+        colours = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    values = np.array(picture.convert(mode) if mode else picture)
+    if values.ndim == 3:
+        values = one_channel(values, request)
+    return replace(planes_of_array(values, "YX", None, request), palette=colours)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from emfm.errors import EMError
+from emfm.io.formats.masks import one_value
 from emfm.io.large_images import LazyImage, ReadRegion
 
 logger = logging.getLogger(__name__)
@@ -52,12 +53,20 @@ class Request:
         kind: of the file, for errors: "TIFF".
         dataset: path inside the file, for containers; None for the only or the standard one.
         colour: rule that turns colour into grey, None to refuse it.
+        mask: the pixels are the values of a mask: palette indices stay, colour is no number.
+        can_choose: the caller has a dataset and a rule for colour to give; advice says so.
     """
 
     name: str
     kind: str
     dataset: str | None = None
     colour: str | None = None
+    mask: bool = False
+    can_choose: bool = True
+
+    def advice(self, choice: str) -> str:
+        """Return what to do about a file with several images: choose, or else save one."""
+        return choice if self.can_choose else "save the one to use as a file of its own"
 
     def damaged(self, why: object) -> EMError:
         """Return the error of a file that cannot be decoded."""
@@ -85,6 +94,7 @@ class Planes:
         axes: one letter an axis, as the file names them: "YX", "ZYX", "TCYX"; "Q" is unnamed.
         pixel_size: side of a pixel in nm, or None.
         plane: returns one slice, (H, W) in the file's dtype and native byte order.
+        palette: (N, 3) colours that a mask's values are shown in, None where it has none.
     """
 
     stack: tuple[int, ...]
@@ -92,6 +102,7 @@ class Planes:
     axes: str
     pixel_size: float | None
     plane: Callable[[int], np.ndarray | LazyImage]
+    palette: np.ndarray | None = None
 
     @property
     def count(self) -> int:
@@ -124,7 +135,7 @@ def check_pixels(pixels: Pixels, request: Request) -> None:
         raise request.damaged(f"it claims {pixels.shape[0]} x {pixels.shape[1]} pixels")
     if pixels.dtype.kind not in "biuf":
         raise EMError(f"{request.name}: dtype {pixels.dtype}; expected boolean, integer or float")
-    if pixels.samples not in (1, 3, 4):
+    if pixels.samples not in ((1, 2, 3, 4) if request.mask else (1, 3, 4)):
         raise EMError(f"{request.name}: {pixels.samples} values a pixel; expected one (grey), three or four (colour)")
 
 
@@ -146,7 +157,7 @@ def plane_of(pixels: Pixels, read: ReadRegion, request: Request, mapped: bool = 
         if values.shape != expected:
             raise request.damaged(f"{values.shape} pixels in the place of {expected}")
         if pixels.samples > 1:
-            values = one_channel(values, request.colour, request.name)
+            values = one_channel(values, request)
         return values.astype(native, copy=False)
 
     height, width = pixels.shape
@@ -215,20 +226,24 @@ def _guessed(shape: tuple[int, ...]) -> str:
     return "".join(letters.get(axis, "Q") for axis in range(len(shape)))
 
 
-def one_channel(values: np.ndarray, colour: str | None, name: str) -> np.ndarray:
+def one_channel(values: np.ndarray, request: Request) -> np.ndarray:
     """Return the grey values (H, W) of red, green, blue (H, W, 3 or 4); alpha is ignored.
 
-    Equal channels are grey already; others are converted by the rule, in the image's own dtype.
+    Equal channels are grey already; others are converted by the request's rule, in the image's own
+    dtype. A mask has rules of its own.
 
     Raises:
         EMError: the channels differ, and there is no rule.
     """
+    if request.mask:
+        return one_value(values, request.name)
+    colour = request.colour
     if (values[..., :1] == values[..., 1:3]).all():
         return np.ascontiguousarray(values[..., 0])
     if colour is None:
         raise EMError(
-            f"{name}: a colour image; a micrograph has one channel: convert it to greyscale first, "
-            "or name a rule, for example colour='luminance'"
+            f"{request.name}: a colour image; a micrograph has one channel: convert it to greyscale first"
+            + (", or name a rule, for example colour='luminance'" if request.can_choose else "")
         )
     grey = values[..., :3] @ np.array(RULES[colour])
     if values.dtype.kind == "b":

@@ -78,7 +78,8 @@ def open_tiff(file: Path | BytesIO, request: Request) -> Planes:
         return _page(opened, one.keyframe, one.dataoffset + position * one.keyframe.nbytes, request)
 
     shape = page.imagelength, page.imagewidth
-    return Planes(stack, shape, axes, _pixel_size(opened.tiff, request.name), plane)
+    palette = _palette(opened.tiff, page) if request.mask else None
+    return Planes(stack, shape, axes, _pixel_size(opened.tiff, request.name), plane, palette)
 
 
 def _axes(series: Any, each: int) -> tuple[str, tuple[int, ...]]:
@@ -112,9 +113,10 @@ def _page(opened: _OpenTiff, page: Any, offset: int | None, request: Request) ->
     key = page.keyframe
     separate, _, height, width, together = key.shaped
     samples = separate * together
-    if samples == 2 and key.extrasamples:
+    if samples == 2 and key.extrasamples and not request.mask:
         samples = 1  # grey and alpha
-    palette = _palette(opened.tiff, key)
+    palette = None if request.mask else _palette(opened.tiff, key)
+    inverted = request.mask and _white_is_zero(opened.tiff, key)
     dtype = key.dtype
     if palette is not None:
         dtype, samples = palette.dtype, 3
@@ -128,12 +130,25 @@ def _page(opened: _OpenTiff, page: Any, offset: int | None, request: Request) ->
         values = np.moveaxis(source[:, top:bottom, left:right], 0, 2).reshape(bottom - top, right - left, -1)
         if palette is not None:
             return palette[values[..., 0]]
+        if inverted:
+            return values[..., 0] == 0
         return values[..., :samples] if samples > 1 else values[..., 0]
 
-    mapped = offset is not None and palette is None
+    mapped = offset is not None and palette is None and not inverted
     if mapped:
         dtype = source.dtype
     return plane_of(Pixels((height, width), dtype, samples, chunk), region, request, mapped)
+
+
+def _white_is_zero(tiff: tifffile.TiffFile, page: Any) -> bool:
+    """Tell whether a page has one bit, of which 0 is white; then what is seen counts, as in Pillow.
+
+    tifffile writes truth values so, but means true by 1.
+    """
+    if page.bitspersample != 1 or page.photometric != tifffile.PHOTOMETRIC.MINISWHITE:
+        return False
+    software = tiff.pages.first.tags.get("Software")
+    return software is None or not str(software.value).startswith("tifffile")
 
 
 def _palette(tiff: tifffile.TiffFile, page: Any) -> np.ndarray | None:

@@ -31,6 +31,7 @@ REASONS = {
     errno.ELOOP: "links lead in a circle",
     errno.EIO: "the disk reports an error",
     errno.EBUSY: "another program uses it",
+    errno.EPIPE: "the other side has closed the connection",
     errno.EMFILE: "too many files are open",
     errno.ENFILE: "too many files are open",
 }

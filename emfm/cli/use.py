@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from emfm.app import ServeArguments
-from emfm.cli.application import Json, Model, answer, app, figures
+from emfm.cli.application import Json, Model, answer, app, figures, say
 from emfm.cli.options import takes
 from emfm.errors import EMError
 from emfm.export import PackageArguments
@@ -130,5 +130,5 @@ def app_command(
     from emfm.loading.names import bundled_names
 
     page = build_page(named([*(model or []), *bundled_names()]))
-    typer.echo(f"emfm app: http://{given['host']}:{given['port']} (Ctrl-C stops it)")
+    say(f"emfm app: http://{given['host']}:{given['port']} (Ctrl-C stops it)")
     serve(page, **given)

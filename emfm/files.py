@@ -197,12 +197,35 @@ def whole_folder(path: Path) -> Iterator[Path]:
             temporary.mkdir(parents=True)
             yield temporary
             for inside in [*temporary.rglob("*"), temporary]:
-                _to_disk(inside)
+                to_disk(inside)
             _exchange(path, temporary, old)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-        _to_disk(path.parent)
+        to_disk(path.parent)
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill with files, which then go into `folder`, each one whole.
+
+    If that fails, none of them does.
+
+    Raises:
+        EMError: the system does not let us write them.
+    """
+    temporary = folder / ".files.tmp"
+    with writing(folder):
+        shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in sorted(temporary.iterdir()):
+                with suppress(OSError):  # USB sticks and shares know no permissions
+                    file.chmod(0o644)
+                file.replace(folder / file.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _exchange(path: Path, new: Path, old: Path) -> None:
@@ -218,7 +241,7 @@ def _exchange(path: Path, new: Path, old: Path) -> None:
         raise
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Wait until a file, or the list of a folder's names, is on the disk."""
     if path.is_dir():
         with suppress(OSError):  # Windows opens no folders, some shares do not wait for them

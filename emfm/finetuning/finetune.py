@@ -14,7 +14,7 @@ from emfm.config import EMFoundationConfig
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
-from emfm.files import write_atomically, write_text
+from emfm.files import writable_folder, write_atomically, write_text
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
@@ -91,7 +91,7 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
     Raises:
         EMError: wrong settings, data or model, or an output folder that already holds a model.
     """
-    output = Path(args.output)
+    output = writable_folder(args.output)
     resuming = args.resume and bool(checkpoints_of(output).newest_first())
     if not resuming and (output / "config.json").exists():
         raise EMError(f"{output} holds a model already: choose another --output, or --resume a run that was stopped")

@@ -6,6 +6,7 @@ will, and go into `curve.json`. The output folder keeps the best model by valida
 
 import atexit
 import json
+import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,21 @@ from emfm.data.croppers import StreamedTrainingCrops, TrainingCrops
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
-from emfm.files import write_text
+from emfm.files import to_disk, writable_folder, write_text, writing
 from emfm.finetuning.card import base_model, dataset_id, finetuned_card, short_name, trained_on_too
 from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
 from emfm.finetuning.lora import add_lora, write_model
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
-from emfm.finetuning.trainer_state import RECORDED, find_checkpoint, restore_optimizer, run_settings, save_run
+from emfm.finetuning.trainer_state import (
+    RECORDED,
+    checkpoints_of,
+    find_checkpoint,
+    restore_optimizer,
+    run_settings,
+    save_run,
+)
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.inference.predict import predict
@@ -74,6 +82,7 @@ class EMTrainer(Trainer):
         eval_dataset: Examples,
         **kwargs: Any,
     ):
+        writable_folder(args.output_dir, "output_dir")
         if not isinstance(eval_dataset, Examples):
             raise EMError("validation needs micrographs in memory; of a stream use .take(16)")
         model.check_data(eval_dataset, "the validation data")
@@ -302,9 +311,22 @@ class EMTrainer(Trainer):
             write_model(model, self.adapter, Path(output_dir or self.args.output_dir))
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        # transformers would keep the best one and drop the newest, from which a run goes on
-        self.state.best_global_step = None
-        super()._save_checkpoint(model, trial)
+        written = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        # transformers would drop the older ones before the new one is safe from a power cut
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            with writing(written):
+                super()._save_checkpoint(model, trial)
+                if self.args.should_save:
+                    to_disk(written / "trainer_state.json")
+        except BaseException:
+            if self.args.should_save:
+                shutil.rmtree(written, ignore_errors=True)
+            raise
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save and limit:
+            checkpoints_of(self.args.output_dir).remove_older(written, limit)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:

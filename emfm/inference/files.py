@@ -13,7 +13,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from emfm.errors import EMError
-from emfm.files import write_text
+from emfm.files import writable_folder, write_text
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.predict import Flow, ready_model, result_form
 from emfm.inference.processes import Processes
@@ -82,6 +82,7 @@ def predict_files(
         EMError: two inputs have one name, or the model does not load.
     """
     arguments = arguments or PredictArguments()
+    writable_folder(output)
     processes = Processes.join()
     first: dict[str, Path] = {}
     for path in inputs:

@@ -59,12 +59,19 @@ def reason_of(error: BaseException) -> str | None:
 
 
 @contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Turn what the system says while a file or folder is written into an EMError that names it."""
+def writing(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
+    """Turn what the system says while a file or folder is written into an EMError that names it.
+
+    Args:
+        path: its name.
+        temporary: what it is called until it is whole; no error shows that.
+    """
     try:
         yield
-    except EMError:
-        raise
+    except EMError as error:
+        if temporary is None or str(temporary) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(temporary), str(path))) from error
     except Exception as error:  # the libraries that write have classes of their own
         reason = reason_of(error)
         if reason is None:
@@ -190,7 +197,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         EMError: the system does not let us write it.
     """
     temporary, old = (path.with_name(f".{path.name}.{end}") for end in ("tmp", "old"))
-    with writing(path):
+    with writing(path, temporary):
         for left in (temporary, old):  # by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
         try:
@@ -215,7 +222,7 @@ def whole_files(folder: Path) -> Iterator[Path]:
         EMError: the system does not let us write them.
     """
     temporary = folder / ".files.tmp"
-    with writing(folder):
+    with writing(folder, temporary):
         shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
         try:
             temporary.mkdir(parents=True)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import warnings
 from contextlib import suppress
 from typing import Annotated, Any
@@ -97,6 +98,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|accelerate)\..*")
     logging.basicConfig(level=logging.WARNING, format="emfm: %(message)s", handlers=[_BesideBars()])
+    threading.excepthook = _tell_of_thread
     code, message = _run(sys.argv[1:])
     if message:
         end_bars()
@@ -104,6 +106,15 @@ def main() -> None:
             sys.stderr.write(f"emfm: {' '.join(message.split())}\n")
     _drop_output()
     sys.exit(code)
+
+
+def _tell_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """Tell in one line what the machine did to a thread that writes in the background."""
+    line = fault_line(failed.exc_value, None) if isinstance(failed.exc_value, WORLD) else None
+    if line is None:
+        threading.__excepthook__(failed)
+    else:
+        logging.getLogger(__name__).warning("%s", line)
 
 
 def _prepare_streams() -> None:

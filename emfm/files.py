@@ -101,6 +101,8 @@ def writable_folder(path: str | Path, option: str = "--output") -> Path:
         raise EMError(f"{option} is -; results are files, which standard output cannot take: give a folder")
     another = f"choose another {option}"
     try:
+        if not text.isascii():
+            text.encode()  # libraries open no others; what is no text holds surrogates
         if path.parts[:1] == ("~",):
             raise EMError(f"nothing but a shell knows '~': give {path.expanduser()} in place of {path}")
         there = next(part for part in (path, *path.parents) if os.path.lexists(part))
@@ -110,6 +112,8 @@ def writable_folder(path: str | Path, option: str = "--output") -> Path:
             below = f"cannot make {path}: " if there != path else ""
             raise EMError(f"{below}{there} is a file: {another}")
         _try_to_write(there, path.relative_to(there))
+    except UnicodeEncodeError as error:
+        raise EMError(f"{path}: the name is no text in UTF-8: {another}") from error
     except (OSError, ValueError, RuntimeError, StopIteration) as error:
         if isinstance(error, EMError):
             raise
@@ -120,7 +124,7 @@ def writable_folder(path: str | Path, option: str = "--output") -> Path:
 def writable_file(path: str | Path, option: str = "--output") -> Path:
     """Check that a file can be written, or replaced; like `writable_folder`."""
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  (Path's own fails for a name that is too long)
         raise EMError(f"{path} is a folder; expected the name of a file: choose another {option}")
     writable_folder(path.parent, option)
     return path

@@ -42,6 +42,7 @@ def test_a_folder_that_can_be_written_is_only_tried_and_not_made(place, tmp_path
         ("circle/a", r"circle is a link to circle, which is not there"),
         ("x" * 300, r"cannot write to \S*xxx: the name is too long: choose another --output$"),
         ("a\0b", r"null"),
+        ("gr\udcf6n/a", r"the name is no text in UTF-8: choose another --output$"),
     ],
 )
 def test_what_cannot_be_a_folder_is_refused_in_one_line(place, message, tmp_path):

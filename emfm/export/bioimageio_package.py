@@ -53,12 +53,12 @@ def export_package(source: str | Path, output: str | Path, arguments: PackageArg
         EMError: a library is missing, the model does not load or export, the package is not valid,
             or the folder holds other files.
     """
-    need("bioimageio.spec", "onnx", "onnxscript", "onnxruntime")
     arguments, output = arguments or PackageArguments(), Path(output)
+    (writable_file if output.suffix == ".zip" else writable_folder)(output)
+    need("bioimageio.spec", "onnx", "onnxscript", "onnxruntime")
     arguments = replace(
         arguments, name=arguments.name or f"emfm {Path(source).name}", authors=arguments.authors or ("emfm",)
     )
-    (writable_file if output.suffix == ".zip" else writable_folder)(output)
     if output.is_dir() and any(path.name not in FILES for path in output.iterdir()):
         raise EMError(f"{output} holds files that are no part of a package: choose another --output")
     folder = model_folder(str(source))

@@ -1,10 +1,12 @@
 """Whatever is written when the disk is full: the old stands, or the new, never a half; and every verb says so first."""
 
+import errno
 import hashlib
 import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,13 @@ import pytest
 import torch
 from PIL import Image
 from test_cli import emfm, segmenter  # noqa: F401  (fixtures)
+from transformers import TrainerState
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundationConfig
 from emfm.demo.run import run_demo
 from emfm.files import write_text
+from emfm.finetuning.arguments import FinetuneArguments
+from emfm.finetuning.finetune import finetune
 from emfm.finetuning.lora import write_model
 from emfm.hub.datasets.card import DatasetCard
 from emfm.hub.datasets.encoded_image import EncodedImage
@@ -23,7 +28,7 @@ from emfm.hub.datasets.parquet_folder import write_parquet_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.io.writing import write_image
 from emfm.simulate.folder import write_simulated_folder
-from emfm.training.checkpoint import write_state
+from emfm.training.checkpoint import Checkpoints, write_state
 
 resource = pytest.importorskip("resource", reason="Windows limits no file's size")
 NOISE = np.random.default_rng(0).integers(0, 2**16, (60, 80), np.uint16)
@@ -168,3 +173,68 @@ def test_the_demo_leaves_a_file_that_has_its_outputs_name(tmp_path):
     with pytest.raises(EMError, match="is a file"):
         run_demo(tmp_path / "file", None, 2, 0)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.fixture
+def few_steps(labelled_folder, tmp_path):
+    """Return the settings of a short run with a checkpoint after each step."""
+    return FinetuneArguments(
+        task="segmentation",
+        data=str(labelled_folder),
+        output=str(tmp_path / "out"),
+        scratch="unet2-rf44",
+        steps=4,
+        crop=32,
+        batch_size=1,
+    )
+
+
+def test_a_disk_that_fills_up_in_training_leaves_a_run_that_goes_on(few_steps, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        save, written = TrainerState.save_to_json, []
+
+        def cut_short(self, path):
+            written.append(path)
+            if len(written) == 3:
+                Path(path).write_text("{")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            save(self, path)
+
+        patch.setattr(TrainerState, "save_to_json", cut_short)
+        with pytest.raises(EMError, match=r"^cannot write \S*checkpoint-3: no space left on the disk$"):
+            finetune(few_steps, show_progress=False)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*checkpoint*")) == ["checkpoint-2"]
+    record = finetune(replace(few_steps, resume=True), show_progress=False)
+    assert record["steps"] == 4 and (tmp_path / "out" / "finetuning.json").is_file()
+
+
+def test_an_old_checkpoint_goes_when_the_new_one_is_safe_from_a_power_cut(few_steps, tmp_path, monkeypatch):
+    """The file that transformers writes last waits for the disk first."""
+    events = []
+    monkeypatch.setattr("emfm.finetuning.trainer.to_disk", lambda path: events.append(path.parent.name))
+    remove = Checkpoints.remove_older
+
+    def removing(self, written, keep):
+        events.append(f"older than {written.name}")
+        remove(self, written, keep)
+
+    monkeypatch.setattr(Checkpoints, "remove_older", removing)
+    finetune(replace(few_steps, steps=2), show_progress=False)
+    assert events == ["checkpoint-1", "older than checkpoint-1", "checkpoint-2", "older than checkpoint-2"]
+
+
+def test_a_checkpoint_that_a_power_cut_emptied_gives_way_to_the_one_before(few_steps, tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path, "checkpoint-", last_written="trainer_state.json")
+    for steps in (1, 2):
+        write_state(tmp_path / f"checkpoint-{steps}", {}, {"settings": {"crop": 32}})
+        (tmp_path / f"checkpoint-{steps}" / "trainer_state.json").write_text("{}" if steps == 1 else "")
+    folder, _ = checkpoints.find({"crop": 32})
+    assert folder.name == "checkpoint-1" and "trainer_state.json is missing or damaged" in caplog.text
+
+
+def test_a_file_in_the_way_of_a_checkpoint_is_seen_before_training(few_steps, tmp_path, monkeypatch):
+    monkeypatch.setattr("emfm.finetuning.finetune.read_splits", None)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "checkpoint-30").touch()
+    with pytest.raises(EMError, match="checkpoint-30 is a file in the way of a checkpoint: move it"):
+        finetune(few_steps)

@@ -92,7 +92,8 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
         EMError: wrong settings, data or model, or an output folder that already holds a model.
     """
     output = writable_folder(args.output)
-    resuming = args.resume and bool(checkpoints_of(output).newest_first())
+    checkpoints = checkpoints_of(output).newest_first()  # which nothing else may be in the way of
+    resuming = args.resume and bool(checkpoints)
     if not resuming and (output / "config.json").exists():
         raise EMError(f"{output} holds a model already: choose another --output, or --resume a run that was stopped")
     if (output / RECORD).exists():

@@ -1,17 +1,22 @@
 """Requests to the Hub: repeated after a fault that passes; other faults told in one line."""
 
+import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from emfm.errors import EMError
+from emfm.files import reason_of
 
 Result = TypeVar("Result")
 # Answers of a Hub that may be another one a moment later.
 PASSING = (408, 429, 500, 502, 503, 504)
 WAITS = (0.5, 2)  # seconds before each further try
 REFUSED = (401, 403)
+TOKEN = re.compile(r"\bhf_\w+")
+SIGNATURE = re.compile(r"\?\S*\b(?:[Ss]ignature|[Tt]oken|X-Amz-\w+)=[^\s'\"]*")  # of an address, as good as a token
 LOGIN = " Log in with `hf auth login` or set HF_TOKEN, and check that the token may write there."
 
 
@@ -50,7 +55,7 @@ def download_errors(repo_id: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the client's transport has its own, which differ between releases
-        why = f"cannot download {repo_id}: {error}"
+        why = f"cannot download {repo_id}: {_told(error)}"
         if isinstance(error, errors.GatedRepoError):
             why = f"{repo_id} is gated: ask for access on its page, then log in with `hf auth login` or give a token"
         elif isinstance(error, errors.RepositoryNotFoundError):
@@ -58,7 +63,7 @@ def download_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         elif isinstance(error, errors.RevisionNotFoundError):
             why = f"{repo_id} has no revision '{revision}': give a branch, tag or commit that it has"
         elif isinstance(error, errors.LocalEntryNotFoundError):
-            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            cause = f" ({_told(error.__cause__)})" if error.__cause__ else ""
             why = f"{repo_id} is not in the cache, and the Hub did not answer{cause}: try again with a connection"
         raise EMError(why) from error
 
@@ -77,5 +82,14 @@ def push_errors(repo_id: str) -> Iterator[None]:
         raise EMError(f"cannot push to {repo_id} without a token.{LOGIN}") from error
     except Exception as error:
         refused = isinstance(error, HfHubHTTPError) and error.response.status_code in REFUSED
-        cause = f" ({error.__cause__})" if isinstance(error, RuntimeError) and error.__cause__ else ""
-        raise EMError(f"cannot push to {repo_id}: {error}{cause}{LOGIN if refused else ''}") from error
+        cause = f" ({_told(error.__cause__)})" if isinstance(error, RuntimeError) and error.__cause__ else ""
+        raise EMError(f"cannot push to {repo_id}: {_told(error)}{cause}{LOGIN if refused else ''}") from error
+
+
+def _told(error: BaseException) -> str:
+    """Return an error's text without tokens, and of the disk's errors the reason in plain words."""
+    if isinstance(error, OSError) and error.errno and error.filename:
+        return f"{error.filename}: {reason_of(error)}"
+    text = TOKEN.sub("hf_...", SIGNATURE.sub("?...", str(error)))
+    given = os.environ.get("HF_TOKEN", "")
+    return text.replace(given, "...") if given else text

@@ -6,6 +6,7 @@ Checks in Python, the command line, the scripts of `hub_scripts` and the documen
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
 from inspect import formatannotation
 from numbers import Integral, Real
 from os import PathLike
@@ -139,11 +140,20 @@ def check_setting(known: Field[Any], value: Any, name: str) -> None:
     if not _fits(value, known.type):
         raise EMError(f"{name} is {value!r}; expected {formatannotation(known.type)}")
     allowed = known.metadata["allowed"]
+    if isinstance(value, str) and not value.strip():
+        raise EMError(f"{name} is empty: give it a value, or leave it out")
     for part in value if isinstance(value, (tuple, list)) else (value,):
         if isinstance(part, Real) and not math.isfinite(part):
             raise EMError(f"{name} is {value}; expected a finite number")
         if allowed is not None and part is not None and part not in allowed:
-            raise EMError(f"{name} is {value!r}; expected {allowed}")
+            raise EMError(f"{name} is {value!r}; expected {allowed}{_near(part, allowed)}")
+
+
+def _near(value: Any, allowed: Range | OneOf) -> str:
+    """Return a hint with the names like one that was given."""
+    names = [name for name in allowed.known() if isinstance(name, str)] if isinstance(allowed, OneOf) else []
+    close = get_close_matches(value, names, n=2) if isinstance(value, str) else []
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def options_in(annotation: Any) -> list[Any]:

@@ -4,28 +4,53 @@ import json
 import logging
 import os
 import sys
+import threading
 import warnings
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
+from emfm.cli.faults import WORLD, end_bars, fault_line
+from emfm.cli.words import UsageError, check_words, usage_line
 from emfm.errors import EMError
+from emfm.files import reason_of
 
 app = typer.Typer(
     name="emfm",
     help="Foundation models for electron microscopy.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Model = Annotated[str, typer.Argument(help="Zoo name, folder or Hub id.")]
+INTERRUPTED = 130  # what shells expect after Ctrl-C
+PIPE_CLOSED = 141  # and of a program whose reader has gone, as after `| head`
+
+
+class ReaderGone(Exception):  # noqa: N818
+    """Nobody reads standard output any more, as after `| head`."""
 
 
 def answer(as_json: bool, result: Any, text: str, indent: int | None = None) -> None:
     """Print a result: as JSON, each level indented by so many blanks, or as text."""
-    typer.echo(json.dumps(result, indent=indent) if as_json else text)
+    say(json.dumps(result, indent=indent) if as_json else text)
+
+
+def say(text: str) -> None:
+    """Print text, now.
+
+    Raises:
+        EMError: standard output does not take it.
+        ReaderGone: nobody reads it any more.
+    """
+    try:
+        typer.echo(text)
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+    except OSError as error:
+        raise EMError(f"cannot write to standard output: {reason_of(error)}") from error
 
 
 def figures(result: dict[str, Any]) -> str:
@@ -38,23 +63,106 @@ def figures(result: dict[str, Any]) -> str:
     return "  ".join(f"{measure.name} {figure(result[measure.name], measure.form)}" for measure in shown)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from emfm import __version__
+
+        say(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_tell_version)
+    ] = False,
+) -> None:
+    """Foundation models for electron microscopy."""
+
+
+class _BesideBars(logging.StreamHandler):
+    """Writes a warning on a line of its own, above a progress bar that is drawn again below."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        if "tqdm" not in sys.modules:
+            return super().emit(record)
+        with sys.modules["tqdm"].tqdm.external_write_mode(self.stream):
+            return super().emit(record)
+
+
 def main() -> None:
-    """Run the command line; an EMError or an unusable file becomes one line and exit code 2."""
+    """Run the command line; what a user or the world did wrong becomes one line and exit code 2."""
+    _prepare_streams()
     # the libraries' bars and advice stay off the terminal; of their log, errors alone are shown
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|accelerate)\..*")
-    logging.basicConfig(level=logging.WARNING, format="emfm: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="emfm: %(message)s", handlers=[_BesideBars()])
+    threading.excepthook = _tell_of_thread
+    code, message = _run(sys.argv[1:])
+    if message:
+        end_bars()
+        with suppress(OSError):
+            sys.stderr.write(f"emfm: {' '.join(message.split())}\n")
+    _drop_output()
+    sys.exit(code)
+
+
+def _tell_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """Tell in one line what the machine did to a thread that writes in the background."""
+    line = fault_line(failed.exc_value, None) if isinstance(failed.exc_value, WORLD) else None
+    if line is None:
+        threading.__excepthook__(failed)
+    else:
+        logging.getLogger(__name__).warning("%s", line)
+
+
+def _prepare_streams() -> None:
+    """Let any name be printed, whatever the terminal's character set; closed streams take all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _run(words: list[str]) -> tuple[int, str]:
+    """Do what the words of the command line say; return exit code and error, empty if none."""
+    group: Any = typer.main.get_command(app)
+    commands = group.commands
+    functions = dict(zip(commands, (known.callback for known in app.registered_commands), strict=True))
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    verb = commands.get(words[0]) if words else None
     try:
-        app()
+        if verb is not None:
+            check_words(verb, functions[words[0]], words[1:])
+        # not app(), which ends the program without a word where any pipe is broken
+        with group.make_context("emfm", list(words) or ["--help"]) as context:
+            group.invoke(context)
+    except typer.Exit as leaving:
+        return leaving.exit_code, ""
+    except UsageError as error:
+        return 2, usage_line(error, words, commands)
     except EMError as error:
-        sys.stderr.write(f"emfm: {' '.join(str(error).split())}\n")
-        sys.exit(2)
-    except OSError as error:  # a folder that cannot be made, a full disk
-        if error.filename is None:
+        return 2, str(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED, "stopped"
+    except ReaderGone:
+        return PIPE_CLOSED, ""
+    except WORLD as error:
+        line = fault_line(error, verb)
+        if line is None:
             raise
-        sys.stderr.write(f"emfm: {error.filename}: {error.strerror}\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("emfm: stopped\n")
-        sys.exit(130)
+        return 2, line
+    return 0, ""
+
+
+def _drop_output() -> None:
+    """Forget what standard output no longer takes, of which Python would complain as it ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

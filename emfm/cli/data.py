@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emfm.cli.application import Json, answer, app
+from emfm.cli.application import Json, answer, app, say
 from emfm.cli.options import takes
 from emfm.hub.arguments import PushArguments
 from emfm.simulate import SimulateArguments
@@ -23,7 +23,7 @@ def simulate(
     settings = SimulateArguments(**given)
     shape = (settings.size, settings.size)
     folder = write_simulated_folder(settings.kind, Path(output), settings.count, shape, settings.seed)
-    typer.echo(f"{settings.count} simulated micrographs: {folder}")
+    say(f"{settings.count} simulated micrographs: {folder}")
 
 
 @app.command("push-dataset")

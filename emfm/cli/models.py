@@ -1,5 +1,6 @@
 """Verbs about models: list them, describe, verify and push one."""
 
+from textwrap import wrap
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +9,8 @@ from emfm.cli.application import Json, Model, answer, app
 from emfm.cli.options import takes
 from emfm.hub.arguments import PushArguments
 
+WIDTH = 100  # of the lines of `emfm list`, in characters
+
 
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
@@ -15,15 +18,14 @@ def list_command(as_json: Json = False) -> None:
     from emfm.hub.zoo import list_models
 
     models = list_models()
-    lines = [f"{'name':<20}{'parameters':>12}{'receptive field':>18}{'size':>10}  {'pixel sizes':<16}data licences"]
+    lines = [f"{'name':<20}{'parameters':>11}{'receptive field':>18}{'size':>10}  {'pixel sizes':<16}in"]
     for info in models:
-        lines += [
-            f"{info.name:<20}{info.parameters:>12,}{info.receptive_field:>15} px"
-            f"{info.size / 1e6:>7.2f} MB  {info.shown_pixel_sizes():<16}"
-            f"{', '.join(info.data_licenses)}",
-            f"    in: {info.place}",
-        ]
-        lines += [f"    {figure}" for figure in info.headlines]
+        lines.append(
+            f"{info.name:<20}{info.parameters:>11,}{info.receptive_field:>15} px"
+            f"{info.size / 1e6:>7.2f} MB  {info.shown_pixel_sizes():<16}{info.place}"
+        )
+        for told in (f"data licences: {', '.join(info.data_licenses)}", *map(str, info.headlines)):
+            lines += wrap(told, WIDTH, initial_indent="    ", subsequent_indent="        ")
     answer(as_json, [info.to_dict() for info in models], "\n".join(lines), indent=1)
 
 

@@ -9,6 +9,7 @@ from typer.core import TyperCommand
 
 from emfm.cli.application import Json, answer, app, figures
 from emfm.cli.options import takes
+from emfm.cli.words import UsageError
 from emfm.demo import DemoArguments
 from emfm.finetuning.arguments import FinetuneArguments, task_names
 from emfm.pretraining.arguments import RECIPES, PretrainArguments, from_recipe
@@ -18,14 +19,25 @@ RECIPE_HELP = f"{' or '.join(RECIPES)}; it decides {', '.join(OF_A_RECIPE)} wher
 
 
 class TaskCommand(TyperCommand):
-    """A verb whose help names the tasks, which are imported (in seconds) only for the help."""
+    """A verb whose help names the tasks, which are imported, in seconds, only to be shown."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
+        self._name_tasks()
+        super().format_help(ctx, formatter)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command line; the error of a missing task names them all."""
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError:
+            self._name_tasks()
+            raise
+
+    def _name_tasks(self) -> None:
         for parameter in self.params:
             if parameter.name == "task":
                 parameter.help = ", ".join(task_names())  # type: ignore[attr-defined]
-        super().format_help(ctx, formatter)
 
 
 @app.command()

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from emfm.app import ServeArguments
-from emfm.cli.application import Json, Model, answer, app, figures
+from emfm.cli.application import Json, Model, answer, app, figures, say
 from emfm.cli.options import takes
 from emfm.errors import EMError
 from emfm.export import PackageArguments
+from emfm.files import writable_file
 from emfm.inference.arguments import PredictArguments
 
 
@@ -109,8 +110,8 @@ def export(
     else:
         from emfm.tasks import load_model
 
-        path = path if path.suffix == ".onnx" else path / f"{Path(model).name}.onnx"
-        difference = export_onnx(load_model(model), path)
+        path = path if path.suffix == ".onnx" else path / f"{Path(model).resolve().name}.onnx"
+        difference = export_onnx(load_model(model), writable_file(path))
     result = {"model": model, "output": str(path), "largest_difference": difference, "tolerance": TOLERANCE}
     answer(as_json, result, f"{path}: agrees with torch within {difference:.1g} of the output's largest magnitude")
 
@@ -130,5 +131,5 @@ def app_command(
     from emfm.loading.names import bundled_names
 
     page = build_page(named([*(model or []), *bundled_names()]))
-    typer.echo(f"emfm app: http://{given['host']}:{given['port']} (Ctrl-C stops it)")
+    say(f"emfm app: http://{given['host']}:{given['port']} (Ctrl-C stops it)")
     serve(page, **given)

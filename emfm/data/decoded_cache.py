@@ -14,6 +14,7 @@ import numpy as np
 
 from emfm.data.hub_images import decode, load_images
 from emfm.errors import EMError
+from emfm.files import reason_of, writable_folder
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 EXPANSION = 4
 # Large micrographs make large rows: few are held in memory before they are written.
 ROWS_IN_MEMORY = 16
+ANOTHER_CACHE = "set HF_HOME or HF_DATASETS_CACHE to a folder on a larger disk"
 COLUMNS = {
     "pixels": "large_binary",
     "height": "int64",
@@ -58,6 +60,7 @@ def decode_dataset(source: str, processor: EMImageProcessor) -> Decoded:
     Raises:
         EMError: it cannot be loaded, does not fit on the disk, or an image is broken.
     """
+    check_cache()
     data, column = load_images(source, streaming=False)
     if not fits(data.data.nbytes):
         raise EMError(f"decoded, the dataset '{source}' does not fit on this disk: use --streaming")
@@ -88,6 +91,7 @@ def decode_files(files: tuple[File, ...], processor: EMImageProcessor) -> Decode
     from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from datasets.exceptions import DatasetGenerationError
 
+    check_cache()
     bars_were_shown = not are_progress_bars_disabled()
     disable_progress_bars()  # its own bar counts rows without a total
     try:
@@ -101,18 +105,29 @@ def decode_files(files: tuple[File, ...], processor: EMImageProcessor) -> Decode
         cause = error.__cause__
         if isinstance(cause, EMError):
             raise cause from error
-        raise EMError(f"the decoded micrographs could not be written to the cache of datasets: {cause}") from error
+        reason = reason_of(cause or error) or cause
+        raise EMError(f"cannot write decoded micrographs to {cache_folder()}: {reason}: {ANOTHER_CACHE}") from error
     finally:
         if bars_were_shown:
             enable_progress_bars()
     return Decoded(rows)
 
 
-def fits(encoded_bytes: int) -> bool:
-    """Tell whether so many bytes of image files fit, decoded, on the disk of the cache."""
+def cache_folder() -> Path:
+    """Return the folder in which `datasets` keeps what is decoded."""
     from datasets.config import HF_DATASETS_CACHE
 
-    place = Path(HF_DATASETS_CACHE)
+    return Path(HF_DATASETS_CACHE)
+
+
+def check_cache() -> None:
+    """Raise an EMError, before anything is decoded, where the cache cannot be made or written."""
+    writable_folder(cache_folder(), "cache with HF_HOME or HF_DATASETS_CACHE")
+
+
+def fits(encoded_bytes: int) -> bool:
+    """Tell whether so many bytes of image files fit, decoded, on the disk of the cache."""
+    place = cache_folder()
     while not place.exists():
         place = place.parent
     return EXPANSION * encoded_bytes < shutil.disk_usage(place).free

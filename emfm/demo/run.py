@@ -15,7 +15,7 @@ from PIL import Image
 from emfm.data.datasets import load_em_dataset
 from emfm.demo import DemoArguments
 from emfm.errors import EMError
-from emfm.files import write_text
+from emfm.files import writable_folder, write_text
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.finetune import finetune, plot_curves
 from emfm.hub.card import TEMPLATES, figure, fill
@@ -58,6 +58,7 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
     """
     DemoArguments(str(output), data, steps, seed)  # which checks them
     started = time.perf_counter()
+    writable_folder(output)
     _clear(output)
     folder = data or str(
         write_simulated_folder("nanoparticles", output / "simulated", 12, SIMULATED_SHAPE, seed, SAMPLE)

@@ -21,7 +21,7 @@ import emfm
 from emfm.errors import EMError
 from emfm.export import PackageArguments
 from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need
-from emfm.files import sha256, write_atomically, write_text
+from emfm.files import sha256, writable_file, writable_folder, write_atomically, write_text, writing
 from emfm.hub.card import TEMPLATES, fill
 from emfm.io.writing import write_image
 from emfm.loading.names import model_folder
@@ -53,8 +53,9 @@ def export_package(source: str | Path, output: str | Path, arguments: PackageArg
         EMError: a library is missing, the model does not load or export, the package is not valid,
             or the folder holds other files.
     """
-    need("bioimageio.spec", "onnx", "onnxscript", "onnxruntime")
     arguments, output = arguments or PackageArguments(), Path(output)
+    (writable_file if output.suffix == ".zip" else writable_folder)(output)
+    need("bioimageio.spec", "onnx", "onnxscript", "onnxruntime")
     arguments = replace(
         arguments, name=arguments.name or f"emfm {Path(source).name}", authors=arguments.authors or ("emfm",)
     )
@@ -62,7 +63,7 @@ def export_package(source: str | Path, output: str | Path, arguments: PackageArg
         raise EMError(f"{output} holds files that are no part of a package: choose another --output")
     folder = model_folder(str(source))
     model = load_model(folder)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, writing(temporary):
         package = Path(temporary)
         difference = export_onnx(model, package / "weights.onnx", probabilities=False)
         _write_example(package, model)

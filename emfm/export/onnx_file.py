@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import emfm
 from emfm.backbones.norms import InstanceNorm, SpelledInstanceNorm, exchange
 from emfm.errors import EMError
-from emfm.files import write_atomically
+from emfm.files import writable_file, write_atomically
 from emfm.modeling import EMPreTrainedModel
 from emfm.tasks import task_of
 
@@ -95,6 +95,7 @@ def export_onnx(model: EMPreTrainedModel, path: str | Path, probabilities: bool 
     Raises:
         EMError: a library is missing, torch cannot export the model, or the outputs differ.
     """
+    writable_file(path)
     need("onnx", "onnxscript", "onnxruntime")
     network = ExportNetwork(model, probabilities)
     words = task_of(model).exported

@@ -15,7 +15,7 @@ from emfm.data.classes import read_json_object
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
-from emfm.files import write_atomically, write_text
+from emfm.files import writable_folder, write_atomically, write_text
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.start import pretrained_start
 from emfm.finetuning.trainer import EMTrainer
@@ -94,7 +94,7 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
     Raises:
         EMError: wrong settings, data or model, or an output folder that already holds a model.
     """
-    output = Path(args.output)
+    output = writable_folder(args.output)
     if args.resume and (output / RECORD).is_file():
         return _finished(output, args)
     checkpoint = _look_into(output, args.resume)

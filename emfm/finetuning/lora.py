@@ -1,12 +1,12 @@
 """LoRA (Hu et al. 2021, arXiv:2106.09685) through PEFT: small additions to frozen weights."""
 
-import shutil
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from emfm.errors import EMError
+from emfm.files import whole_files
 from emfm.modeling import EMPreTrainedModel
 
 
@@ -36,18 +36,12 @@ def add_lora(model: EMPreTrainedModel, rank: int, base: str) -> PeftModel:
 
 def write_model(model: EMPreTrainedModel, adapter: PeftModel | None, folder: Path) -> None:
     """Write a model, or what LoRA adds to one, into a folder; each file is whole, none a pickle."""
-    temporary = folder / ".model.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    if adapter is None:
-        model.save_pretrained(temporary)
-    else:
+    with whole_files(folder) as temporary:
+        if adapter is None:
+            return model.save_pretrained(temporary)
         adapter.save_pretrained(str(temporary), safe_serialization=True, save_embedding_layers=False)
         (temporary / "README.md").unlink()  # PEFT's own says nothing
         model.config.architectures = [type(model).__name__]
         model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-    for file in temporary.iterdir():
-        file.replace(folder / file.name)
-    temporary.rmdir()
+    return None

@@ -6,6 +6,7 @@ will, and go into `curve.json`. The output folder keeps the best model by valida
 
 import atexit
 import json
+import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,26 @@ from emfm.data.croppers import StreamedTrainingCrops, TrainingCrops
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
-from emfm.files import write_text
-from emfm.finetuning.card import base_model, dataset_id, finetuned_card, short_name, trained_on_too
+from emfm.files import to_disk, writable_folder, write_text, writing
+from emfm.finetuning.card import finetuned_card
 from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
 from emfm.finetuning.lora import add_lora, write_model
+from emfm.finetuning.record import run_record
 from emfm.finetuning.stopping import SaveOnStop
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
-from emfm.finetuning.trainer_state import RECORDED, find_checkpoint, restore_optimizer, run_settings, save_run
+from emfm.finetuning.trainer_state import (
+    checkpoints_of,
+    find_checkpoint,
+    restore_optimizer,
+    run_settings,
+    save_run,
+)
 from emfm.finetuning.truth import check_training_truth, check_validation_truth
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.inference.predict import predict
-from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.checkpoint import Run, Tensors, read_tensors
@@ -77,6 +84,7 @@ class EMTrainer(Trainer):
         eval_dataset: Examples,
         **kwargs: Any,
     ):
+        writable_folder(args.output_dir, "output_dir")
         if not isinstance(eval_dataset, Examples):
             raise EMError("validation needs micrographs in memory; of a stream use .take(16)")
         model.check_data(eval_dataset, "the validation data")
@@ -252,31 +260,7 @@ class EMTrainer(Trainer):
             data: name, folder or Hub id of the data set.
             license: of the finished weights, as the Hub names it ("cc-by-4.0"), if one is stated.
         """
-        args, model, config, training = self.args, self.model, self.model.config, self.training_kind
-        return {
-            "task": next(task for task, cls in TASKS.items() if isinstance(model, cls)),
-            "data": Path(data).resolve().name,
-            "dataset_id": dataset_id(data),
-            "images": {"train": self.micrographs, "validation": len(self.eval_dataset)},
-            "validation_trained_on": trained_on_too(training, self.eval_dataset),
-            "degrade": training.degrade if isinstance(training, Examples) else None,
-            "generator": config.generator,
-            "start": short_name(self.start) or f"random {config.generator}",
-            "base_model": base_model(self.start),
-            "adapter": self.adapter is not None,
-            "license": license,
-            "scale": model.scale,
-            "residual": config.residual,
-            "class_weights": config.class_weights,
-            "steps": args.max_steps,
-            "batch_size": args.per_device_train_batch_size,
-            **{name: getattr(args, name) for name in RECORDED},
-            "processes": args.world_size,
-            "precision": "bf16" if args.bf16 else "fp32",
-            "seconds": self.curve[-1]["seconds"],
-            "figure_of_merit": model.figure_of_merit,
-            "best": self.course.best(self.curve),
-        }
+        return run_record(self, data, license)
 
     def create_model_card(self, dataset: str = "micrographs", license: str | None = None, **kwargs: Any) -> None:
         """Write README.md from the run's `record`; takes `**kwargs` for transformers' sake."""
@@ -324,9 +308,23 @@ class EMTrainer(Trainer):
         return known and super()._determine_best_metric(metrics, trial)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        # transformers would keep the best one and drop the newest, from which a run goes on
-        self.state.best_global_step = None
-        super()._save_checkpoint(model, trial)
+        written = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        self.state.best_global_step = None  # else transformers keeps that one and drops the newest
+        # transformers would drop the older ones before the new one is safe from a power cut
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            with writing(written):
+                super()._save_checkpoint(model, trial)
+                if self.args.should_save:
+                    to_disk(written / "trainer_state.json")
+        except BaseException:
+            if self.args.should_save:
+                shutil.rmtree(written, ignore_errors=True)
+            raise
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save and limit:
+            checkpoints_of(self.args.output_dir).remove_older(written, limit)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:

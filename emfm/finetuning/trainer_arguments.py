@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 
 from emfm.errors import EMError
 from emfm.finetuning.arguments import FinetuneArguments
-from emfm.settings import NOT_NEGATIVE, check_settings, same_setting, setting
+from emfm.settings import COUNT, NOT_NEGATIVE, Range, check_settings, same_setting, setting
 from emfm.training.machine import bf16_units, warn_of_emulated_bf16, worker_count
 
 
@@ -24,8 +24,9 @@ class EMTrainingArguments(TrainingArguments):
     per_device_train_batch_size: int = same_setting(FinetuneArguments, "batch_size")
     gradient_accumulation_steps: int = same_setting(FinetuneArguments, "gradient_accumulation_steps")
     learning_rate: float = same_setting(FinetuneArguments, "learning_rate")
-    warmup_steps: float = 0.05  # a share of all steps
+    warmup_steps: float = setting(0.05, "A share of all steps, or so many from 1 on.", NOT_NEGATIVE)
     lr_scheduler_type: str = "cosine"
+    max_grad_norm: float = setting(1.0, "Longer gradients are cut; 0 leaves them.", NOT_NEGATIVE)
     weight_decay: float = setting(1e-4, "Of all weights.", NOT_NEGATIVE)
     seed: int = same_setting(FinetuneArguments, "seed", default=42)
     crop: int = same_setting(FinetuneArguments, "crop")
@@ -37,9 +38,10 @@ class EMTrainingArguments(TrainingArguments):
     early_stopping: int = same_setting(FinetuneArguments, "early_stopping")
     intensity_jitter: float = same_setting(FinetuneArguments, "intensity_jitter")
     eval_strategy: str = "steps"
+    eval_steps: float | None = setting(None, "Steps between evaluations; by default a tenth.", Range(above=0))
     eval_on_start: bool = True
     save_strategy: str = "steps"
-    save_total_limit: int | None = 1
+    save_total_limit: int | None = setting(1, "Checkpoints that are kept; None keeps all.", COUNT)
     logging_strategy: str = "no"
     report_to: str | None = "none"
     remove_unused_columns: bool = False

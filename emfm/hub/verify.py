@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from emfm.errors import EMError
+from emfm.files import write_atomically
 from emfm.loading.model_files import TEST_TENSORS, check_checksums, write_checksums
 
 # Other machines sum in another order; between fp32 kernels outputs were measured to differ by less.
@@ -35,8 +36,8 @@ def run_model(model: PreTrainedModel, pixel_values: torch.Tensor) -> torch.Tenso
 def write_test_tensors(model: PreTrainedModel, folder: str | Path) -> None:
     """Write an input and the model's output as `test_tensors.safetensors`, and checksums."""
     pixel_values, path = fixed_input(), Path(folder) / TEST_TENSORS
-    save_file({"input": pixel_values, "output": run_model(model, pixel_values).contiguous()}, path)
-    path.chmod(0o644)  # safetensors makes it readable by its owner alone
+    tensors = {"input": pixel_values, "output": run_model(model, pixel_values).contiguous()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary))
     write_checksums(folder)
 
 

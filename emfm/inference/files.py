@@ -13,7 +13,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from emfm.errors import EMError
-from emfm.files import write_text
+from emfm.files import reason_of, writable_folder, write_text
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.predict import Flow, ready_model, result_form
 from emfm.inference.processes import Processes
@@ -82,6 +82,7 @@ def predict_files(
         EMError: two inputs have one name, or the model does not load.
     """
     arguments = arguments or PredictArguments()
+    writable_folder(output)
     processes = Processes.join()
     first: dict[str, Path] = {}
     for path in inputs:
@@ -126,7 +127,10 @@ def _one(job: _Job, processes: Processes) -> dict[str, Any]:
         done = all(processes.gather(done))
         shown = record.get("shown", {}) if done else _predict(job, micrograph, made_from, processes)
     except (EMError, OSError) as error:
-        message = " ".join(str(error).split())
+        message = (
+            str(error) if isinstance(error, EMError) else f"{error.filename or entry['input']}: {reason_of(error)}"
+        )
+        message = " ".join(message.split())
         return {**entry, "error": message if entry["input"] in message else f"{entry['input']}: {message}"}
     paths = {kind: str(job.target.with_name(name)) for kind, name in shown.items()}
     return {**entry, "output": str(job.target), **paths, "skipped": done}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from emfm.inference.arguments import PredictArguments
 from emfm.inference.blocks import Block, Blocks
 from emfm.inference.plan import plan
 from emfm.inference.processes import Processes
@@ -48,6 +49,7 @@ def predict(
         EMError: the micrograph cannot be read or used, the tile is too small for the model, or the
             pixel size is to be matched and not known.
     """
+    PredictArguments(tile=tile)  # which checks it
     model = ready_model(model)
     if isinstance(micrograph, (str, Path)):
         micrograph = read_micrograph(micrograph)

@@ -4,7 +4,6 @@
 """
 
 import json
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -70,10 +69,7 @@ def save_checkpoint(output: Path, state: TrainingState, progress: Progress, keep
         write_test_tensors(EMFoundation.from_pretrained(model), model)
         (model / "README.md").write_text(pretraining_card(state.ema.config), encoding="utf-8")
         write_state(folder, tensors, asdict(progress), beside=model.glob("*.safetensors"))
-    found = checkpoints_of(output).newest_first()
-    # a torn one with more steps, which resuming passed over, does not count
-    for older in found[found.index(written) + keep :]:
-        shutil.rmtree(older)
+    checkpoints_of(output).remove_older(written, keep)
 
 
 def resume(output: Path, state: TrainingState, settings: Settings) -> Progress:

@@ -24,7 +24,7 @@ from emfm.backbones import BACKBONES, norm_choice
 from emfm.config import EMFoundationConfig
 from emfm.data.degradations import Corruption
 from emfm.errors import EMError
-from emfm.files import whole_folder
+from emfm.files import whole_folder, writable_folder
 from emfm.modeling import EMFoundation
 from emfm.pretraining.arguments import PretrainArguments
 from emfm.pretraining.batches import Batches, PretrainingData, open_data
@@ -50,13 +50,13 @@ def pretrain(args: PretrainArguments) -> Path:
     Raises:
         EMError: wrong settings or data, an output folder in use, or a training that cannot succeed.
     """
+    output = writable_folder(args.output)
+    if not args.resume and (checkpoints_of(output).newest_first() or (output / MODEL).exists()):
+        raise EMError(f"{output} holds a run already: go on with --resume, or choose another --output")
     accelerator = _accelerator(args.precision)
     state = _new_state(args, accelerator)
     with accelerator.local_main_process_first():  # it decodes the data for the others
         data = open_data(args, state.ema.processor)
-    output = Path(args.output)
-    if not args.resume and (checkpoints_of(output).newest_first() or (output / MODEL).exists()):
-        raise EMError(f"{output} holds a run already: go on with --resume, or choose another --output")
     output.mkdir(parents=True, exist_ok=True)
     settings = args.recipe() | {"processes": accelerator.num_processes}
     if args.streaming:

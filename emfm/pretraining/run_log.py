@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from emfm.errors import EMError
-from emfm.files import write_text
+from emfm.files import write_text, writing
 from emfm.io.writing import write_image
 
 SHOWN = ("l1", "adversarial", "discriminator")  # beside the progress bar
@@ -35,24 +35,26 @@ class RunLog:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self.pictures_folder = output / "pictures"
+        self._folder, self.pictures_folder = output, output / "pictures"
         path = output / "log.jsonl"
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         whole = text.split("\n")[:-1]  # without a last line that was cut short by a kill
         kept = [line for line in whole if json.loads(line)["step"] <= done]
         write_text(path, "".join(f"{line}\n" for line in kept))
-        self._jsonl = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(output / "tensorboard"), purge_step=done + 1 if done else None)
+        with writing(output):
+            self._jsonl = path.open("a", encoding="utf-8")
+            self._board = SummaryWriter(str(output / "tensorboard"), purge_step=done + 1 if done else None)
 
     def scalars(self, step: int, group: str, values: dict[str, float]) -> None:
         """Log figures of a step under a group, "train" or "validation"."""
         if not self.enabled:
             return
         rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
-        self._jsonl.write(json.dumps({"step": step, "group": group, **rounded}) + "\n")
-        self._jsonl.flush()
-        for name, value in rounded.items():
-            self._board.add_scalar(f"{group}/{name}", value, step)
+        with writing(self._folder):
+            self._jsonl.write(json.dumps({"step": step, "group": group, **rounded}) + "\n")
+            self._jsonl.flush()
+            for name, value in rounded.items():
+                self._board.add_scalar(f"{group}/{name}", value, step)
         if group == "train":
             self.progress.set_postfix({name: f"{values[name]:.4f}" for name in SHOWN if name in values})
 
@@ -66,14 +68,16 @@ class RunLog:
         columns = torch.cat([images[:PICTURE_ROWS, 0].cpu() for images in (damaged, restored, clean)], dim=2)
         grey = ((columns.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).flatten(0, 1).numpy()
         write_image(self.pictures_folder / f"step_{step}.png", grey)
-        self._board.add_image("input, output, target", np.ascontiguousarray(grey)[None], step)
+        with writing(self._folder):
+            self._board.add_image("input, output, target", np.ascontiguousarray(grey)[None], step)
 
     def close(self) -> None:
         """Flush and close everything."""
         self.progress.close()
         if self.enabled:
-            self._jsonl.close()
-            self._board.close()
+            with writing(self._folder):
+                self._jsonl.close()
+                self._board.close()
 
 
 class Watch:

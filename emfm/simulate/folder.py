@@ -13,7 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from emfm.errors import EMError
-from emfm.files import write_text
+from emfm.files import writable_folder, write_atomically, write_text
 from emfm.io.writing import write_image
 from emfm.simulate import SimulateArguments
 from emfm.simulate.nanoparticles import NanoparticleParameters, simulate_nanoparticles
@@ -63,6 +63,7 @@ def write_simulated_folder(
     """
     for side in shape:
         SimulateArguments(kind, count, side, seed)  # which checks them
+    writable_folder(folder)
     parts = [folder / task for task in STEM_TARGETS] if kind == "atomic-stem" else [folder]
     if any((part / "images").exists() for part in parts):
         raise EMError(f"{folder} holds images already: choose another folder")
@@ -113,8 +114,7 @@ def _write_pairs(folder: Path, name: str, micrograph: SimulatedStem) -> None:
     images = [folder / task / "images" / name for task in STEM_TARGETS]
     write_image(images[0], micrograph.image, micrograph.pixel_size)
     for copy in images[1:]:  # encoding it anew would take longer
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(images[0], copy)
+        write_atomically(copy, partial(shutil.copyfile, images[0]))
     for task, target in STEM_TARGETS.items():
         truth = getattr(micrograph, target)
         pixel_size = micrograph.pixel_size * micrograph.image.shape[0] / truth.shape[0]

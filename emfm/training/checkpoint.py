@@ -6,6 +6,7 @@ and `training_state/`: tensors, and `run.json` with settings, progress and the f
 
 import json
 import logging
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +38,26 @@ class Checkpoints:
     unchecked: bool = False  # whether earlier versions wrote no checksums
 
     def newest_first(self) -> list[Path]:
-        """Return the folders, whole or not, those with most steps first."""
+        """Return the folders, whole or not, those with most steps first.
+
+        Raises:
+            EMError: where a checkpoint would be is a file.
+        """
         folders = {}
         for folder in self.output.glob(f"{self.prefix}*"):
             steps = folder.name.removeprefix(self.prefix)
             if steps.isdigit():
+                if not folder.is_dir():
+                    raise EMError(f"{folder} is a file in the way of a checkpoint: move it, or choose another --output")
                 folders[int(steps)] = folder
         return [folders[steps] for steps in sorted(folders, reverse=True)]
+
+    def remove_older(self, written: Path, keep: int) -> None:
+        """Remove the oldest ones, so that `keep` stay: the one just written and those before it."""
+        found = self.newest_first()
+        # a torn one with more steps, which resuming passed over, does not count
+        for older in found[found.index(written) + keep :]:
+            shutil.rmtree(older)
 
     def find(self, settings: Settings) -> tuple[Path, Run] | None:
         """Return the newest whole checkpoint with its `run.json`; None if there is no checkpoint.

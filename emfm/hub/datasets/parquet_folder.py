@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from emfm.data.hub_images import PIXEL_SIZE
 from emfm.data.labelled_folder import TRUTHS
 from emfm.errors import EMError
-from emfm.files import write_text
+from emfm.files import writable_folder, write_text, writing
 from emfm.hub.card import UNKNOWN_LICENSE
 from emfm.hub.datasets.card import DatasetCard, ImageCounts, Row, dataset_card
 from emfm.hub.privacy import private_content
@@ -29,9 +29,10 @@ Splits = Mapping[str, Sequence[Hashable]]
 
 
 def check_parquet_folder(folder: Path, splits: Splits) -> None:
-    """Raise an EMError, before anything is written, where the folder exists or a split is wrong."""
+    """Raise an EMError, before anything is written, where the folder or a split is wrong."""
     if folder.exists():
         raise EMError(f"{folder} exists already: choose another folder, or remove it first")
+    writable_folder(folder)
     check_splits(splits)
 
 
@@ -87,7 +88,7 @@ def write_parquet_folder(
     place = folder.absolute().parent
     while not place.exists():
         place = place.parent
-    with TemporaryDirectory(dir=place, prefix=f".{folder.name}-") as temporary:
+    with writing(folder), TemporaryDirectory(dir=place, prefix=f".{folder.name}-") as temporary:
         whole = Path(temporary) / folder.name
         (whole / "data").mkdir(parents=True)
         counts = ImageCounts()

@@ -11,7 +11,7 @@ import torch
 
 from emfm.errors import EMError
 
-SHARED = Path("/dev/shm")  # noqa: S108
+SHARED = Path("/dev/shm")
 PREFETCHED = 2  # batches that each process holds ready
 logger = logging.getLogger(__name__)
 

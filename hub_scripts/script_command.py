@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, get_args, get_origin
 
+from emfm.cli.faults import WORLD, fault_line
 from emfm.errors import EMError
 from emfm.hub.arguments import PushArguments
 from emfm.settings import field_of, flag_of, help_of, options_in
@@ -23,12 +24,18 @@ def script_parser(description: str | None) -> argparse.ArgumentParser:
 def run_script(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
 ) -> int:
-    """Do the work of a script; returns the exit code: 2 after an EMError, told in one line; 130 after Ctrl-C."""
+    """Do the work of a script; returns the exit code: 2 after an error, told in one line; 130 after Ctrl-C."""
     arguments = parser.parse_args(argv)
     try:
         work(arguments)
     except EMError as error:
         sys.stderr.write(f"{parser.prog}: {' '.join(str(error).split())}\n")
+        return 2
+    except WORLD as error:
+        line = fault_line(error, None)
+        if line is None:
+            raise
+        sys.stderr.write(f"{parser.prog}: {' '.join(line.split())}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"{parser.prog}: stopped\n")

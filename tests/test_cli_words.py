@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import multiprocessing
 import os
 import re
 import subprocess
@@ -175,6 +176,16 @@ def test_a_fault_of_the_machine_is_told_with_its_remedy(error, line, emfm, monke
     monkeypatch.setattr("emfm.hub.zoo.list_models", fail)
     code, stdout, stderr = emfm("list")
     assert (code, stdout) == (2, "") and stderr.startswith("emfm: ") and stderr.count("\n") == 1
+
+
+def test_locks_that_find_no_shared_memory_are_told_as_such(monkeypatch):
+    def no_memory(*args):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.synchronize._multiprocessing.SemLock", no_memory)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        multiprocessing.get_context("spawn").Lock()
+    assert "/dev/shm" in fault_line(caught.value, COMMANDS["finetune"])
 
 
 def test_a_fault_of_the_program_is_not_hidden(monkeypatch):

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +28,10 @@ from emfm.hub.datasets.encoded_image import EncodedImage
 from emfm.hub.datasets.parquet_folder import write_parquet_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.io.writing import write_image
+from emfm.pretraining.arguments import PretrainArguments
+from emfm.pretraining.pretrain import pretrain
 from emfm.simulate.folder import write_simulated_folder
+from emfm.training import machine
 from emfm.training.checkpoint import Checkpoints, write_state
 
 resource = pytest.importorskip("resource", reason="Windows limits no file's size")
@@ -173,6 +177,28 @@ def test_the_demo_leaves_a_file_that_has_its_outputs_name(tmp_path):
     with pytest.raises(EMError, match="is a file"):
         run_demo(tmp_path / "file", None, 2, 0)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_disk_too_small_for_the_checkpoints_is_seen_before_pretraining(labelled_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("emfm.pretraining.pretrain.open_data", None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, 100_000))
+    arguments = PretrainArguments(
+        data=(str(labelled_folder / "images"),), generator="unet2-rf44", output=str(tmp_path / "out"), steps=5000
+    )
+    with pytest.raises(EMError, match=r"keeping checkpoints \(4 at a time\) needs [\d,]+ MB, and \S+ has 0 MB"):
+        pretrain(arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_little_shared_memory_for_workers_is_seen_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "SHARED", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, 64_000_000))
+    machine.check_shared_memory(2, 16, 256)  # 17 MB
+    with pytest.raises(
+        EMError, match=r"8 processes .* need 268 MB of shared memory, and \S+ has 64 MB: use --workers 0"
+    ):
+        machine.check_shared_memory(8, 64, 256)
+    machine.check_shared_memory(0, 64, 256)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from traceback import walk_tb
 from typing import Any
 
 from emfm.files import reason_of
@@ -12,6 +13,7 @@ WORLD = (OSError, MemoryError, RuntimeError, ImportError)
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
 WORKER_DIED = re.compile(r"DataLoader worker.*(killed by signal|exited unexpectedly)", re.DOTALL)
 SHARED_MEMORY = re.compile(r"shared memory|unable to (mmap|open|write)|torch_shm_manager|/dev/shm")
+LOCKS = "multiprocessing.synchronize"  # which lie in shared memory
 # Options that take less memory when they are made smaller.
 SMALLER = ("--batch-size", "--crop", "--tile", "--workers", "--discriminator-width", "--size", "--count")
 
@@ -21,7 +23,8 @@ def fault_line(error: BaseException, verb: Any) -> str | None:
     text = str(error)
     if WORKER_DIED.search(text):
         return f"a process that cuts crops was killed, most often for want of memory: use --workers 0{_smaller(verb)}"
-    if isinstance(error, RuntimeError) and SHARED_MEMORY.search(text):
+    shared = isinstance(error, RuntimeError) and SHARED_MEMORY.search(text)
+    if shared or (isinstance(error, OSError) and error.filename is None and _between_processes(error)):
         return f"there is too little shared memory (/dev/shm) for processes that cut crops: use --workers 0 ({text})"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
         return f"out of memory{_amount(text)}{_smaller(verb)}"
@@ -29,6 +32,11 @@ def fault_line(error: BaseException, verb: Any) -> str | None:
         name = f"{error.filename}: " if error.filename is not None else ""
         return f"{name}{reason_of(error)}"
     return None
+
+
+def _between_processes(error: OSError) -> bool:
+    """Tell whether it was raised where processes are made to wait for each other."""
+    return any(frame.f_globals.get("__name__") == LOCKS for frame, _ in walk_tb(error.__traceback__))
 
 
 def _amount(text: str) -> str:

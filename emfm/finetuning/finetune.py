@@ -24,7 +24,7 @@ from emfm.finetuning.trainer_state import checkpoints_of
 from emfm.hub.verify import write_test_tensors
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel, ModelChoices
-from emfm.training.machine import worker_count
+from emfm.training.machine import check_shared_memory, worker_count
 
 logger = logging.getLogger(__name__)
 STREAM_VALIDATION = 32  # so many micrographs of a stream are read for validation
@@ -98,6 +98,7 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
     if args.resume and (output / RECORD).is_file():
         return _finished(output, args)
     checkpoint = _look_into(output, args.resume)
+    check_shared_memory(worker_count(args.workers), args.batch_size, args.crop)
     training, validation = read_splits(args)
     model = build_model(args, training.like)
     trainer = EMTrainer(model, _training_arguments(args, show_progress), training, validation)

@@ -309,8 +309,9 @@ class EMTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         written = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        self.state.best_global_step = None  # else transformers keeps that one and drops the newest
-        # transformers would drop the older ones before the new one is safe from a power cut
+        # transformers would keep the best one and drop the newest, from which a run goes on
+        self.state.best_global_step = None
+        # and it would drop the older ones before the new one is safe from a power cut
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             with writing(written):

@@ -38,6 +38,11 @@ class TrainingState:
     ema: EMFoundation
     optimizers: Optimizers
 
+    def bytes(self) -> int:
+        """Return what a checkpoint takes at least: weights, and two averages of each learnt one."""
+        trained = [tensor for network in (self.generator, self.discriminator) for tensor in network.parameters()]
+        return 3 * sum(tensor.nbytes for tensor in trained) + sum(tensor.nbytes for tensor in self.ema.parameters())
+
 
 @dataclass
 class Progress:

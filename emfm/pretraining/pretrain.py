@@ -24,7 +24,7 @@ from emfm.backbones import BACKBONES, norm_choice
 from emfm.config import EMFoundationConfig
 from emfm.data.degradations import Corruption
 from emfm.errors import EMError
-from emfm.files import whole_folder, writable_folder
+from emfm.files import check_space, whole_folder, writable_folder
 from emfm.modeling import EMFoundation
 from emfm.pretraining.arguments import PretrainArguments
 from emfm.pretraining.batches import Batches, PretrainingData, open_data
@@ -35,7 +35,7 @@ from emfm.pretraining.run_log import RunLog, Watch
 from emfm.pretraining.validation import BATCH, validate
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.checkpoint import Optimizers
-from emfm.training.machine import warn_of_emulated_bf16, worker_count
+from emfm.training.machine import check_shared_memory, warn_of_emulated_bf16, worker_count
 from emfm.training.stop import StopRequest, leave
 
 LOG_STEPS = 50
@@ -53,8 +53,11 @@ def pretrain(args: PretrainArguments) -> Path:
     output = writable_folder(args.output)
     if not args.resume and (checkpoints_of(output).newest_first() or (output / MODEL).exists()):
         raise EMError(f"{output} holds a run already: go on with --resume, or choose another --output")
+    check_shared_memory(worker_count(args.workers), args.batch_size, args.crop)
     accelerator = _accelerator(args.precision)
     state = _new_state(args, accelerator)
+    kept = 1 if args.resume else min(args.save_total_limit + 1, -(-args.steps // args.save_steps))
+    check_space(output, kept * state.bytes(), f"keeping checkpoints ({kept} at a time)")
     with accelerator.local_main_process_first():  # it decodes the data for the others
         data = open_data(args, state.ema.processor)
     output.mkdir(parents=True, exist_ok=True)

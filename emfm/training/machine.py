@@ -3,10 +3,16 @@
 import logging
 import multiprocessing
 import os
+import shutil
 import sys
+from pathlib import Path
 
 import torch
 
+from emfm.errors import EMError
+
+SHARED = Path("/dev/shm")
+PREFETCHED = 2  # batches that each process holds ready
 logger = logging.getLogger(__name__)
 
 
@@ -25,6 +31,23 @@ def warn_of_emulated_bf16() -> None:
     """
     if not bf16_units():
         logger.warning("precision is bf16, for which this device has no units, many times slower: use --precision fp32")
+
+
+def check_shared_memory(workers: int, batch_size: int, crop: int) -> None:
+    """Raise an EMError where processes that cut crops could not pass their batches on.
+
+    They would fail one by one, and training would wait for them for ever. Containers often have but
+    64 MB of shared memory.
+    """
+    if not workers or not SHARED.is_dir():
+        return
+    needed = workers * PREFETCHED * batch_size * crop**2 * torch.float32.itemsize
+    free = shutil.disk_usage(SHARED).free
+    if free < needed:
+        raise EMError(
+            f"{workers} processes that cut crops need {needed / 1e6:,.0f} MB of shared memory, and {SHARED} has "
+            f"{free / 1e6:,.0f} MB: use --workers 0, or give the container more (docker run --shm-size)"
+        )
 
 
 def worker_count(asked: int | None) -> int:

@@ -190,7 +190,7 @@ def test_validation_images_that_were_trained_on_are_told(images, seen, tmp_path)
 
 def test_a_licence_that_the_hub_would_refuse_is_refused(tmp_path):
     for license in ("My own", "CC BY 4.0", ""):
-        with pytest.raises(EMError, match="expected an identifier as on the Hub|license is empty"):
+        with pytest.raises(EMError, match=r"expected an identifier as on the Hub|license is empty"):
             FinetuneArguments("segmentation", "data", str(tmp_path), model="unet4-rf200", license=license)
 
 

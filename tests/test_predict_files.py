@@ -14,7 +14,8 @@ from processes import share
 from emfm import EMError, EMForSemanticSegmentation, EMForSuperResolution, EMFoundationConfig, predict, read_micrograph
 from emfm.cli import main
 from emfm.inference.arguments import PredictArguments
-from emfm.inference.files import expand_inputs, predict_files
+from emfm.inference.files import predict_files
+from emfm.inference.inputs import expand_inputs
 from emfm.inference.result_files import ResultFile, open_result
 
 
@@ -79,7 +80,8 @@ def test_a_finished_result_is_skipped_until_input_model_or_settings_change(model
     assert [entry["skipped"] for entry in run(model, folder, out, pixel_size=1.0)] == [False] * 3
     assert [entry["skipped"] for entry in run(model, folder, out, pixel_size=1.0, overwrite=True)] == [False] * 3
     model.class_head.bias.data += 1
-    assert [entry["skipped"] for entry in run(model, folder, out, pixel_size=1.0)] == [False] * 3
+    assert all("is the result of another model" in entry["error"] for entry in run(model, folder, out, pixel_size=1.0))
+    assert [entry["skipped"] for entry in run(model, folder, out, pixel_size=1.0, overwrite=True)] == [False] * 3
 
 
 def test_a_run_that_was_stopped_leaves_no_half_result_and_goes_on(model, folder, tmp_path, monkeypatch):
@@ -115,10 +117,10 @@ def test_a_bad_file_is_reported_and_does_not_stop_the_others(model, folder, tmp_
 
 def test_names_patterns_and_folders_stand_for_files_but_not_for_results(folder):
     found = expand_inputs([str(folder / "*.tif"), str(folder / "a.tif"), str(folder / "none.tif")], folder / "out")
-    assert [path.name for path in found] == ["a.tif", "b.tif", "c.tif", "none.tif"]
+    assert [given.file.name for given in found] == ["a.tif", "b.tif", "c.tif", "none.tif"]
     (folder / "out").mkdir()
     (folder / "out" / "a.tif").write_bytes((folder / "a.tif").read_bytes())
-    assert [path.name for path in expand_inputs([str(folder)], folder / "out")] == ["a.tif", "b.tif", "c.tif"]
+    assert [given.file.name for given in expand_inputs([str(folder)], folder / "out")] == ["a.tif", "b.tif", "c.tif"]
     with pytest.raises(EMError, match=r"no micrograph matches .*\*.dm9"):
         expand_inputs([str(folder / "*.dm9")], folder / "out")
 
@@ -182,7 +184,7 @@ def test_memory_stays_below_a_gibibyte_and_does_not_grow_with_the_micrograph(tmp
     assert max(peaks) < 1024 and peaks[1] < 1.15 * peaks[0]
 
 
-def test_a_slice_of_a_stack_is_chosen_and_another_one_is_predicted_anew(model, tmp_path):
+def test_slices_of_a_stack_have_results_of_their_own(model, tmp_path):
     stack = np.random.default_rng(0).integers(0, 4000, (3, 60, 70)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
     for index in (1, -1):
@@ -195,5 +197,7 @@ def test_a_slice_of_a_stack_is_chosen_and_another_one_is_predicted_anew(model, t
         model, [tmp_path / "stack.tif"], tmp_path / "out", PredictArguments(index=-1, pixel_size=2.0)
     )
     assert again == {**entry, "skipped": True}
+    names = ["stack_slice-1.tif", "stack_slice0001.tif"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.tif")) == names
     (refused,) = predict_files(model, [tmp_path / "stack.tif"], tmp_path / "out")
     assert "choose one with index=0 to 2 (--index)" in refused["error"]

@@ -4,7 +4,6 @@ import json
 import shutil
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from emfm.app.reading import read_upload
 from emfm.errors import EMError
 from emfm.hub.card import table
+from emfm.inference.files import with_pixel_size
 from emfm.inference.predict import predict, ready_model
 from emfm.io.writing import write_image
 from emfm.modeling import EMPreTrainedModel
@@ -45,7 +45,7 @@ class Runner:
         Args:
             model: a name out of `models`.
             path: the uploaded file.
-            pixel_size: nm per pixel, where the file does not say.
+            pixel_size: nm per pixel, whatever the file says.
 
         Raises:
             EMError: there is no file, it cannot be used, or the model does not load.
@@ -56,8 +56,7 @@ class Runner:
             raise EMError(f"the pixel size is {pixel_size:g}; expected nm per pixel, above 0")
         network, folder = self._model(model), self.new_folder()
         micrograph = read_upload(path, folder)
-        if micrograph.pixel_size is None and pixel_size is not None:
-            micrograph = replace(micrograph, pixel_size=pixel_size)
+        micrograph = with_pixel_size(micrograph, pixel_size, Path(path).name)
         started = time.perf_counter()
         prediction = predict(network, micrograph, progress=True)
         seconds = time.perf_counter() - started

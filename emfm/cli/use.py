@@ -62,9 +62,11 @@ def predict(
 ) -> None:
     """Predict micrographs: NAME.tif with the result, pictures, measurements or a line profile.
 
+    FILE::DATASET names a dataset of an HDF5, Zarr, DM or EMD file.
     A run that was stopped goes on. Under torchrun or accelerate several processes share the work.
     """
-    from emfm.inference.files import expand_inputs, predict_files
+    from emfm.inference.files import predict_files
+    from emfm.inference.inputs import expand_inputs
     from emfm.inference.processes import Processes
 
     files = expand_inputs(inputs, Path(output))

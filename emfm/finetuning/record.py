@@ -1,19 +1,16 @@
 """The record of a fine-tuning: settings, data, cost and figures, as in `finetuning.json`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emfm.data.examples import Examples
 from emfm.finetuning.card import base_model, dataset_id, short_name, trained_on_too
 from emfm.finetuning.trainer_state import RECORDED
 from emfm.tasks import TASKS
 
-if TYPE_CHECKING:
-    from emfm.finetuning.trainer import EMTrainer
 
-
-def run_record(trainer: "EMTrainer", data: str, license: str | None) -> dict[str, Any]:
-    """Return what `EMTrainer.record` promises."""
+def run_record(trainer: Any, data: str, license: str | None) -> dict[str, Any]:
+    """Return what `EMTrainer.record` promises; the trainer is one of these."""
     args, model, config, training = trainer.args, trainer.model, trainer.model.config, trainer.training_kind
     start = trainer.start or ""  # of random weights
     return {

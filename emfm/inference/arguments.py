@@ -13,9 +13,9 @@ class PredictArguments(Settings):
     """How files are predicted."""
 
     tile: int | None = setting(None, "Largest side of a tile in pixels; by default the free memory decides.", COUNT)
-    pixel_size: float | None = setting(None, "nm per pixel, where the file does not say.", Range(above=0))
+    pixel_size: float | None = setting(None, "nm per pixel, whatever the file says.", Range(above=0))
     match_pixel_size: bool = setting(False, "Resample to the pixel sizes of the training, and back.")
     format: str = setting("tif", "File format of the results.", OneOf(FORMATS))
-    overwrite: bool = setting(False, "Predict again what is finished.")
+    overwrite: bool = setting(False, "Predict again what is finished, and replace what others wrote.")
     index: int | None = setting(None, "Slice of a stack, from 0; -1 is the last.")
     colour: str | None = setting(None, "Grey from colour; refused by default.", OneOf(RULES))

@@ -18,6 +18,7 @@ from emfm.io.formats.tiff_parts import MAGIC
 from emfm.io.formats.vendor import open_vendor
 from emfm.io.large_images import LazyImage
 from emfm.io.listing import walk
+from emfm.io.own_output import OwnOutput
 
 ZARR = ".zarr"  # the only format whose files are folders
 _CONTAINERS = {
@@ -118,7 +119,7 @@ def decode_micrograph(content: bytes, name: str) -> Micrograph:
 
 
 def open_planes(
-    path: str | Path,
+    given: str | Path,
     readers: Readers,
     dataset: str | None = None,
     colour: str | None = None,
@@ -132,12 +133,10 @@ def open_planes(
     """
     if colour is not None and colour not in RULES:
         raise EMError(f"colour is '{colour}'; expected {', '.join(RULES)}, or None to refuse colour images")
-    path = Path(path)
-    if "::" in str(path) and not path.exists():
-        file, _, dataset_of_path = str(path).rpartition("::")
-        if dataset is not None:
-            raise EMError(f"dataset is '{dataset}', but {path} names one, too: give it once")
-        path, dataset = Path(file), dataset_of_path
+    path, named = split_dataset(given)
+    if named is not None and dataset is not None:
+        raise EMError(f"dataset is '{dataset}', but {given} names one, too: give it once")
+    dataset = named if dataset is None else dataset
     suffix = path.suffix.lower()
     if not (path.is_dir() if suffix == ZARR else path.is_file()):
         raise EMError(f"there is no {'folder' if suffix == ZARR else 'file'} {path}")
@@ -148,6 +147,20 @@ def open_planes(
     request = Request(str(path), suffix[1:].upper(), dataset, colour, mask, can_choose)
     with request.decoding():
         return request, readers[suffix](path, request)
+
+
+def split_dataset(path: str | Path) -> tuple[Path, str | None]:
+    """Return file and dataset of `FILE::DATASET`; no dataset where the file has that very name."""
+    text = str(path)
+    if "::" not in text or Path(text).exists():
+        return Path(path), None
+    parts = text.split("::")
+    for count in range(len(parts) - 1, 0, -1):  # the longest name that there is
+        file = Path("::".join(parts[:count]))
+        if file.exists():
+            return file, "::".join(parts[count:])
+    file, _, dataset = text.rpartition("::")
+    return Path(file), dataset
 
 
 def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
@@ -175,7 +188,8 @@ def read_slices(path: str | Path) -> Iterator[Micrograph]:
 def list_micrographs(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """Return the image files below a folder, sorted by path; a Zarr image's folder counts as one.
 
-    Hidden files and those of systems are left out (`emfm.io.listing`), links are followed.
+    Hidden files and those of systems are left out (`emfm.io.listing`), links are followed. So is
+    what emfm itself wrote (`emfm.io.own_output`), and masks or targets beside `images`.
 
     Raises:
         EMError: the folder is missing or holds no image.
@@ -183,14 +197,18 @@ def list_micrographs(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -
     folder = Path(folder)
     if not folder.is_dir():
         raise EMError(f"there is no folder {folder}")
-    found = []
+    found, own = [], OwnOutput(folder)
     for place, folders, names in walk(folder):
+        own.prune(folders, names)
         images = [name for name in folders if name.lower().endswith(ZARR)]
         folders[:] = [name for name in folders if name not in images]
-        found += [place / name for name in images]
-        files = [place / name for name in names if not name.lower().endswith(ZARR)]
+        images += [name for name in names if Path(name).suffix.lower() in suffixes and not name.lower().endswith(ZARR)]
+        kept = [place / name for name in own.without_pictures(place, names, images)]
         # a link that leads nowhere is kept: reading it says so
-        found += [file for file in files if file.suffix.lower() in suffixes and (file.is_file() or file.is_symlink())]
+        found += [file for file in kept if file.exists() or file.is_symlink()]
+    found = own.without_results(found)
+    if not found and own.left_out:
+        raise EMError(f"{folder} holds no image but what emfm wrote: give the folder of the micrographs")
     if not found:
         raise EMError(f"{folder} holds no image; looked for {', '.join(suffixes)}")
     return sorted(found)

@@ -22,6 +22,11 @@ class ImageReport:
     """
 
     first = "compare"  # the picture to look at first
+    endings: tuple[str, ...] = ("compare.png", "profile.csv", "profile.png")  # of what is written
+
+    def names(self, stem: str) -> tuple[str, ...]:
+        """Return the names of the files that `write` makes."""
+        return tuple(f"{stem}_{ending}" for ending in self.endings)
 
     def write(self, prediction: Prediction, folder: str | Path, stem: str) -> dict[str, Path]:
         """Write pictures and tables, `STEM_*`, into a folder, which is made if needed.
@@ -74,6 +79,7 @@ class ClassMapReport(ImageReport):
     """
 
     first = "overlay"
+    endings = ("compare.png", "overlay.png", "measurements.csv", "summary.json")
 
     def pictures(self, prediction: Prediction) -> dict[str, np.ndarray]:
         """Return `compare`, micrograph and overlay beside each other, and `overlay` alone."""

@@ -28,11 +28,8 @@ def run_script(
     arguments = parser.parse_args(argv)
     try:
         work(arguments)
-    except EMError as error:
-        sys.stderr.write(f"{parser.prog}: {' '.join(str(error).split())}\n")
-        return 2
-    except WORLD as error:
-        line = fault_line(error, None)
+    except (EMError, *WORLD) as error:
+        line = str(error) if isinstance(error, EMError) else fault_line(error, None)
         if line is None:
             raise
         sys.stderr.write(f"{parser.prog}: {' '.join(line.split())}\n")

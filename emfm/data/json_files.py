@@ -1,6 +1,7 @@
 """`labels.json` and `splits.json` as people write them: found in any case, read in any encoding."""
 
 import json
+from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,9 @@ def read_json_object(path: Path, expected: str) -> dict[str, Any]:
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise EMError(f"{path} has the key '{twice[0]}' {keys.count(twice[0])} times; expected it once")
+        for key, count in Counter(key for key, _ in pairs).items():
+            if count > 1:
+                raise EMError(f"{path} has the key '{key}' {count} times; expected it once")
         return dict(pairs)
 
     try:

@@ -70,7 +70,8 @@ def _edges(places: np.ndarray, counts: np.ndarray) -> float:
     alike[:, :-1] += same
     on_edges = np.bincount(places.ravel(), alike.ravel()) <= SMOOTH_NEIGHBOURS * counts  # by value
     share = float(counts[on_edges].sum() / places.size)
-    return share if on_edges.sum() >= EDGE_VALUES and share <= EDGE_SHARE else 0.0
+    many = on_edges.sum() >= max(EDGE_VALUES, (~on_edges).sum())  # some objects are that small, not most
+    return share if many and share <= EDGE_SHARE else 0.0
 
 
 def doubt(looks: list[Look]) -> str:

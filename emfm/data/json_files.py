@@ -59,6 +59,8 @@ def read_json_object(path: Path, expected: str) -> dict[str, Any]:
         content = json.loads(path.read_bytes(), object_pairs_hook=once)
     except EMError:
         raise
+    except UnicodeDecodeError as error:
+        raise EMError(f"{path} is not in UTF-8 ({error.reason} at byte {error.start}): save it so") from error
     except (ValueError, OSError, RecursionError) as error:
         raise EMError(f"{path} is not readable JSON ({error}); expected {expected}") from error
     if not isinstance(content, dict) or not content:

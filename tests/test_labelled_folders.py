@@ -402,3 +402,13 @@ def test_pushing_refuses_a_stack_in_words_that_fit(tmp_path):
         with pytest.raises(EMError, match=rf"images/{name}: a stack.*save each slice as its own file") as raised:
             describe_dataset(folder, "lab/stacks", **said)
         assert "--index" not in str(raised.value)
+
+
+def test_a_damaged_validation_split_of_a_dataset_is_never_a_missing_one(tmp_path):
+    (tmp_path / "set").mkdir()
+    parquet(tmp_path, "train-00000-of-00001.parquet")
+    (tmp_path / "set" / "val-00000-of-00001.parquet").write_bytes(b"PAR1 no split 'validation' PAR1")
+    (tmp_path / "set" / "labels.json").write_text('{"0": "a", "1": "b"}')
+    with pytest.raises(EMError, match="cannot load the split 'validation'") as raised:
+        read_splits(arguments(tmp_path / "set"))
+    assert not isinstance(raised.value, MissingSplitError)

@@ -339,3 +339,51 @@ def test_json_files_are_read_in_every_encoding_that_editors_write(tmp_path, enco
     with caplog.at_level(logging.WARNING):
         assert load_em_dataset(folder).id2label == {0: "Grund", 1: "Größe"}
     assert not caplog.records
+
+
+def test_probabilities_are_recognised(tmp_path):
+    values = ndimage.gaussian_filter(DISC.astype("f4"), 3)
+    with pytest.raises(EMError, match=r"a\.tif has fractions, as probabilities are: put a threshold to it"):
+        load_em_dataset(folder_with(tmp_path, "a.tif", lambda path: tifffile.imwrite(path, values)))
+
+
+def test_small_specks_among_objects_are_no_smoothed_edges():
+    mask = discs(30)
+    mask[:, -3:] = 0
+    mask[1::8, -1] = np.arange(100, 108)  # eight objects of a pixel
+    look = look_at(mask, "a")
+    assert look.edges == 0 and look.whole == 38
+
+
+@pytest.mark.parametrize(
+    "name", ["voc.png", "bit.bmp", "palette.gif", "bool.tif", "nan.tif", "nan.npy", "negative.tif"]
+)
+def test_a_pushed_mask_comes_back_with_the_same_classes(tmp_path, name):
+    from emfm.hub.datasets.image_folder import open_image_folder
+    from emfm.hub.datasets.parquet_folder import DatasetCard, write_parquet_folder
+
+    unknown = np.where(np.indices(DISC.shape)[0] < 4, np.nan, DISC)
+    values = np.where(np.isnan(unknown), 255, DISC).astype(np.uint8)
+    write, labels = {
+        "voc.png": (lambda path: picture(values, "P", VOC).save(path), TWO),
+        "nan.tif": (lambda path: tifffile.imwrite(path, unknown.astype("f4")), TWO),
+        "nan.npy": (lambda path: np.save(path, unknown), '{"0": "a", "1": "b", "9": "ignore"}'),
+        "negative.tif": (lambda path: tifffile.imwrite(path, DISC.astype("i2") - 1), '{"-1": "a", "0": "b"}'),
+    }.get(name) or (WRITERS[name], TWO if name == "palette.gif" else SEEN)
+    folder = folder_with(tmp_path / "folder", name, write, labels)
+    opened = open_image_folder(folder)
+    card = DatasetCard("t", "s", "image-segmentation", "mit", "here", "Ada", "hand", "none")
+    pushed = write_parquet_folder(tmp_path / "set", opened.splits, opened.row, card, opened.labels)
+    before, after = load_em_dataset(folder), load_em_dataset(pushed)
+    np.testing.assert_array_equal(after.masks, before.masks)
+    assert after.id2label == before.id2label
+    assert (before.masks[0][:4] == -100).all() == name.startswith(("voc", "nan"))
+
+
+def test_pixels_of_no_class_that_no_value_stands_for_are_not_pushed(tmp_path):
+    from emfm.hub.datasets.image_folder import open_image_folder
+
+    unknown = np.where(np.indices(DISC.shape)[0] < 4, np.nan, DISC)
+    opened = open_image_folder(folder_with(tmp_path, "a.npy", lambda path: np.save(path, unknown), TWO))
+    with pytest.raises(EMError, match=r'masks/a\.npy has 200 pixels of no class .* as "255": "ignore"$'):
+        opened.row("a.tif")

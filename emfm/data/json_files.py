@@ -1,6 +1,7 @@
 """`labels.json` and `splits.json` as people write them: found in any case, read in any encoding."""
 
 import json
+from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,17 @@ def read_json_object(path: Path, expected: str) -> dict[str, Any]:
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise EMError(f"{path} has the key '{twice[0]}' {keys.count(twice[0])} times; expected it once")
+        for key, count in Counter(key for key, _ in pairs).items():
+            if count > 1:
+                raise EMError(f"{path} has the key '{key}' {count} times; expected it once")
         return dict(pairs)
 
     try:
         content = json.loads(path.read_bytes(), object_pairs_hook=once)
     except EMError:
         raise
+    except UnicodeDecodeError as error:
+        raise EMError(f"{path} is not in UTF-8 ({error.reason} at byte {error.start}): save it so") from error
     except (ValueError, OSError, RecursionError) as error:
         raise EMError(f"{path} is not readable JSON ({error}); expected {expected}") from error
     if not isinstance(content, dict) or not content:

@@ -41,12 +41,15 @@ class Look:
     objects: int  #: values besides the background's
     whole: int  #: of them, those that are one connected part
     edges: float  #: share of the pixels on smoothed edges; 0 where none is smoothed
+    fractions: bool = False  #: values are not whole
 
 
 def look_at(values: np.ndarray, name: str) -> Look:
     """Look at a mask (H, W)."""
     values = np.nan_to_num(values) if values.dtype.kind == "f" else values
     found = distinct(values)
+    if values.dtype.kind == "f" and (found != np.rint(found)).any():
+        return Look(name, len(found) - 1, 0, 0.0, fractions=True)
     places = np.searchsorted(found, values)
     counts = np.bincount(places.ravel())
     background = int(np.argmin(np.abs(found.astype(np.float64))))  # 0, or the nearest to it
@@ -70,11 +73,15 @@ def _edges(places: np.ndarray, counts: np.ndarray) -> float:
     alike[:, :-1] += same
     on_edges = np.bincount(places.ravel(), alike.ravel()) <= SMOOTH_NEIGHBOURS * counts  # by value
     share = float(counts[on_edges].sum() / places.size)
-    return share if on_edges.sum() >= EDGE_VALUES and share <= EDGE_SHARE else 0.0
+    many = on_edges.sum() >= max(EDGE_VALUES, (~on_edges).sum())  # some objects are that small, not most
+    return share if many and share <= EDGE_SHARE else 0.0
 
 
 def doubt(looks: list[Look]) -> str:
     """Return why the values of masks are hardly the numbers of classes, "" where they may be."""
+    fractions = [look for look in looks if look.fractions]
+    if fractions:
+        return f"{fractions[0].name} has fractions, as probabilities are: put a threshold to it (mask > 0.5)"
     smooth = [look for look in looks if look.edges]
     if smooth:
         return (

@@ -8,12 +8,11 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from emfm.data.classes import GreyValues
-from emfm.data.mask_looks import distinct
+from emfm.data.classes import IGNORE, GreyValues
 from emfm.errors import EMError
 from emfm.hub.privacy import holds_private_metadata
 from emfm.io.image_header import MOST_PIXELS
-from emfm.io.masks import Mask, read_masks
+from emfm.io.masks import BORDER, Mask, read_masks
 from emfm.io.reading import Micrograph, decode_micrograph, read_slices
 
 # What a file holds without loss: PNG the unsigned, TIFF the rest.
@@ -103,23 +102,36 @@ def published_mask(path: str | Path, name: str, classes: GreyValues) -> tuple[En
     values = classes.values(mask, str(path))
     if path.suffix.lower() in KEPT_SUFFIXES:
         content = path.read_bytes()
-        if _read_alike_by_pillow(content, mask.array) and not holds_private_metadata(content):
+        if _read_alike_by_pillow(content, mask.array, nan=True) and not holds_private_metadata(content):
             return EncodedImage(content, name, mask.array.shape, str(mask.array.dtype)), mask
-    if mask.border in set(distinct(values).tolist()) - set(classes.names):
-        raise EMError(
-            f"{path} has to be encoded anew, without its palette, and labels.json does not say what "
-            f'{mask.border} is: name it, as "{mask.border}": "ignore"'
-        )
+    values = _with_ignored(values, mask, classes, path)
     return encode_image(_storable(values, path), Path(name).with_suffix("").as_posix()), mask
 
 
-def _read_alike_by_pillow(content: bytes, image: np.ndarray) -> bool:
+def _with_ignored(values: np.ndarray, mask: Mask, classes: GreyValues, path: Path) -> np.ndarray:
+    """Return values in which the pixels of no class, NaN or a border, have that of "ignore"."""
+    no_class = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+    if mask.border is not None and mask.border not in classes.names:
+        no_class |= values == mask.border
+    if not no_class.any():
+        return values
+    ignored = [value for value, label in classes.names.items() if label.casefold() == IGNORE]
+    if not ignored:
+        raise EMError(
+            f"{path} has {int(no_class.sum())} pixels of no class (NaN, or a border) and has to be encoded anew: "
+            f'say in labels.json which value they shall have, as "{BORDER}": "{IGNORE}"'
+        )
+    return np.where(no_class, ignored[0], values).astype(np.int32)
+
+
+def _read_alike_by_pillow(content: bytes, image: np.ndarray, nan: bool = False) -> bool:
+    """Tell whether Pillow reads a file to the same values, of which some may be NaN."""
     try:
         with Image.open(io.BytesIO(content)) as picture:
             pixels = np.asarray(picture)
     except Exception:  # Pillow raises many kinds on what it does not know
         return False
-    return pixels.shape == image.shape and bool((pixels == image).all())
+    return np.array_equal(pixels, image, equal_nan=nan)
 
 
 def _storable(image: np.ndarray, path: Path) -> np.ndarray:

@@ -159,8 +159,8 @@ def split_dataset(path: str | Path) -> tuple[Path, str | None]:
         file = Path("::".join(parts[:count]))
         if file.exists():
             return file, "::".join(parts[count:])
-    file, _, dataset = text.rpartition("::")
-    return Path(file), dataset
+    missing, _, dataset = text.rpartition("::")
+    return Path(missing), dataset
 
 
 def _slice(request: Request, planes: Planes, index: int) -> Micrograph:

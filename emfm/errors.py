@@ -11,6 +11,10 @@ class EMError(ValueError):
     """
 
 
+class UnsupportedFileError(EMError):
+    """A sound file of a kind that emfm does not read, such as ink colours or an animation."""
+
+
 class MissingSplitError(EMError):
     """A folder or data set has no split of the name that was asked for."""
 

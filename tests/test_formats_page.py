@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from emfm.io.formats import planes, tiff, vendor
+from emfm.io.formats import planes, tiff_calibration, vendor
 from emfm.io.formats.planes import RULES
 from emfm.io.large_images import CACHE_BYTES
 from emfm.io.reading import SUFFIXES
@@ -29,4 +29,4 @@ def test_the_limits_are_those_of_the_code():
     assert f"{vendor.MEMORY >> 30} GiB of memory and {vendor.MEMORY_PER_BYTE} times the file's bytes" in TEXT
     assert f"{vendor.SECONDS} s and a second for every {vendor.BYTES_PER_SECOND // 10**6} MB" in TEXT
     assert planes.ISOTROPIC == 0.01 and "more than 1 %" in TEXT
-    assert tiff.LARGEST_OF_TAGS == 10e3 and "more than 10 µm" in TEXT
+    assert tiff_calibration.LARGEST_OF_TAGS == 10e3 and "more than 10 µm" in TEXT

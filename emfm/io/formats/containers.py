@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from emfm.errors import EMError, nearest
+from emfm.errors import EMError, UnsupportedFileError, nearest
 from emfm.io.formats.planes import WHOLE_BYTES, Planes, Request, check_claim, nanometres, pixel_side, planes_of_array
 
 # Objects of an HDF5 file that are looked at, and names that an error lists.
@@ -34,6 +34,7 @@ def open_hdf5(path: Path, request: Request) -> Planes:
     dataset = _hdf5_dataset(file, request)
     if dataset.external:
         raise EMError(f"{request.name}: '{dataset.name}' keeps its values in other files, which is not supported")
+    _check_filters(dataset, request)
     if not dataset.is_virtual:  # its pixels lie in other files
         chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
         check_claim(chunk, dataset.id.get_storage_size(), request)
@@ -42,6 +43,21 @@ def open_hdf5(path: Path, request: Request) -> Planes:
     if sides.size >= 2 and sides.dtype.kind in "iuf":
         pixel_size = pixel_side(nanometres(sides[-1], "um"), nanometres(sides[-2], "um"), request.name)
     return planes_of_array(dataset, None, pixel_size, request)
+
+
+def _check_filters(dataset: Any, request: Request) -> None:
+    """Raise an error if the pixels are compressed in a way that this HDF5 library lacks."""
+    import h5py
+
+    filters = dataset.id.get_create_plist()
+    for number in range(filters.get_nfilters()):
+        code, _, _, name = filters.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            known = name.decode(errors="replace").split(";")[0] or f"filter {code}"
+            raise UnsupportedFileError(
+                f"{request.name}: '{dataset.name}' is compressed with {known}, which this HDF5 library lacks: "
+                "save it with gzip"
+            )
 
 
 def _hdf5_dataset(file: Any, request: Request) -> Any:

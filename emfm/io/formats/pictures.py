@@ -11,8 +11,8 @@ import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from PIL.ImageFile import ImageFile
 
-from emfm.errors import EMError
-from emfm.io.formats.planes import Planes, Request, check_claim, one_channel, planes_of_array
+from emfm.errors import UnsupportedFileError
+from emfm.io.formats.planes import Planes, Request, check_claim, one_channel, planes_of_array, with_grey_annotations
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Modes whose array is not the values as they are; others hold one, three or four values a pixel.
@@ -29,7 +29,7 @@ def open_picture(file: Path | BytesIO, request: Request) -> Planes:
     # in memory: from a file Pillow would make room for as many bytes as a damaged chunk claims
     content = file.read_bytes() if isinstance(file, Path) else file.getvalue()
     if content.startswith(PNG_MAGIC) and content[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6"):
-        raise EMError(
+        raise UnsupportedFileError(
             f"{request.name}: a 16-bit PNG with colour or alpha, of which Pillow keeps 8 bits: "
             "save it as grey without alpha, or as TIFF"
         )
@@ -40,20 +40,30 @@ def open_picture(file: Path | BytesIO, request: Request) -> Planes:
         check_claim(claimed, len(content), request)
         frames = getattr(picture, "n_frames", 1)
         if frames > 1:
-            raise EMError(f"{request.name}: an animation of {frames} frames; expected one image")
+            raise UnsupportedFileError(f"{request.name}: an animation of {frames} frames; expected one image")
         if request.mask:
             return _mask(picture, request)
         if picture.mode == "CMYK" and request.colour is None:
             # in ink colours a grey picture has three equal, empty channels
-            raise EMError(
+            raise UnsupportedFileError(
                 f"{request.name}: a colour image (CMYK); convert it to greyscale first"
                 + (", or name a rule, for example colour='luminance'" if request.can_choose else "")
             )
         mode = _CONVERTED.get(picture.mode)
         values = np.array(picture.convert(mode) if mode else picture)
+        if picture.mode == "P":
+            values = _coloured(picture, request.name)
     if values.ndim == 3:
         values = one_channel(values, request)
     return planes_of_array(values, "YX", None, request)
+
+
+def _coloured(picture: ImageFile, name: str) -> np.ndarray:
+    """Return the colours (H, W, 3) of a picture with a palette, few among greys as grey."""
+    colours = np.zeros((256, 3), np.uint8)
+    given = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    colours[: len(given)] = given
+    return with_grey_annotations(colours, name)[np.array(picture)]
 
 
 def _plugin(content: bytes, request: Request) -> type[ImageFile]:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from emfm.errors import EMError
+from emfm.errors import EMError, UnsupportedFileError
 from emfm.io.formats.masks import one_value
 from emfm.io.large_images import LazyImage, ReadRegion
 
@@ -24,16 +25,22 @@ LARGEST_RATIO = 2000
 LARGEST_SIDE = 10_000_000
 # Pixel sizes along the two axes that differ by more than this are anisotropic.
 ISOTROPIC = 0.01
-# Nanometres in a unit of length, as ImageJ, OME, OME-Zarr, HDF5 and DigitalMicrograph name it.
+# No microscope has smaller or larger pixels, in nm: 1 pm, and 1 mm of a camera's overview.
+SMALLEST_SIDE, LARGEST_SIDE_NM = 1e-3, 1e6
+# Nanometres in a unit of length, as `spelling` has what ImageJ, OME, HDF5 and microscopes write.
 NANOMETRES = {
     **dict.fromkeys(("m", "meter", "metre"), 1e9),
+    **dict.fromkeys(("inch", "in"), 2.54e7),
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e7),
     **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e6),
-    **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer", "micrometre"), 1e3),
+    # NFKC makes one of the two signs for micro
+    **dict.fromkeys(("um", "μm", "\\u00b5m", "micron", "micrometer", "micrometre", "mum"), 1e3),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1.0),
-    **dict.fromkeys(("a", "å", "å", "angstrom", "ångström", "ang"), 0.1),
+    **dict.fromkeys(("a", "å", "angstrom", "ångström", "ångstrom", "ang"), 0.1),
     **dict.fromkeys(("pm", "picometer", "picometre"), 1e-3),
 }
+# A palette of so many entries with at most this share of colours is one of greys with annotations.
+LEAST_GREYS, MOST_ANNOTATIONS = 64, 0.1
 # Shares of red, green and blue in the grey value. "luminance" is ITU-R BT.601, as Pillow's mode L.
 RULES = {
     "luminance": (0.299, 0.587, 0.114),
@@ -81,6 +88,9 @@ class Request:
         except EMError:
             raise
         except Exception as error:
+            if isinstance(error, (NotImplementedError, ImportError)):
+                message = f"{self.name}: this kind of {self.kind} file is not supported ({error})"
+                raise UnsupportedFileError(message) from error
             raise self.damaged(error) from error
 
 
@@ -134,7 +144,7 @@ def check_pixels(pixels: Pixels, request: Request) -> None:
     if max(pixels.shape) > LARGEST_SIDE:
         raise request.damaged(f"it claims {pixels.shape[0]} x {pixels.shape[1]} pixels")
     if pixels.dtype.kind not in "biuf":
-        raise EMError(f"{request.name}: dtype {pixels.dtype}; expected boolean, integer or float")
+        raise UnsupportedFileError(f"{request.name}: dtype {pixels.dtype}; expected boolean, integer or float")
     if pixels.samples not in ((1, 2, 3, 4) if request.mask else (1, 3, 4)):
         raise EMError(f"{request.name}: {pixels.samples} values a pixel; expected one (grey), three or four (colour)")
 
@@ -251,6 +261,20 @@ def one_channel(values: np.ndarray, request: Request) -> np.ndarray:
     return (np.rint(grey) if values.dtype.kind in "iu" else grey).astype(values.dtype)
 
 
+def with_grey_annotations(colours: np.ndarray, name: str) -> np.ndarray:
+    """Return a palette (N, 3) whose few colours, of annotations in a grey picture, are grey, too.
+
+    Microscopes draw a scale or a marker in colour into a palette of greys; a line says how many
+    entries become their luminance. Other palettes are returned as they are.
+    """
+    coloured = (colours != colours[:, :1]).any(axis=1)
+    if not coloured.any() or len(colours) < LEAST_GREYS or coloured.mean() > MOST_ANNOTATIONS:
+        return colours
+    logger.warning("%s: %d colours of a grey palette (annotations) are taken as grey", name, coloured.sum())
+    grey = np.rint(colours @ np.array(RULES["luminance"])).astype(colours.dtype)
+    return np.where(coloured[:, None], grey[:, None], colours)
+
+
 def check_claim(nbytes: int, encoded: int, request: Request) -> None:
     """Raise an error if no compression makes `nbytes` of pixels of so many encoded bytes."""
     if nbytes > max(WHOLE_BYTES, LARGEST_RATIO * encoded):
@@ -267,6 +291,9 @@ def pixel_side(x: float | None, y: float | None, name: str) -> float | None:
     x = y if x is None else x
     if x is None or y is None or not (0 < x < math.inf and 0 < y < math.inf):
         return None
+    if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE_NM for side in (x, y)):
+        logger.warning("%s: its header says %.4g x %.4g nm per pixel, which no microscope has: not taken", name, x, y)
+        return None
     if abs(x - y) <= ISOTROPIC * max(x, y):
         return x
     side = math.sqrt(x * y)
@@ -274,9 +301,15 @@ def pixel_side(x: float | None, y: float | None, name: str) -> float | None:
     return side
 
 
+def spelling(unit: Any) -> str:
+    """Return a unit as `NANOMETRES` has it: without case, brackets, blanks and plural."""
+    plain = unicodedata.normalize("NFKC", str(unit)).casefold().strip(" \t\n\0[]()").replace("_", "")
+    return plain.removesuffix("s") if len(plain) > 3 else plain
+
+
 def nanometres(value: Any, unit: Any) -> float | None:
     """Return a length in nm, None where the unit is none of length or the value no number."""
-    factor = NANOMETRES.get(str(unit).strip().lower())
+    factor = NANOMETRES.get(spelling(unit))
     try:
         return None if factor is None else float(value) * factor
     except (TypeError, ValueError):

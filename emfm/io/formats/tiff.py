@@ -1,7 +1,6 @@
 """TIFF, BigTIFF, ImageJ and OME-TIFF through tifffile.
 
-Uncompressed pixels are memory-mapped, others read by strips and tiles. The pixel size is that of
-OME, microscope, ImageJ or resolution tags, in this order.
+Uncompressed pixels are memory-mapped, others read by strips and tiles.
 """
 
 import math
@@ -11,20 +10,15 @@ from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
-from emfm.errors import EMError
-from emfm.io.formats.planes import Pixels, Planes, Request, check_pixels, nanometres, pixel_side, plane_of
+from emfm.errors import UnsupportedFileError
+from emfm.io.formats.planes import Pixels, Planes, Request, check_pixels, plane_of, with_grey_annotations
+from emfm.io.formats.tiff_calibration import pixel_size_of
 from emfm.io.formats.tiff_parts import UNREAD, Segments, check_structure
 from emfm.io.large_images import LazyImage
-
-_RESOLUTION_UNIT = {2: 2.54e7, 3: 1e7}  # nm in an inch and a centimetre
-# Over 10 micrometres a pixel is a printer's resolution (72 to 1200 dpi), not a microscope's.
-LARGEST_OF_TAGS = 1e4
-Sides = tuple[float | None, float | None]
 
 
 class _OpenTiff:
@@ -79,7 +73,7 @@ def open_tiff(file: Path | BytesIO, request: Request) -> Planes:
 
     shape = page.imagelength, page.imagewidth
     palette = _palette(opened.tiff, page) if request.mask else None
-    return Planes(stack, shape, axes, _pixel_size(opened.tiff, request.name), plane, palette)
+    return Planes(stack, shape, axes, pixel_size_of(opened.tiff, request.name), plane, palette)
 
 
 def _axes(series: Any, each: int) -> tuple[str, tuple[int, ...]]:
@@ -96,16 +90,18 @@ def _axes(series: Any, each: int) -> tuple[str, tuple[int, ...]]:
 
 def _check_page(page: Any, request: Request) -> None:
     if page.compression in UNREAD:
-        raise EMError(
+        raise UnsupportedFileError(
             f"{request.name}: compression {getattr(page.compression, 'name', page.compression)} "
             "is not read; save it uncompressed, or with LZW, Deflate or Zstandard"
         )
     if page.imagedepth > 1:
-        raise EMError(f"{request.name}: a volume of {page.imagedepth} slices in one page is not read")
+        raise UnsupportedFileError(f"{request.name}: a volume of {page.imagedepth} slices in one page is not read")
     if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
-        raise EMError(f"{request.name}: a colour image (CMYK); convert it to greyscale first")
+        raise UnsupportedFileError(f"{request.name}: a colour image (CMYK); convert it to greyscale first")
     if page.dtype is None:
-        raise EMError(f"{request.name}: {page.bitspersample} bits a value in format {page.sampleformat} are not read")
+        raise UnsupportedFileError(
+            f"{request.name}: {page.bitspersample} bits a value in format {page.sampleformat} are not read"
+        )
 
 
 def _page(opened: _OpenTiff, page: Any, offset: int | None, request: Request) -> np.ndarray | LazyImage:
@@ -116,6 +112,8 @@ def _page(opened: _OpenTiff, page: Any, offset: int | None, request: Request) ->
     if samples == 2 and key.extrasamples and not request.mask:
         samples = 1  # grey and alpha
     palette = None if request.mask else _palette(opened.tiff, key)
+    if palette is not None:
+        palette = with_grey_annotations(palette, request.name)
     inverted = request.mask and _white_is_zero(opened.tiff, key)
     dtype = key.dtype
     if palette is not None:
@@ -129,7 +127,7 @@ def _page(opened: _OpenTiff, page: Any, offset: int | None, request: Request) ->
     def region(top: int, bottom: int, left: int, right: int) -> np.ndarray:
         values = np.moveaxis(source[:, top:bottom, left:right], 0, 2).reshape(bottom - top, right - left, -1)
         if palette is not None:
-            return palette[values[..., 0]]
+            return palette[values[..., 0].astype(np.uint16)]  # one bit is read as truth values
         if inverted:
             return values[..., 0] == 0
         return values[..., :samples] if samples > 1 else values[..., 0]
@@ -159,67 +157,3 @@ def _palette(tiff: tifffile.TiffFile, page: Any) -> np.ndarray | None:
     if (colours == (np.arange(len(colours)) * 256 // len(colours))[:, None]).all():
         return None
     return colours.astype(np.uint8)
-
-
-def _pixel_size(tiff: tifffile.TiffFile, name: str) -> float | None:
-    """Return nm a pixel from the first source that states it; the name is for warnings."""
-    for source in (_ome, _thermo_fisher, _zeiss, _resolution):
-        sides = source(tiff)
-        if sides != (None, None):
-            return pixel_side(*sides, name)
-    return None
-
-
-def _ome(tiff: tifffile.TiffFile) -> Sides:
-    """OME-XML: PhysicalSizeX and Y with their units, micrometres unless it says otherwise."""
-    if not tiff.is_ome or not tiff.ome_metadata:
-        return None, None
-    try:
-        pixels = ElementTree.fromstring(tiff.ome_metadata).find(".//{*}Pixels")
-    except ElementTree.ParseError:
-        return None, None
-    if pixels is None:
-        return None, None
-    x, y = (nanometres(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "um")) for axis in "XY")
-    return x, y
-
-
-def _thermo_fisher(tiff: tifffile.TiffFile) -> Sides:
-    """FEI and Thermo Fisher SEM: PixelWidth and PixelHeight in metres, of Scan or EScan."""
-    content = tiff.fei_metadata or {}
-    for section in ("Scan", "EScan"):
-        scan = content.get(section)
-        if isinstance(scan, dict) and "PixelWidth" in scan:
-            return nanometres(scan["PixelWidth"], "m"), nanometres(scan.get("PixelHeight"), "m")
-    return None, None
-
-
-def _zeiss(tiff: tifffile.TiffFile) -> Sides:
-    """Zeiss SEM: the named value with its unit."""
-    content = tiff.sem_metadata or {}
-    for key in ("ap_image_pixel_size", "ap_pixel_size"):
-        entry = content.get(key)
-        if isinstance(entry, tuple) and len(entry) == 3:
-            return nanometres(entry[1], entry[2]), None
-    return None, None
-
-
-def _resolution(tiff: tifffile.TiffFile) -> Sides:
-    """Pixels per unit of the resolution tags: ImageJ's own unit, else inch or centimetre."""
-    tags = tiff.pages.first.tags
-    if tiff.is_imagej and tiff.imagej_metadata:
-        unit = nanometres(1, tiff.imagej_metadata.get("unit", ""))
-    else:
-        tag = tags.get("ResolutionUnit")
-        unit = _RESOLUTION_UNIT.get(int(tag.value)) if tag else None
-    if unit is None:
-        return None, None
-    x, y = (_side(tags.get(f"{axis}Resolution"), unit) for axis in "XY")
-    return x, y
-
-
-def _side(tag: Any, unit: float) -> float | None:
-    if tag is None or not isinstance(tag.value, tuple) or len(tag.value) != 2 or 0 in tag.value:
-        return None
-    side = unit * tag.value[1] / tag.value[0]
-    return side if side < LARGEST_OF_TAGS else None

@@ -87,12 +87,13 @@ def describe(path: str, scratch: str, request: dict[str, Any]) -> dict[str, Any]
     module = MODULES[file.suffix.lower()]
     try:
         reader = importlib.import_module(f"rsciio.{module}")
-        # rosettasciio reads all of a SER file in any case
-        signal = _signal(reader.file_reader(path, lazy=module != "tia"), asked)
+        signal = _signal(_read(reader, file, module), asked)
         axes, sides = _axes(signal)
         data = signal["data"]
+        if data.dtype.names:  # red, green, blue and alpha
+            data, axes = np.stack([data[name] for name in data.dtype.names], axis=-1), f"{axes}S"
         offset, dtype, size = None, np.dtype(data.dtype), file.stat().st_size
-        if module == "digitalmicrograph":
+        if module == "digitalmicrograph" and "S" not in str(axes):
             stored = signal["original_metadata"]["ImageList"]["TagGroup0"]["ImageData"]["Data"]
             offset = int(stored["offset"])
             # rosettasciio takes all pixels of DM files for little-endian
@@ -106,6 +107,9 @@ def describe(path: str, scratch: str, request: dict[str, Any]) -> dict[str, Any]
             _copy(data, Path(scratch))
     except (EMError, MemoryError):
         raise
+    except ImportError as error:
+        missing = f"{error.name} is not installed: pip install 'emfm[em]'"
+        raise EMError(f"{asked.name}: this kind of {asked.kind} file needs more than there is: {missing}") from error
     except Exception as error:  # on damage it raises whatever its parser meets
         raise asked.damaged(error) from error
     shape = [int(length) for length in data.shape]
@@ -140,15 +144,38 @@ def _signal(signals: list[Signal], request: Request) -> Signal:
     raise EMError(f"{request.name} holds {given}: {', '.join(listed)}; {choice}")
 
 
+def _read(reader: Any, path: Path, module: str) -> list[Signal]:
+    """Read a file without its pixels where rosettasciio can: of SER files and colour it cannot."""
+    if module == "tia":
+        return reader.file_reader(path)
+    try:
+        return reader.file_reader(path, lazy=True)
+    except (ValueError, NotImplementedError):
+        return reader.file_reader(path)
+
+
 def _axes(signal: Signal) -> tuple[str | None, Sides]:
-    """Return the axes' letters as the array has them, None for no image, and nm a pixel (x, y)."""
+    """Return the axes' letters as the array has them, None for no image, and nm a pixel (x, y).
+
+    Axes that are called x and y, or R_x and R_y, are rows and columns; those of a signal come
+    before those of its places. Without names the two axes of a signal count, in the file's order.
+    """
     axes = sorted(signal["axes"], key=lambda axis: axis.get("index_in_array", 0))
-    named = {"x": "X", "y": "Y", "z": "Z", "depth": "Z"}
-    letters = "".join(named.get(str(axis.get("name", "")).strip().lower(), "Q") for axis in axes)
-    if len(axes) != len(signal["data"].shape) or letters.count("X") != 1 or letters.count("Y") != 1:
+    names = [str(axis.get("name", "")).strip().lower() for axis in axes]
+    plane = [number for number, axis in enumerate(axes) if axis.get("navigate") is False]
+    if len(plane) != 2:  # a spectrum at each place is a stack of maps
+        plane = [number for number, name in enumerate(names) if name in ("x", "y")]
+    if len(axes) != len(signal["data"].shape) or len(plane) != 2:
         return None, (None, None)
+    letters = ["Z" if name in ("z", "depth") else "Q" for name in names]
+    if sorted(names[number][-1:] for number in plane) == ["x", "y"]:
+        for number in plane:
+            letters[number] = names[number][-1].upper()
+    else:
+        # rosettasciio turns the axes round of such a file, an EMD file of Berkeley's kind
+        letters[plane[0]], letters[plane[1]] = "X", "Y"
     x, y = axes[letters.index("X")], axes[letters.index("Y")]
-    return letters, (nanometres(x.get("scale"), x.get("units")), nanometres(y.get("scale"), y.get("units")))
+    return "".join(letters), (nanometres(x.get("scale"), x.get("units")), nanometres(y.get("scale"), y.get("units")))
 
 
 _GUARDED = Guarded(describe)  # starts when it is first asked

@@ -13,13 +13,13 @@ from emfm.finetuning.card import finetuned_card
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.hub.card import card_for_repo, plain_card
 from emfm.hub.zoo import list_models
-from emfm.loading.names import BUNDLED, ZOO_NAMESPACE, zoo_id
+from emfm.loading.names import BUNDLED
 from emfm.pretraining.card import pretraining_card
 
 FACTS = {
     "task": "segmentation", "data": "discs", "dataset_id": None, "images": {"train": 1, "validation": 2},
     "validation_trained_on": 0, "degrade": None,
-    "generator": "unet4-rf200-w16", "start": "unet4-rf200-w16", "base_model": "emfm/unet4-rf200-w16",
+    "generator": "unet4-rf200-w16", "start": "unet4-rf200-w16", "base_model": "lab/unet4-rf200-w16",
     "adapter": False, "license": None, "scale": 1, "steps": 30, "batch_size": 8, "gradient_accumulation_steps": 1,
     "processes": 1, "crop": 64, "learning_rate": 1e-3, "backbone_lr_scale": 1.0, "freeze": "none", "lora": 0,
     "precision": "fp32", "seed": 3, "seconds": 12.4, "figure_of_merit": "dice",
@@ -97,7 +97,7 @@ def test_every_card_is_well_formed(name):
 
 def test_the_card_of_a_fine_tuned_model_holds_what_the_hub_asks_for():
     data = ModelCard(CARDS["segmentation"]).data
-    assert data.base_model == "emfm/unet4-rf200-w16" and data.to_dict()["base_model_relation"] == "finetune"
+    assert data.base_model == "lab/unet4-rf200-w16" and data.to_dict()["base_model_relation"] == "finetune"
     assert (data.license, data.pipeline_tag, data.datasets) == ("unknown", "image-segmentation", None)
     assert data.model_name == "unet4-rf200-w16 on discs" and "segmentation" in data.tags
     expected = dict(
@@ -157,7 +157,7 @@ def test_a_pretraining_claims_no_licence_that_nobody_stated_and_tells_its_comman
 def test_a_finished_run_leaves_such_a_card(finetuned):
     text, facts, folder = finetuned
     data = ModelCard(text).data
-    assert data.base_model == zoo_id("unet4-rf200") == f"{ZOO_NAMESPACE}/unet4-rf200"
+    assert data.base_model is None  # no account on the Hub holds the zoo
     assert data.license == "cc-by-4.0" and data.datasets is None
     (dice,) = [result for result in data.eval_results if result.metric_type == "dice"]
     assert dice.metric_value == round(facts["best"]["dice"], 4) and dice.dataset_type == "discs"

@@ -17,7 +17,7 @@ from emfm import (
     list_models,
     predict,
 )
-from emfm.loading.names import ZOO_NAMESPACE, model_folder
+from emfm.loading.names import model_folder
 from emfm.tasks import load_model
 
 
@@ -70,14 +70,30 @@ def test_weights_that_are_neither_bundled_nor_on_the_hub_are_answered_with_what_
         assert any("lab/unet3-rf176-w8" in asked for asked in hub.asked[before:]) is not offline
 
 
-@pytest.mark.parametrize("namespace", [ZOO_NAMESPACE, "lab"])
-def test_a_zoo_name_that_is_not_bundled_loads_from_the_zoos_namespace(namespace, hub, served, monkeypatch):
-    if namespace != ZOO_NAMESPACE:
-        monkeypatch.setenv("EMFM_ZOO", namespace)
+@pytest.mark.parametrize("way", ["environment", "constant"])
+def test_a_zoo_name_that_is_not_bundled_loads_from_the_zoos_namespace(way, hub, served, monkeypatch):
+    if way == "environment":
+        monkeypatch.setenv("EMFM_ZOO", "lab")
+    else:
+        monkeypatch.setattr("emfm.loading.names.ZOO_NAMESPACE", "lab")
     model = small(EMFoundation, seed=1)
-    served(model, f"{namespace}/unet2-rf44-w8")
+    served(model, "lab/unet2-rf44-w8")
     for load in (EMFoundation.from_pretrained, load_model):
         assert torch.equal(load("unet2-rf44-w8").image_head.weight, model.image_head.weight)
+
+
+@pytest.mark.parametrize("load", [load_model, EMForSemanticSegmentation.from_pretrained, model_folder])
+def test_without_a_namespace_no_stranger_is_asked_for_weights(load, hub, served):
+    served(small(EMFoundation), "emfm/unet2-rf44-w8")  # whoever took the name
+    with pytest.raises(EMError, match="set EMFM_ZOO to its name; random weights of it come from"):
+        load("unet2-rf44-w8")
+    assert hub.asked == []
+
+
+def test_a_namespace_that_can_be_none_is_named(hub, monkeypatch):
+    monkeypatch.setenv("EMFM_ZOO", "https://huggingface.co/lab")
+    with pytest.raises(EMError, match=r"EMFM_ZOO is 'https://huggingface.co/lab'; expected the name of an account"):
+        model_folder("unet2-rf44-w8")
 
 
 def test_bundled_weights_never_ask_the_hub(hub):

@@ -80,7 +80,8 @@ def build(cls=EMFoundation, **fields):
 def test_its_names_listed_or_not_make_configurations_and_are_answered():
     config = EMFoundationConfig.from_name("pyramid-w6")
     assert (config.backbone, config.width, config.norm) == ("pyramid", 6, "instance")
-    assert locate("pyramid-w6") == "emfm/pyramid-w6"  # where its weights would be
+    with pytest.raises(EMError, match="weights of 'pyramid-w6' are not in this package"):
+        locate("pyramid-w6")
     with pytest.raises(EMError, match=r"did you mean pyramid-w4.* pyramids take any width"):
         EMFoundationConfig.from_name("pyramids-w4")
 

@@ -155,7 +155,7 @@ def test_adding_a_model_takes_a_folder_of_weights_and_a_file_of_facts(tmp_path):
     card = zoo_card(info)
     assert 'model_id = "unet4-new"' in card and "Nothing was measured." in card
     assert ModelCard(card).data.eval_results is None
-    assert "0.5 to 4 nm" in zoo_page([info]) and "Hub: emfm/unet4-new" in zoo_page([info])
+    assert "0.5 to 4 nm" in zoo_page([info]) and "not to be had: set EMFM_ZOO" in zoo_page([info])
 
 
 @pytest.mark.parametrize(
@@ -214,16 +214,12 @@ def test_list_and_info_show_the_facts(emfm, monkeypatch):  # noqa: F811
     assert all(entry.keys() == wanted for entry in listed)
     code, stdout, _ = emfm("list")
     assert code == 0
+    told = " ".join(stdout.split())  # lines are broken to fit a terminal
+    assert max(map(len, stdout.splitlines())) <= 100
     for info in MODELS:
-        for shown in (
-            info.name,
-            f"{info.parameters:,}",
-            "not known",
-            "Janelia",
-            "in: package",
-            *map(str, info.headlines),
-        ):
-            assert shown in stdout
+        shown = f"{info.name} {info.parameters:,} {info.receptive_field} px", "not known package", "Janelia"
+        for part in (*shown, *map(str, info.headlines)):
+            assert part in told
     monkeypatch.setattr("emfm.tasks.load_model", None)  # the facts of the zoo need no weights
     code, stdout, _ = emfm("info", "unet4-rf200-w16", "--json")
     facts = json.loads(stdout)

@@ -82,12 +82,14 @@ class ModelInfo:
     not_tested: list[str]  # what nobody has measured
     pretraining: dict[str, Any]  # the whole recipe, as stored with the weights
     bundled: bool  # whether the weights are in this package
-    hub_id: str  # where they lie, or shall lie, on the Hub
+    hub_id: str | None  # where they lie on the Hub; None where no account there holds the zoo
 
     @property
     def place(self) -> str:
         """Where `from_pretrained` finds the weights."""
-        return "package" if self.bundled else f"Hub: {self.hub_id}"
+        if self.bundled:
+            return "package"
+        return f"Hub: {self.hub_id}" if self.hub_id else "not to be had: set EMFM_ZOO to an account on the Hub"
 
     @property
     def data_licenses(self) -> list[str]:

@@ -1,6 +1,7 @@
 """From a model's name to a folder with its files: bundled, local, or one revision on the Hub."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from emfm.retries import download_errors, with_retries
 
 # The weights that ship inside the package, one folder a model.
 BUNDLED = Path(__file__).parents[1] / "weights"
-# The account on the Hub that holds the zoo; the environment variable EMFM_ZOO names another.
-ZOO_NAMESPACE = "emfm"
+# The account on the Hub that holds the zoo, or None while it has none: whoever took the name first
+# would be trusted with it. The environment variable EMFM_ZOO names an account.
+ZOO_NAMESPACE: str | None = None
+ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 # What a download understands of the keywords of `from_pretrained`.
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
@@ -25,9 +28,18 @@ def bundled_names() -> list[str]:
     return sorted(folder.name for folder in BUNDLED.iterdir() if (folder / "model.safetensors").is_file())
 
 
-def zoo_id(name: str) -> str:
-    """Return the Hub id of a model of the zoo."""
-    return f"{os.environ.get('EMFM_ZOO') or ZOO_NAMESPACE}/{name}"
+def zoo_id(name: str) -> str | None:
+    """Return the Hub id of a model of the zoo; None where no account on the Hub holds the zoo.
+
+    Raises:
+        EMError: what `EMFM_ZOO` says can be no account.
+    """
+    namespace = os.environ.get("EMFM_ZOO", "").strip() or ZOO_NAMESPACE
+    if namespace is None:
+        return None
+    if not ACCOUNT.fullmatch(namespace):
+        raise EMError(f"EMFM_ZOO is '{namespace}'; expected the name of an account on the Hub, as in my-lab")
+    return f"{namespace}/{name}"
 
 
 def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
@@ -52,12 +64,8 @@ def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
     except EMError as error:
         if "/" in name:
             raise
-        bundled = ", ".join(bundled_names())
-        raise EMError(
-            f"the weights of '{name}' are not in this package, which has {bundled}, and {place} "
-            f"could not be loaded from the Hub; random weights of it come from "
-            f"EMFoundation(EMFoundationConfig.from_name('{name}')) or --scratch {name} ({error})"
-        ) from error
+        failed = f"{place} could not be loaded from the Hub"
+        raise EMError(f"{_not_bundled(name)}, and {failed}; {_random_weights(name)} ({error})") from error
     missing = _missing(folder)
     if missing:
         raise EMError(f"{place} on the Hub is not a whole emfm model: {', '.join(missing)} missing{_why(place, hub)}")
@@ -73,10 +81,11 @@ def locate(name_or_path: str | Path) -> str:
     """Return the local folder or the Hub id that a model's name stands for.
 
     A zoo name ("unet4-rf200") stands for the bundled weights where there are any, else for
-    `ZOO_NAMESPACE/name` on the Hub. Whether that can be reached shows when it is loaded.
+    `NAMESPACE/name` on the Hub, if a namespace is set. Whether that can be reached shows when it is
+    loaded.
 
     Raises:
-        EMError: the folder lacks a file, or nothing goes by this name.
+        EMError: the folder lacks a file, nothing goes by this name, or no namespace is set.
     """
     name = str(name_or_path)
     folder = Path(name_or_path).expanduser()
@@ -99,7 +108,22 @@ def locate(name_or_path: str | Path) -> str:
     except EMError as error:
         hint = nearest(name, dict.fromkeys([*bundled_names(), *generator_names()]))
         raise EMError(f"there is no model '{name}' (a local folder or owner/name works, too): {hint}") from error
-    return zoo_id(name)
+    place = zoo_id(name)
+    if place is None:
+        raise EMError(
+            f"{_not_bundled(name)}, and no account on the Hub is set to look for more: if you know one that holds "
+            f"the zoo, set EMFM_ZOO to its name; {_random_weights(name)}"
+        )
+    return place
+
+
+def _not_bundled(name: str) -> str:
+    return f"the weights of '{name}' are not in this package, which has {', '.join(bundled_names())}"
+
+
+def _random_weights(name: str) -> str:
+    made = f"EMFoundation(EMFoundationConfig.from_name('{name}'))"
+    return f"random weights of it come from {made} or --scratch {name}"
 
 
 def _missing(folder: Path) -> list[str]:

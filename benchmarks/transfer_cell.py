@@ -222,7 +222,7 @@ def _centre(image: np.ndarray, scale: int) -> np.ndarray:
 
 def _model(cell: Cell, places: Places, training: Examples) -> tuple[EMTaskModel, str | None]:
     """Return the network as it starts, and where its weights are from: the digest of their file, or timm's name."""
-    known: dict[str, Any] = {"task": cell.task, "data": cell.data, "output": "", "seed": cell.seed}
+    known: dict[str, Any] = {"task": cell.task, "data": cell.data, "output": "nowhere", "seed": cell.seed}
     known |= {"class_weights": "none"} if cell.protocol == "paper" else {}
     if cell.start in ("random", "imagenet"):
         norm = "batch" if cell.protocol == "paper" else "instance"

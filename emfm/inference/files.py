@@ -8,6 +8,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,12 +151,16 @@ def _predict(job: _Job, micrograph: Micrograph, place: Place, processes: Process
     first = processes.rank == 0
     if not job.arguments.overwrite:
         processes.together(place.check)
+    made = [folder for folder in (job.target.parent, *job.target.parent.parents) if not folder.exists()]
     old = processes.together(lambda: place.begin() if first else {})
     try:
         shown = _write(job, micrograph, place, processes, old)
     except BaseException:
         if first:
             place.give_up(old)
+            with suppress(OSError):  # what another file has been written into stays
+                for folder in made:
+                    folder.rmdir()
         raise
     return processes.gather(shown)[0]
 

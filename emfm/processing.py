@@ -36,6 +36,9 @@ class EMImageProcessor(BaseImageProcessor):
     percentiles `low` and `high` become -1 and +1, values beyond `clip` are cut. Training,
     evaluation and prediction share this rule; `preprocessor_config.json` keeps it by the weights.
 
+    NaN is no data, as in the padding of aligned images: it takes no part in the statistics, and
+    becomes 0, the middle of the range.
+
     Where the percentiles coincide (a sparse mask, say) the standard deviation is the scale; a
     constant micrograph becomes all zeros. The maximum is never used: a hot pixel changes nothing.
 
@@ -75,16 +78,21 @@ class EMImageProcessor(BaseImageProcessor):
                 with `shape`, `dtype` and `image[rows, columns]`. It is never loaded whole.
 
         Raises:
-            EMError: shape or dtype do not fit, or values are NaN or infinite. Above 2^24 pixels
-                the sample is checked here, the rest by `normalize`.
+            EMError: shape or dtype do not fit, values are infinite, or all are NaN. Above 2^24
+                pixels the sample is checked here, the rest by `normalize`.
         """
         _check_array(image)
         if image.shape[0] * image.shape[1] <= CHECKED_PIXELS:
             _check_finite(image)
         stride = max(1, int(np.ceil(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE_PIXELS))))
         sample = thinned(image, stride).astype(np.float64)
-        if not np.isfinite(sample).all():
+        if np.isinf(sample).any():
             _check_finite(image)
+        missing = np.isnan(sample)
+        if missing.all():
+            raise EMError("the micrograph holds no data: every pixel is NaN, or the value that stands for no data")
+        if missing.any():
+            sample = sample[~missing]
         low, middle, high = np.percentile(sample, [self.low, 50, self.high])
         unit = max(abs(low), abs(high), np.finfo(np.float32).tiny) if image.dtype.kind == "f" else 1.0
         smallest = CONSTANT * unit
@@ -99,7 +107,9 @@ class EMImageProcessor(BaseImageProcessor):
     def normalize(  # type: ignore[override]  # transformers' own takes a mean and a deviation
         self, image: np.ndarray, statistics: IntensityStatistics, origin: tuple[int, int] = (0, 0)
     ) -> np.ndarray:
-        """Map values to float32 network values in [-clip, clip]; NaN or infinity is an EMError.
+        """Map values to float32 network values in [-clip, clip]; NaN becomes 0.
+
+        Infinite values are an EMError.
 
         Args:
             image: (H, W), a whole micrograph or a part of it.
@@ -109,7 +119,8 @@ class EMImageProcessor(BaseImageProcessor):
         _check_array(image)
         _check_finite(image, origin)
         values = (np.asarray(image, dtype=np.float64) - statistics.offset) / statistics.scale
-        return np.clip(values, -self.clip, self.clip).astype(np.float32)
+        values = np.clip(values, -self.clip, self.clip).astype(np.float32)
+        return np.nan_to_num(values, copy=False, nan=0.0) if image.dtype.kind == "f" else values
 
     def denormalize(self, values: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
         """Map network values back to the micrograph's units and dtype; integers are rounded."""
@@ -128,7 +139,7 @@ class EMImageProcessor(BaseImageProcessor):
             `pixel_values` (B, 1, H, W), float32.
 
         Raises:
-            EMError: colour, NaN or infinity, or sizes that differ within the batch.
+            EMError: colour, infinite values, or sizes that differ within the batch.
         """
         if kwargs:
             unknown = ", ".join(sorted(kwargs))
@@ -191,24 +202,23 @@ def _check_array(image: np.ndarray) -> None:
 
 
 def _check_finite(image: np.ndarray, origin: tuple[int, int] = (0, 0)) -> None:
-    """Raise an error that counts values that are not finite and says where the first lies."""
+    """Raise an error that counts infinite values and says where the first lies; NaN is no data."""
     if image.dtype.kind != "f":
         return
-    nans, infinities, first = 0, 0, ""
+    infinities, first = 0, ""
     rows = max(1, READ_PIXELS // image.shape[1])
     for top in range(0, image.shape[0], rows):
         band = np.asarray(image[top : top + rows, :])
         release_pages(image)
-        bad = ~np.isfinite(band)
+        bad = np.isinf(band)
         if bad.any():
             row, column = np.argwhere(bad)[0]
             first = first or f"row {origin[0] + top + row}, column {origin[1] + column}"
-            nans += int(np.isnan(band).sum())
-            infinities += int(np.isinf(band).sum())
+            infinities += int(bad.sum())
     if first:
         raise EMError(
-            f"the micrograph holds {nans} NaN and {infinities} infinite values, the first at "
-            f"{first}: replace them, for example with numpy.nan_to_num or the local median"
+            f"the micrograph holds {infinities} infinite values, the first at {first}: replace them, "
+            "for example with numpy.nan_to_num or the local median"
         )
 
 

@@ -139,11 +139,11 @@ def test_pretrain_runs_from_the_command_line(emfm, labelled_folder, tmp_path):
     assert code == 0 and "verified" in stdout
 
 
-def with_nan(folder):
+def with_infinity(folder):
     image = np.ones((64, 64), np.float32)
-    image[3, 5] = np.nan
+    image[3, 5] = np.inf
     (folder / "images" / "4.png").unlink()
-    tifffile.imwrite(folder / "images" / "nan.tif", image)
+    tifffile.imwrite(folder / "images" / "infinity.tif", image)
 
 
 WRONG = {
@@ -153,9 +153,9 @@ WRONG = {
         r"10 x 10 pixels, its image 64 x 64",
     ),
     "an unknown grey value": (["evaluate", "--model", "MODEL", "--data", "FOLDER"], "grey values 7"),
-    "an image with NaN": (
-        ["predict", "--model", "MODEL", "FOLDER/images/nan.tif", "--output", "OUT"],
-        "1 NaN .* row 3, column 5",
+    "an image with infinity": (
+        ["predict", "--model", "MODEL", "FOLDER/images/infinity.tif", "--output", "OUT"],
+        "1 infinite .* row 3, column 5",
     ),
     "an unknown model": (["info", "unet4-rf20"], "did you mean unet4-rf200"),
     "an unknown generator": (
@@ -171,7 +171,7 @@ WRONG = {
 DAMAGE = {
     "a mask of another size": lambda f: Image.fromarray(np.zeros((10, 10), np.uint8)).save(f / "masks" / "4.png"),
     "an unknown grey value": lambda f: Image.fromarray(np.full((64, 64), 7, np.uint8)).save(f / "masks" / "4.png"),
-    "an image with NaN": with_nan,
+    "an image with infinity": with_infinity,
 }
 
 

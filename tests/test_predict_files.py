@@ -106,7 +106,7 @@ def test_a_run_that_was_stopped_leaves_no_half_result_and_goes_on(model, folder,
 def test_a_bad_file_is_reported_and_does_not_stop_the_others(model, folder, tmp_path):
     (folder / "b.tif").write_bytes(b"II*\0 broken")
     broken = np.ones((5000, 4000), np.float32)  # so large that its values are looked at tile by tile
-    broken[4321, 2345] = np.nan
+    broken[4321, 2345] = np.inf
     np.save(folder / "d.npy", broken)
     entries = run(model, folder, tmp_path / "out", tile=512)
     assert ["error" in entry for entry in entries] == [False, True, False, True]

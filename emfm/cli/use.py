@@ -23,7 +23,7 @@ class Format(StrEnum):
 
 
 @app.command()
-@takes(PredictArguments, only=("tile",))
+@takes(PredictArguments, only=("tile", "nodata"))
 def evaluate(
     model: Annotated[str, typer.Option(help="Fine-tuned model: folder or Hub id.")],
     data: Annotated[str, typer.Option(help="Folder with images/ and masks/ or targets/, or a dataset.")],
@@ -39,7 +39,7 @@ def evaluate(
     from emfm.finetuning.evaluate import evaluate as run
     from emfm.hub.card import figure
 
-    result = run(model, data, split, given["tile"], degrade)
+    result = run(model, data, split, given["tile"], degrade, given["nodata"])
     lines = []
     for label, measured in result.get("per_class", {}).items():
         shown = "  ".join(f"{name} {figure(value)}" for name, value in measured.items())

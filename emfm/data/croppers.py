@@ -16,9 +16,12 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from emfm.data.examples import Examples
 from emfm.data.restoration_pairs import Degradation, mosaic
 from emfm.data.streamed_examples import StreamedExamples
+from emfm.no_data import naming, no_data
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 Key = tuple[int, int, int]  # seed, epoch, index
+# A crop of which less than this share holds data is drawn again, so often at most.
+LEAST_KNOWN, DRAWS = 0.5, 16
 # Gives the network values of a crop another contrast and brightness.
 IntensityChange = Callable[[np.ndarray], np.ndarray]
 
@@ -34,6 +37,20 @@ def cut(array: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
     crop = array[top : top + side, left : left + side]
     missing = side - crop.shape[0], side - crop.shape[1]
     return np.pad(crop, ((0, missing[0]), (0, missing[1])), mode="symmetric") if any(missing) else crop
+
+
+def random_corner(rng: np.random.Generator, image: np.ndarray, side: int) -> tuple[int, int]:
+    """Return row and column of a crop of which most holds data; among several draws the best."""
+    best, most = (0, 0), -1.0
+    for _ in range(DRAWS):
+        top, left = (int(rng.integers(max(1, length - side + 1))) for length in image.shape)
+        missing = no_data(image[top : top + side, left : left + side])
+        known = 1.0 if missing is None else 1 - float(missing.mean())
+        if known > most:
+            best, most = (top, left), known
+        if known >= LEAST_KNOWN:
+            break
+    return best
 
 
 class Cropper(Protocol):
@@ -81,7 +98,7 @@ class PairCropper:
         image, target, statistics = prepared
         rng = np.random.default_rng(key)
         side = self.side // self.scale
-        top, left = (int(rng.integers(max(1, length - side + 1))) for length in image.shape)
+        top, left = random_corner(rng, image, side)
         symmetry = int(rng.integers(8))
         change = self.jitter.draw(rng)
         values = self.processor.normalize(cut(image, top, left, side), statistics)
@@ -116,9 +133,10 @@ class DegradingCropper:
         """Cut the crop that the key (seed, epoch, index) decides."""
         image, statistics, sample = prepared
         rng = np.random.default_rng(key)
-        top, left = (int(rng.integers(max(1, length - self.side + 1))) for length in image.shape)
-        clean = self.processor.normalize(cut(image, top, left, self.side), statistics)
-        clean = dihedral(clean, int(rng.integers(8)))
+        top, left = random_corner(rng, image, self.side)
+        part = cut(image, top, left, self.side)
+        missing, symmetry = no_data(part), int(rng.integers(8))
+        clean = dihedral(self.processor.normalize(part, statistics), symmetry)
         change = self.jitter.draw(rng)
         damaged = self.degradation(clean, *key[1:])
         # a model meets a damaged micrograph scaled by its own percentiles, which noise moves apart
@@ -126,6 +144,8 @@ class DegradingCropper:
         limit = np.float32(self.processor.clip)
         values, wanted = ((part - measured.offset) / measured.scale for part in (damaged, clean))
         values = np.clip(values, -limit, limit).astype(np.float32)
+        if missing is not None:  # of what has no data nothing is learnt
+            wanted = np.where(dihedral(missing, symmetry), np.nan, wanted)
         return _as_tensors(change(values), change(wanted.astype(np.float32)))
 
 
@@ -142,7 +162,10 @@ class TrainingCrops(Dataset):
 
     def __init__(self, data: Examples, cropper: Cropper, count: int, seed: int):
         self.cropper, self.count, self.seed = cropper, count, seed
-        self._prepared = [cropper.prepare(image, data.truth(index)) for index, image in enumerate(data.images)]
+        self._prepared = []
+        for index, image in enumerate(data.images):
+            with naming(data.names[index]):
+                self._prepared.append(cropper.prepare(image, data.truth(index)))
 
     def __len__(self) -> int:
         return self.count

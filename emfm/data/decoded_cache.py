@@ -4,6 +4,7 @@ The pixels go into an Arrow file in their own dtype and are memory-mapped: all p
 workers of a machine share one copy, memory stays flat, and a second run starts at once.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,13 @@ from emfm.data.hub_images import decode, load_images
 from emfm.errors import EMError
 from emfm.files import reason_of, writable_folder
 from emfm.io.reading import Micrograph, read_micrograph
+from emfm.no_data import count_no_data, naming, without
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
 
+logger = logging.getLogger(__name__)
 # Decoded pixels take about twice the space of PNG files; more for JPEG.
 EXPANSION = 4
 # Large micrographs make large rows: few are held in memory before they are written.
@@ -54,7 +57,7 @@ class Decoded:
         return pixels, IntensityStatistics(offset, scale)
 
 
-def decode_dataset(source: str, processor: EMImageProcessor) -> Decoded:
+def decode_dataset(source: str, processor: EMImageProcessor, nodata: float | None = None) -> Decoded:
     """Decode the images of a dataset.
 
     Raises:
@@ -66,7 +69,8 @@ def decode_dataset(source: str, processor: EMImageProcessor) -> Decoded:
         raise EMError(f"decoded, the dataset '{source}' does not fit on this disk: use --streaming")
 
     def decoded_row(sample: dict[str, Any], index: int, percentiles: Percentiles) -> dict[str, Any]:
-        return _row(decode(sample["image"], f"{source}, row {index}, {column}"), EMImageProcessor(*percentiles))
+        name = f"{source}, row {index}, {column}"
+        return _row(decode(sample["image"], name), EMImageProcessor(*percentiles), name, nodata)
 
     rows = data.map(
         decoded_row,
@@ -80,7 +84,7 @@ def decode_dataset(source: str, processor: EMImageProcessor) -> Decoded:
     return Decoded(rows)
 
 
-def decode_files(files: tuple[File, ...], processor: EMImageProcessor) -> Decoded:
+def decode_files(files: tuple[File, ...], processor: EMImageProcessor, nodata: float | None = None) -> Decoded:
     """Decode image files; size and time of change are in the cache's key, so edits are seen.
 
     The files are a tuple, for `datasets` would take a list for shards.
@@ -97,7 +101,7 @@ def decode_files(files: tuple[File, ...], processor: EMImageProcessor) -> Decode
     try:
         rows = Dataset.from_generator(
             _decoded_rows,
-            gen_kwargs={"files": files, "percentiles": _percentiles(processor)},
+            gen_kwargs={"files": files, "percentiles": _percentiles(processor), "nodata": nodata},
             features=_features(),
             writer_batch_size=ROWS_IN_MEMORY,
         )
@@ -133,7 +137,7 @@ def fits(encoded_bytes: int) -> bool:
     return EXPANSION * encoded_bytes < shutil.disk_usage(place).free
 
 
-def _decoded_rows(files: tuple[File, ...], percentiles: Percentiles) -> Iterator[dict[str, Any]]:
+def _decoded_rows(files: tuple[File, ...], percentiles: Percentiles, nodata: float | None) -> Iterator[dict[str, Any]]:
     from tqdm.auto import tqdm
 
     measure = EMImageProcessor(*percentiles)
@@ -141,7 +145,7 @@ def _decoded_rows(files: tuple[File, ...], percentiles: Percentiles) -> Iterator
     with ThreadPoolExecutor() as pool, tqdm(total=len(files), desc="decoding", unit="image", leave=False) as bar:
         for start in range(0, len(files), ROWS_IN_MEMORY):
             paths = [path for path, _, _ in files[start : start + ROWS_IN_MEMORY]]
-            for row in pool.map(lambda path: _row(read_micrograph(path), measure), paths):
+            for row in pool.map(lambda path: _row(read_micrograph(path), measure, path, nodata), paths):
                 yield row
                 bar.update()
 
@@ -156,12 +160,13 @@ def _features() -> "Features":
     return Features({name: Value(kind) for name, kind in COLUMNS.items()})
 
 
-def _row(micrograph: Micrograph, processor: EMImageProcessor) -> dict[str, Any]:
-    image = micrograph.array
-    try:
+def _row(micrograph: Micrograph, processor: EMImageProcessor, name: str, nodata: float | None) -> dict[str, Any]:
+    image = without(micrograph.array, nodata)
+    with naming(name):
         statistics = processor.statistics(image)
-    except EMError as error:
-        raise EMError(f"{micrograph.name}: {error}") from error
+    missing = count_no_data(image)
+    if missing:
+        logger.warning("%s: %d pixels hold no data", name, missing)
     kept = image.astype(np.float32) if image.dtype == np.float64 else image
     return {
         "pixels": np.ascontiguousarray(kept).tobytes(),

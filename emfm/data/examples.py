@@ -8,6 +8,7 @@ import numpy as np
 
 from emfm.data.restoration_pairs import Degradation
 from emfm.errors import EMError
+from emfm.no_data import no_data, without
 
 # A pixel with this class index has no truth: it takes part in no loss and no figure.
 IGNORED = -100
@@ -56,6 +57,12 @@ class Examples:
         if not 1 <= count <= len(self):
             raise EMError(f"{count} images were asked for; the split has {len(self)}: choose 1 to {len(self)}")
         return self._pick(np.random.default_rng(seed).permutation(len(self))[:count].tolist())
+
+    def without(self, nodata: float | None) -> Self:
+        """Return the micrographs with NaN where they hold a value that stands for no data."""
+        if nodata is None:
+            return self
+        return replace(self, images=[without(image, nodata) for image in self.images])
 
     def part(self, start: int, stop: int) -> Self:
         """Return the micrographs `start` to `stop - 1`."""
@@ -107,6 +114,12 @@ class LabelledMicrographs(Examples):
     masks: list[np.ndarray]
     id2label: dict[int, str]  #: class names by their index
 
+    def __post_init__(self):
+        for image, mask in zip(self.images, self.masks, strict=True):
+            missing = no_data(image)
+            if missing is not None:
+                mask[missing] = IGNORED  # nobody knows what is there
+
     def truth(self, index: int) -> np.ndarray:
         """Return the class map of micrograph `index`."""
         return self.masks[index]
@@ -130,8 +143,17 @@ class LabelledMicrographs(Examples):
 class PairedMicrographs(Examples):
     """Micrographs with target images."""
 
-    targets: list[np.ndarray]  #: (H * scale, W * scale)
+    targets: list[np.ndarray]  #: (H * scale, W * scale); NaN where there are no data
     scale: int = 1  #: target pixels per image pixel and axis, above 1 for super-resolution
+
+    def __post_init__(self):
+        for index, image in enumerate(self.images):
+            missing = no_data(image)
+            if missing is not None:  # what is not seen is not learnt
+                missing = missing.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
+                target = self.targets[index]
+                floats = target if target.dtype.kind == "f" else target.astype(np.float64)
+                self.targets[index] = np.where(missing, np.nan, floats).astype(floats.dtype)
 
     def truth(self, index: int) -> np.ndarray:
         """Return the target of micrograph `index`."""
@@ -171,7 +193,8 @@ class PairedMicrographs(Examples):
         image, target = self.images[index], self.targets[index][:: self.scale, :: self.scale]
         stride = max(1, int(np.sqrt(image.size * len(self) / UNIT_SAMPLE)))
         values = [np.asarray(part[::stride, ::stride], dtype=np.float64).ravel() for part in (target, image)]
-        return values[0], values[1]
+        known = np.isfinite(values[0]) & np.isfinite(values[1])
+        return values[0][known], values[1][known]
 
 
 @dataclass(frozen=True)

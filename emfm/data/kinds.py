@@ -72,7 +72,7 @@ def target_scale(image: np.ndarray, micrograph: Micrograph, known: int | None, n
 
     Raises:
         EMError: the sizes do not fit each other, or the `known` scale of the other targets, or the
-            target holds values that are not finite; its name stands in it.
+            target holds infinite values; its name stands in it.
     """
     height, width = micrograph.image.shape
     fitting = [scale for scale in (1, *SCALES) if image.shape == (scale * height, scale * width)]
@@ -82,8 +82,8 @@ def target_scale(image: np.ndarray, micrograph: Micrograph, known: int | None, n
     scale = known or fitting[0]
     if image.shape != (scale * height, scale * width):
         raise EMError(f"{sizes}: that does not fit the scale {scale} of this data; give --scale or resample it")
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise EMError(f"{name} holds NaN or infinite values: replace them, or leave the pair out")
+    if image.dtype.kind == "f" and np.isinf(image).any():
+        raise EMError(f"{name} holds infinite values: replace them, or leave the pair out")
     return scale
 
 

@@ -7,6 +7,7 @@ import torch
 
 from emfm.data.degradations import Corruption, CorruptionStrength
 from emfm.errors import EMError
+from emfm.no_data import filled, no_data
 from emfm.processing import EMImageProcessor
 
 # Contrast must stay, and in denoising background and focus, too: "dose" leaves those parts out.
@@ -63,8 +64,13 @@ class Degradation:
         statistics = EMImageProcessor().statistics(image)
         height, width = (length // self.scale * self.scale for length in image.shape)
         values = np.asarray(image[:height, :width], dtype=np.float64)
-        clean = ((values - statistics.offset) / statistics.scale).astype(np.float32)
-        return self(clean, WHOLE, index) * np.float32(statistics.scale) + np.float32(statistics.offset)
+        missing = no_data(values)
+        clean = ((filled(values, missing) - statistics.offset) / statistics.scale).astype(np.float32)
+        damaged = self(clean, WHOLE, index) * np.float32(statistics.scale) + np.float32(statistics.offset)
+        if missing is not None:  # a larger pixel with a part that holds none holds none
+            blocks = missing.reshape(height // self.scale, self.scale, width // self.scale, self.scale)
+            damaged[blocks.any(axis=(1, 3))] = np.nan
+        return damaged
 
 
 def mosaic(image: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from emfm.data.decoded_cache import decode_dataset, decode_files, fits
 from emfm.data.sources import is_dataset
 from emfm.io.reading import list_micrographs, read_micrograph
+from emfm.no_data import naming, without
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 logger = logging.getLogger(__name__)
@@ -39,33 +40,36 @@ class InMemory:
 class Undecoded:
     """Micrographs read anew at each access, measured at the first: for data beyond the cache."""
 
-    def __init__(self, files: Sequence[str], processor: EMImageProcessor):
-        self._files, self._processor = files, processor
+    def __init__(self, files: Sequence[str], processor: EMImageProcessor, nodata: float | None = None):
+        self._files, self._processor, self._nodata = files, processor, nodata
         self._statistics: dict[int, IntensityStatistics] = {}
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, IntensityStatistics]:
-        image = read_micrograph(self._files[index]).array
+        image = without(read_micrograph(self._files[index]).array, self._nodata)
         if index not in self._statistics:
-            self._statistics[index] = self._processor.statistics(image)
+            with naming(self._files[index]):
+                self._statistics[index] = self._processor.statistics(image)
         return image, self._statistics[index]
 
 
-def open_micrographs(source: str, processor: EMImageProcessor) -> Micrographs:
+def open_micrographs(source: str, processor: EMImageProcessor, nodata: float | None = None) -> Micrographs:
     """Open a folder of micrographs or of parquet files, or a dataset of the Hub (`owner/name`).
+
+    Pixels that are NaN or `nodata` hold no data: they are measured nowhere.
 
     Raises:
         EMError: nothing goes by this name, or a micrograph is broken.
     """
     if is_dataset(source):
-        return decode_dataset(source, processor)
+        return decode_dataset(source, processor, nodata)
     files = tuple((str(path), *_size_and_time(path)) for path in list_micrographs(source))
     if not fits(sum(size for _, size, _ in files)):
         logger.warning("%s does not fit into the cache of datasets: every crop decodes its file anew", source)
-        return Undecoded([path for path, _, _ in files], processor)
-    return decode_files(files, processor)
+        return Undecoded([path for path, _, _ in files], processor, nodata)
+    return decode_files(files, processor, nodata)
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

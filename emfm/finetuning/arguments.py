@@ -33,6 +33,7 @@ class FinetuneArguments(Settings):
         "Segmentation: balanced (the inverse of a class's share of the pixels), root (its square "
         "root), none, or a number for each class, as in 0.5,2.",
     )
+    nodata: float | None = setting(None, "Value of pixels without data; NaN is such in any case.")
     num_images: int | None = setting(None, "How many training images to use; all by default.", COUNT)
     streaming: bool = setting(False, "Read a dataset as it comes, without downloading it first.")
     steps: int = setting(300, "Training steps.", COUNT)
@@ -66,5 +67,7 @@ class FinetuneArguments(Settings):
             raise EMError("--merge merges LoRA's additions: give --lora RANK with it")
         if self.streaming and self.num_images is not None:
             raise EMError("--num-images draws from all images, which a stream does not know: leave one of them out")
+        if self.streaming and self.nodata is not None:
+            raise EMError("--nodata reads files; of a stream NaN alone is no data: leave --streaming or --nodata out")
         if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
             raise EMError(f"license is '{self.license}'; expected an identifier as on the Hub: cc-by-4.0, mit")

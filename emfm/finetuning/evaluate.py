@@ -11,6 +11,7 @@ from emfm.finetuning.truth import say_what_is_missing
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.predict import predict, ready_model
 from emfm.modeling import EMPreTrainedModel
+from emfm.no_data import naming
 from emfm.tasks.task import EMTaskModel
 
 
@@ -20,6 +21,7 @@ def evaluate(
     split: str = "test",
     tile: int | None = None,
     degrade: str | None = None,
+    nodata: float | None = None,
 ) -> dict[str, Any]:
     """Predict whole micrographs of a split and compare them with the truth.
 
@@ -29,6 +31,7 @@ def evaluate(
         split: which one.
         tile: largest side of a tile in pixels; None chooses by the free memory.
         degrade: for restoration, make the pairs from the split's images, taken as clean.
+        nodata: value of pixels without data; NaN is such in any case.
 
     Returns:
         Segmentation: `dice`, `iou`, `boundary_f1` (means without background) and `per_class`.
@@ -43,7 +46,7 @@ def evaluate(
     model = ready_model(model)
     if not isinstance(model, EMTaskModel):
         raise EMError(f"{type(model).__name__} has no task to evaluate; fine-tune it first: emfm finetune TASK")
-    examples = model.load(data, split, degrade, model.scale if degrade else None)
+    examples = model.load(data, split, degrade, model.scale if degrade else None).without(nodata)
     model.check_data(examples, str(data))
     say_what_is_missing(model, examples, f"the split '{split}' of {data}")
     return evaluate_on(model, examples.to_measure(), tile)
@@ -53,6 +56,7 @@ def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None)
     """Predict whole micrographs in memory and compare them with the truth, as `evaluate` does."""
     metrics = model.new_metrics()
     for index in tqdm(range(len(examples)), unit="image", leave=False):
-        metrics.add(predict(model, examples.images[index], tile).output, model.truth_of(examples, index))
+        with naming(examples.names[index]):
+            metrics.add(predict(model, examples.images[index], tile).output, model.truth_of(examples, index))
     answer = model.trivial_figures(examples, metrics)
     return {**metrics.result(), "trivial": {figure.name: answer[figure.name] for figure in model.figures}}

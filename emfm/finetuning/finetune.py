@@ -48,6 +48,7 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
         training, validation = _held_out(training, args)
     if args.streaming:
         return training, validation.take(STREAM_VALIDATION)
+    training, validation = training.without(args.nodata), validation.without(args.nodata)
     if args.num_images is not None:
         training = training.take(args.num_images, args.seed)
     return training, validation

@@ -42,6 +42,7 @@ from emfm.finetuning.truth import check_training_truth, check_validation_truth
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.inference.predict import predict
+from emfm.no_data import naming
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.checkpoint import Run, Tensors, read_tensors
@@ -225,7 +226,8 @@ class EMTrainer(Trainer):
     def _measure(self, model: EMTaskModel, data: Examples) -> dict[str, Any]:
         metrics = model.new_metrics()
         for index in range(self.args.process_index, len(data), self.args.world_size):
-            metrics.add(predict(model, data.images[index]).output, model.truth_of(data, index))
+            with naming(data.names[index]):
+                metrics.add(predict(model, data.images[index]).output, model.truth_of(data, index))
         if self.args.world_size > 1:
             moved = {name: total.to(self.args.device) for name, total in metrics.totals.items()}
             metrics.totals = {name: total.cpu() for name, total in self.accelerator.reduce(moved).items()}

@@ -4,6 +4,7 @@ import logging
 
 from emfm.data.examples import Examples
 from emfm.errors import EMError
+from emfm.no_data import say_no_data
 from emfm.tasks.task import EMTaskModel, MissingTruth
 
 logger = logging.getLogger(__name__)
@@ -16,6 +17,7 @@ def check_training_truth(model: EMTaskModel, data: Examples, name: str) -> None:
     Raises:
         EMError: it teaches nothing at all, as masks without a pixel of foreground.
     """
+    say_no_data(name, data.images, data.names)
     missing = model.missing_truth(data)
     if missing.nothing:
         raise EMError(f"{name} hold nothing to learn: {missing.nothing} ({_some(data.names)})")
@@ -24,6 +26,7 @@ def check_training_truth(model: EMTaskModel, data: Examples, name: str) -> None:
 
 def check_validation_truth(model: EMTaskModel, data: Examples, name: str) -> None:
     """Warn of what validation data cannot measure; of some no figure can choose the best step."""
+    say_no_data(name, data.images, data.names)
     missing = model.missing_truth(data)
     if missing.nothing:
         logger.warning(
@@ -36,6 +39,7 @@ def check_validation_truth(model: EMTaskModel, data: Examples, name: str) -> Non
 
 def say_what_is_missing(model: EMTaskModel, data: Examples, name: str) -> None:
     """Warn of the figures that will not exist when a model is measured on these data."""
+    say_no_data(name, data.images, data.names)
     missing = model.missing_truth(data)
     if missing.nothing:
         logger.warning("%s has no figures: %s (%s)", name, missing.nothing, _some(data.names))

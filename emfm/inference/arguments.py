@@ -18,4 +18,5 @@ class PredictArguments(Settings):
     format: str = setting("tif", "File format of the results.", OneOf(FORMATS))
     overwrite: bool = setting(False, "Predict again what is finished, and replace what others wrote.")
     index: int | None = setting(None, "Slice of a stack, from 0; -1 is the last.")
+    nodata: float | None = setting(None, "Value of pixels without data; NaN is such in any case.")
     colour: str | None = setting(None, "Grey from colour; refused by default.", OneOf(RULES))

@@ -19,12 +19,13 @@ from emfm.errors import EMError
 from emfm.files import writable_folder, write_text
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.inputs import Input, check_names
-from emfm.inference.owner import Place, check_labels
-from emfm.inference.predict import Flow, ready_model, result_form
+from emfm.inference.owner import Place, check_labels, result_labels
+from emfm.inference.predict import Flow, no_data_value, ready_model, result_form
 from emfm.inference.processes import Processes
 from emfm.inference.result_files import ResultFile
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
+from emfm.no_data import count_no_data, without
 from emfm.reports.prediction import Prediction
 from emfm.tasks import task_of
 
@@ -86,7 +87,7 @@ def predict_files(
     jobs = [_Job(model, source, target, arguments, made_by) for source, target in targets]
     entries = _all(jobs, processes)
     if processes.rank == 0 and model.classes is not None and any("output" in entry for entry in entries):
-        write_text(output / "labels.json", json.dumps(model.classes, indent=1))
+        write_text(output / "labels.json", json.dumps(result_labels(model.classes, targets), indent=1))
     return entries
 
 
@@ -124,6 +125,7 @@ def _read(job: _Job) -> Micrograph:
     """Read the micrograph; what the user says of its pixel size wins over the file."""
     arguments = job.arguments
     micrograph = read_micrograph(job.source.file, arguments.index, dataset=job.source.dataset, colour=arguments.colour)
+    micrograph = replace(micrograph, image=without(micrograph.image, arguments.nodata))
     return with_pixel_size(micrograph, arguments.pixel_size, str(job.source))
 
 
@@ -179,7 +181,16 @@ def _write(
     prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name)
     written = task_of(model).report().write(prediction, target.parent, target.stem)
     shown = {kind: path.name for kind, path in written.items()}
-    form = {"shape": list(output.shape), "dtype": str(output.dtype), "pixel_size": pixel_size, "shown": shown}
+    form: dict[str, Any] = {
+        "shape": list(output.shape),
+        "dtype": str(output.dtype),
+        "pixel_size": pixel_size,
+        "shown": shown,
+    }
+    missing = count_no_data(image)
+    if missing:
+        logger.warning("%s: %d pixels hold no data, and so does the result there", job.source, missing)
+        form["no_data"] = {"pixels": missing, "value": str(no_data_value(output.dtype))}
     place.finish(old, {**form, "classes": model.classes})
     return shown
 

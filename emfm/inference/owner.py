@@ -11,6 +11,8 @@ from emfm.files import write_text
 from emfm.inference.arguments import FORMATS
 from emfm.io.own_output import read_record, shown_by
 
+# Of a value in labels.json that stands for no class.
+IGNORE = "ignore"
 WAY_OUT = "choose another --output, or replace it with --overwrite"
 
 
@@ -107,6 +109,12 @@ def _formats(target: Path) -> Iterable[Path]:
     return (target.with_name(f"{target.name.removesuffix(target.suffix)}.{form}") for form in FORMATS)
 
 
+def result_labels(classes: dict[int, str], targets: list[tuple[Any, Path]]) -> dict[int, str]:
+    """Return the names of the values in class maps; pixels without data are to be ignored."""
+    values = {(read_record(target).get("no_data") or {}).get("value") for _, target in targets}
+    return {**classes, **{int(float(value)): IGNORE for value in values if value is not None}}
+
+
 def check_labels(output: Path, classes: dict[int, str] | None, overwrite: bool) -> None:
     """Raise an error if `labels.json` of the results' folder names other classes."""
     path = output / "labels.json"
@@ -116,5 +124,6 @@ def check_labels(output: Path, classes: dict[int, str] | None, overwrite: bool) 
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         found = None
-    if found != {str(index): name for index, name in classes.items()}:
+    named = {value: name for value, name in found.items() if name != IGNORE} if isinstance(found, dict) else found
+    if named != {str(index): name for index, name in classes.items()}:
         raise EMError(f"{path} is there, and names other classes than the model: {WAY_OUT}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from emfm.inference.resampling import Resampled, blocks_of, check_pixel_size, ma
 from emfm.inference.result_files import ResultFile
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
+from emfm.no_data import no_data, without
 from emfm.processing import IntensityStatistics, as_dtype
 from emfm.reports.prediction import Prediction
 from emfm.tasks import load_model, task_of
@@ -30,6 +31,7 @@ def predict(
     tile: int | None = None,
     progress: bool = False,
     match_pixel_size: bool = False,
+    nodata: float | None = None,
 ) -> Prediction:
     """Run a model on one micrograph and return an array; `predict_files` writes files of any size.
 
@@ -44,6 +46,8 @@ def predict(
         tile: largest side of a tile in pixels; None chooses by the free memory.
         progress: show a bar.
         match_pixel_size: resample to the pixel sizes of the training, and the result back.
+        nodata: value of pixels without data, beside NaN. The result there is NaN, or 255 (65535
+            with more than 255 classes) in a class map.
 
     Raises:
         EMError: the micrograph cannot be read or used, the tile is too small for the model, or the
@@ -55,6 +59,7 @@ def predict(
         micrograph = read_micrograph(micrograph)
     elif not isinstance(micrograph, Micrograph):
         micrograph = Micrograph(np.asarray(micrograph), None, "array")
+    micrograph = replace(micrograph, image=without(micrograph.image, nodata))
     result = ArrayResult(*result_form(model, micrograph.image))
     Flow(model, tile, match_pixel_size, progress, Processes(0, 1)).run(micrograph, result)
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
@@ -143,7 +148,8 @@ class Flow:
         blocks = Blocks(model, image, statistics, how, (first, last))
 
         def write(row: int, column: int, maps: np.ndarray) -> None:
-            result.write(row, column, model.result(maps, statistics, result.dtype))
+            part = model.result(maps, statistics, result.dtype)
+            result.write(row, column, _without_data(part, model, image, (row, column)))
 
         def share() -> None:
             if first < last:
@@ -173,6 +179,27 @@ class Flow:
 
         with result.filling(self.processes):
             self.processes.together(share)
+
+
+def _without_data(part: np.ndarray, model: EMPreTrainedModel, image: Any, corner: tuple[int, int]) -> np.ndarray:
+    """Return a part of a result (h, w) that says where its micrograph holds no data."""
+    if image.dtype.kind != "f":
+        return part
+    scale, (row, column) = model.scale, corner
+    rows, columns = (slice(at // scale, -(-(at + side) // scale)) for at, side in zip(corner, part.shape, strict=True))
+    missing = no_data(np.asarray(image[rows, columns]))
+    if missing is None:
+        return part
+    missing = missing.repeat(scale, axis=0).repeat(scale, axis=1)
+    top, left = row - rows.start * scale, column - columns.start * scale
+    missing = missing[top : top + part.shape[0], left : left + part.shape[1]]
+    return np.where(missing, no_data_value(part.dtype), part).astype(part.dtype)
+
+
+def no_data_value(dtype: Any) -> float:
+    """Return what a result says where its micrograph holds no data: NaN, or the largest integer."""
+    dtype = np.dtype(dtype)
+    return np.nan if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 
 def _write_behind(blocks: Iterable[Block], write: Callable[[int, int, np.ndarray], None]) -> None:

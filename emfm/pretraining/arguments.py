@@ -38,6 +38,7 @@ class PretrainArguments(Settings):
     weights: tuple[float, ...] | None = setting(
         None, "Share of each --data of the crops, in order; by default its size.", Range(above=0), flag="--weight"
     )
+    nodata: float | None = setting(None, "Value of pixels without data; NaN is such in any case.")
     num_images: int | None = setting(None, "How many micrographs, drawn by the seed; all by default.", COUNT)
     streaming: bool = setting(False, "Read datasets as they come, without downloading them first.")
     generator: str = setting(DEFAULT_GENERATOR, "Generator name.")
@@ -74,6 +75,8 @@ class PretrainArguments(Settings):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.streaming and self.nodata is not None:
+            raise EMError("--nodata reads files; of a stream NaN alone is no data: leave --streaming or --nodata out")
         if not self.data:
             raise EMError("no data were given; expected at least one folder or dataset")
         if self.weights is not None and len(self.weights) != len(self.data):

@@ -52,7 +52,7 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
         held_out = held_out_of_stream(stream, processor)
         validation = _validation(held_out, np.arange(len(held_out)), processor, args)
         return PretrainingData(validation, replace(validation, count=CALIBRATION_CROPS), stream)
-    sources = [open_micrographs(source, processor) for source in args.data]
+    sources = [open_micrographs(source, processor, args.nodata) for source in args.data]
     joined: ConcatDataset = ConcatDataset(cast(list[Dataset], sources))
     if len(joined) < 2:
         found = f"{', '.join(args.data)} hold {len(joined)} image"

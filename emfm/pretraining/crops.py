@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from emfm.data.croppers import cut, dihedral
+from emfm.data.croppers import cut, dihedral, random_corner
 from emfm.data.unlabelled import Micrographs
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.simulate.structures import simulate_structures
@@ -31,7 +31,7 @@ def random_crop(
 ) -> dict[str, Tensor]:
     """Return a crop; `key` (seed, epoch, index) decides its place, flip and rotation."""
     rng = np.random.default_rng(key)
-    top, left = (int(rng.integers(max(1, length - side + 1))) for length in image.shape)
+    top, left = random_corner(rng, image, side)
     crop = processor.normalize(cut(image, top, left, side), statistics)
     clean = dihedral(crop, int(rng.integers(8)))
     return {"clean": torch.from_numpy(clean)[None], "key": torch.tensor(key[1:])}

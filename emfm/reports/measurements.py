@@ -48,6 +48,7 @@ class Measurements:
     pixel_size: float | None  #: nm per pixel, or None where it is not known
     id2label: dict[int, str]  #: names of the classes
     shape: tuple[int, int]  #: (height, width) of the class map
+    known: int  #: pixels that have a class: those without data have none
 
     @property
     def diameters(self) -> np.ndarray:
@@ -79,7 +80,7 @@ class Measurements:
             if is_background(label):
                 continue
             mine = self.classes == index
-            share = float(self.areas[mine].sum()) / (self.shape[0] * self.shape[1])
+            share = float(self.areas[mine].sum()) / max(self.known, 1)
             whole = self.diameters[mine & ~self.touches_border] * unit
             found[label] = {
                 "regions": int(mine.sum()),
@@ -105,11 +106,14 @@ def measure(classes: np.ndarray, id2label: dict[int, str], pixel_size: float | N
     height, width = classes.shape
     shown = [index for index, label in sorted(id2label.items()) if not is_background(label)]
     tables, joins = [np.empty((0, len(PIECE)))], [np.empty((0, 2), dtype=np.int64)]
-    above, count = None, 0
+    above, count, known = None, 0, 0
     step = max(1, BAND_PIXELS // width)
     for top in range(0, height, step):
         band = np.asarray(classes[top : top + step])
-        numbers, pieces = _label_band(band, shown, top, height, count)
+        known += int(np.isin(band, list(id2label)).sum())
+        around = np.asarray(classes[max(0, top - 1) : top + step + 1])
+        cut_off = _beside_no_data(around, list(id2label))[min(top, 1) :][: len(band)]
+        numbers, pieces = _label_band(band, shown, (top, height), count, cut_off)
         if above is not None:
             joins.append(_joins(above, (band[0], numbers[0])))
         above = band[-1].copy(), numbers[-1].copy()
@@ -119,11 +123,24 @@ def measure(classes: np.ndarray, id2label: dict[int, str], pixel_size: float | N
     regions = _joined(np.concatenate(tables), np.concatenate(joins))
     index, areas = regions[:, 0].astype(np.int64), regions[:, 1].astype(np.int64)
     centroids, cut = regions[:, 2:4] / regions[:, 1:2], regions[:, 4] > 0
-    return Measurements(index, areas, centroids, cut, pixel_size, dict(id2label), (height, width))
+    return Measurements(index, areas, centroids, cut, pixel_size, dict(id2label), (height, width), known)
 
 
-def _label_band(band: np.ndarray, shown: list[int], top: int, height: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Number a band's pieces from `count` on (rows, W), -1 elsewhere; measure them as `PIECE`."""
+def _beside_no_data(classes: np.ndarray, known: list[int]) -> np.ndarray:
+    """Return which pixels (H, W) have a neighbour without a class: what lies there is cut off."""
+    missing = ~np.isin(classes, known)
+    return ndimage.binary_dilation(missing, EIGHT_NEIGHBOURS) if missing.any() else missing
+
+
+def _label_band(
+    band: np.ndarray, shown: list[int], place: tuple[int, int], count: int, cut_off: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Number a band's pieces from `count` on (rows, W), -1 elsewhere; measure them as `PIECE`.
+
+    The place is the band's first row, and the height of the whole; `cut_off` (rows, W) are pixels
+    that count as the micrograph's edge.
+    """
+    top, height = place
     numbers = np.full(band.shape, -1, dtype=np.int64)
     tables = [np.empty((0, len(PIECE)))]
     for index in shown:
@@ -133,7 +150,13 @@ def _label_band(band: np.ndarray, shown: list[int], top: int, height: int, count
         rows, columns = np.nonzero(labels)
         piece = labels[rows, columns] - 1
         numbers[rows, columns] = piece + count
-        edge = (columns == 0) | (columns == band.shape[1] - 1) | (rows + top == 0) | (rows + top == height - 1)
+        edge = (
+            cut_off[rows, columns]
+            | (columns == 0)
+            | (columns == band.shape[1] - 1)
+            | (rows + top == 0)
+            | (rows + top == height - 1)
+        )
         sums = [np.bincount(piece, values, minlength=found) for values in (rows + top, columns, edge)]
         tables.append(np.stack([np.full(found, index), np.bincount(piece, minlength=found), *sums], axis=1))
         count += found

@@ -24,14 +24,24 @@ Legend = list[tuple[str, np.ndarray | None]]
 def to_display(image: np.ndarray) -> np.ndarray:
     """Return a micrograph as uint8, its 0.5th and 99.5th percentile black and white."""
     values = np.asarray(image, dtype=np.float32)
-    return to_grey(values, *np.percentile(values, [0.5, 99.5]))
+    return to_grey(values, *limits_of(values))
+
+
+def limits_of(values: np.ndarray) -> tuple[float, float]:
+    """Return the values that are shown black and white; pixels without data take no part."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return 0.0, 0.0
+    low, high = np.percentile(known, [0.5, 99.5])
+    return float(low), float(high)
 
 
 def to_grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return values as uint8, `low` black and `high` white."""
     if high <= low:
         return np.full(values.shape, 128, dtype=np.uint8)
-    return (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    shown = np.clip((values - low) / (high - low), 0, 1) * 255
+    return np.nan_to_num(shown, nan=0.0).astype(np.uint8)  # no data are black
 
 
 def class_colours(id2label: dict[int, str]) -> dict[int, np.ndarray]:

@@ -52,7 +52,7 @@ class ImageReport:
         """Return input and result (H, W, 3) uint8, of one size and on one grey scale."""
         image = pictures.shown_input(prediction).astype(np.float32)
         output = shrink(prediction.output, pictures.reduction(prediction)).astype(np.float32)
-        limits = np.percentile(np.concatenate([image.ravel(), output.ravel()]), [0.5, 99.5])
+        limits = pictures.limits_of(np.concatenate([image.ravel(), output.ravel()]))
         return as_rgb(pictures.to_grey(image, *limits)), as_rgb(pictures.to_grey(output, *limits))
 
     def legend(self, prediction: Prediction) -> Legend:

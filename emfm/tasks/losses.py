@@ -44,5 +44,13 @@ def segmentation_loss(logits: Tensor, labels: Tensor, class_weights: Sequence[fl
 
 
 def restoration_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Return L1 + L2 of values (B, 1, H, W), as in Kazimi et al. 2024 (arXiv:2402.18286)."""
+    """Return L1 + L2 of values (B, 1, H, W), as in Kazimi et al. 2024 (arXiv:2402.18286).
+
+    Where the target is NaN there are no data, and no loss.
+    """
+    known = ~torch.isnan(target)
+    if not known.all():
+        output, target = output[known], target[known]
+        if not len(target):
+            return output.sum() * 0.0
     return F.l1_loss(output.float(), target.float()) + F.mse_loss(output.float(), target.float())

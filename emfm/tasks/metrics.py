@@ -40,7 +40,7 @@ def exists(value: float | None) -> bool:
 
 def is_constant(target: np.ndarray) -> bool:
     """Return whether an image holds one value alone, so that nothing can be measured on it."""
-    return bool(np.min(target) == np.max(target))
+    return bool(np.isnan(target).all() or np.nanmin(target) == np.nanmax(target))
 
 
 class Metrics(Protocol):
@@ -82,7 +82,8 @@ class SegmentationMetrics:
         found = torch.from_numpy(np.ascontiguousarray(predicted, dtype=np.int64))
         wanted = torch.from_numpy(np.ascontiguousarray(np.where(truth < 0, -1, truth), dtype=np.int64))
         self.totals["images"] += 1
-        self.totals["counts"] += multiclass_confusion_matrix(found, wanted, len(self.id2label), ignore_index=-1)
+        answered = torch.where(wanted < 0, 0, found)  # where there is no truth, there may be no answer
+        self.totals["counts"] += multiclass_confusion_matrix(answered, wanted, len(self.id2label), ignore_index=-1)
         known = wanted >= 0
         for index in self.id2label:
             edges = [_boundary(classes == index) & known for classes in (found, wanted)]
@@ -169,6 +170,7 @@ class RestorationMetrics:
                 f"same size, at least {SMALLEST_SSIM} a side"
             )
         self.totals["images"] += 1
+        known = np.isfinite(target)  # NaN is no data
         if is_constant(target):
             return
         statistics = EMImageProcessor().statistics(target)
@@ -176,13 +178,13 @@ class RestorationMetrics:
             torch.from_numpy((np.asarray(image, dtype=np.float64) - statistics.offset) / (2 * statistics.scale))
             for image in (output, target)
         )
+        valid = torch.from_numpy(known)
+        found, wanted = (torch.where(valid, image, 0.0) for image in (found, wanted))
         pair = found.float()[None, None], wanted.float()[None, None]
         self.totals["measured"] += 1
-        self.totals["l1"] += l1(found, wanted)
-        self.totals["psnr"] += psnr(found, wanted, 1.0)
-        similarity = structural_similarity_index_measure(*pair, data_range=1.0)
-        assert isinstance(similarity, Tensor)
-        self.totals["ssim"] += similarity
+        self.totals["l1"] += l1(found[valid], wanted[valid])
+        self.totals["psnr"] += psnr(found[valid], wanted[valid], 1.0)
+        self.totals["ssim"] += _similarity(*pair, valid)
 
     def result(self) -> dict[str, Any]:
         """Return `l1`, `psnr` (dB), `ssim`, the `data_range` in words, and `n`, the images.
@@ -193,6 +195,16 @@ class RestorationMetrics:
         means = {name: float(self.totals[name]) / max(measured, 1.0) for name in ("l1", "psnr", "ssim")}
         known = {name: mean if measured and exists(mean) else None for name, mean in means.items()}
         return {**known, "data_range": DATA_RANGE, "n": int(self.totals["images"])}
+
+
+def _similarity(found: Tensor, wanted: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean SSIM, with a data range of 1, over the valid pixels (H, W)."""
+    if valid.all():
+        similarity = structural_similarity_index_measure(found, wanted, data_range=1.0)
+        assert isinstance(similarity, Tensor)
+        return similarity
+    _, each = structural_similarity_index_measure(found, wanted, data_range=1.0, return_full_image=True)
+    return each[0, 0][valid].mean()
 
 
 def l1(output: Tensor, target: Tensor) -> float:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from emfm.config import EMFoundationConfig
-from emfm.data.croppers import IntensityJitter, Key, cut, dihedral
+from emfm.data.croppers import LEAST_KNOWN, IntensityJitter, Key, cut, dihedral, random_corner
 from emfm.data.examples import IGNORED, Examples, LabelledMicrographs
 from emfm.errors import EMError
 from emfm.hub.card import figure, table
+from emfm.no_data import no_data
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.reports.measurements import is_background
 from emfm.reports.report import ClassMapReport
@@ -58,6 +59,9 @@ class SegmentationCropper:
         else:
             row, column = int(rng.integers(height)), int(rng.integers(width))
         corner = _corner(row, self.side, height), _corner(column, self.side, width)
+        missing = no_data(cut(image, *corner, self.side))
+        if missing is not None and missing.mean() > 1 - LEAST_KNOWN:
+            corner = random_corner(rng, image, self.side)
         symmetry = int(rng.integers(8))
         change = self.jitter.draw(rng)
         values = self.processor.normalize(cut(image, *corner, self.side), statistics)
@@ -159,8 +163,8 @@ class EMForSemanticSegmentation(EMTaskModel):
         return outputs.softmax(dim=1)
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return the class map (H, W) of probabilities (K, H, W): uint8, or uint16 if K > 256."""
-        return maps.argmax(axis=0).astype(np.uint8 if len(maps) <= 256 else np.uint16)
+        """Return the class map (H, W) of probabilities (K, H, W): uint8, or uint16 if K > 255."""
+        return maps.argmax(axis=0).astype(np.uint8 if len(maps) <= 255 else np.uint16)
 
     def check_data(self, data: Examples, name: str) -> None:
         """Raise an error where the data have no masks, or other classes than the model."""

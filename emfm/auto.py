@@ -1,9 +1,11 @@
 """Importing this module makes emfm known to AutoModel, AutoImageProcessor and pipeline().
 
-`AutoModel.from_pretrained` takes a folder or a Hub id and returns the class that was saved there.
-`pipeline("em-image-to-image")` restores, `pipeline("image-segmentation")` segments micrographs.
+`AutoModel.from_pretrained` takes a bundled model's name, a folder or a Hub id, and returns what was
+saved there. `pipeline("em-image-to-image")` restores, `pipeline("image-segmentation")` segments.
 """
 
+import functools
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
@@ -11,6 +13,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from emfm.config import EMFoundationConfig
 from emfm.inference.pipelines import EMImageSegmentationPipeline, EMImageToImagePipeline
+from emfm.loading.names import BUNDLED, bundled_names
 from emfm.modeling import EMFoundation
 from emfm.processing import EMImageProcessor
 from emfm.tasks import TASKS
@@ -20,6 +23,22 @@ IMAGE_TO_IMAGE = "em-image-to-image"
 # transformers takes the one that the configuration names
 _CLASSES: Any = (EMFoundation, *TASKS.values())
 
+
+def _know_zoo(auto: Any) -> None:
+    """Let an Auto class take the names of bundled models; a folder of that name comes first."""
+    load = auto.from_pretrained.__func__
+    if getattr(load, "knows_emfm", False):
+        return
+
+    @functools.wraps(load)
+    def from_pretrained(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
+        bundled = isinstance(name, str) and name in bundled_names() and not Path(name).exists()
+        return load(cls, str(BUNDLED / name) if bundled else name, *args, **kwargs)
+
+    from_pretrained.knows_emfm = True  # type: ignore[attr-defined]
+    auto.from_pretrained = classmethod(from_pretrained)
+
+
 AutoConfig.register(EMFoundationConfig.model_type, EMFoundationConfig, exist_ok=True)
 AutoImageProcessor.register(
     EMFoundationConfig,
@@ -28,6 +47,9 @@ AutoImageProcessor.register(
 )
 AutoModel.register(EMFoundationConfig, _CLASSES, exist_ok=True)
 AutoModelForSemanticSegmentation.register(EMFoundationConfig, EMForSemanticSegmentation, exist_ok=True)
+
+for known in (AutoConfig, AutoModel, AutoModelForSemanticSegmentation, AutoImageProcessor):
+    _know_zoo(known)
 
 if IMAGE_TO_IMAGE not in PIPELINE_REGISTRY.supported_tasks:
     PIPELINE_REGISTRY.register_pipeline(IMAGE_TO_IMAGE, EMImageToImagePipeline, pt_model=AutoModel, type="image")

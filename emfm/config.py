@@ -20,6 +20,31 @@ BESIDES = ("model_type", "torch_dtype", "_commit_hash", "_name_or_path", "name_o
 MAX_CLASSES = 65_536  # a class map is uint16 at most
 
 
+def _known(cls: type) -> set[str]:
+    """Return what a config.json may hold."""
+    return {field.name for field in fields_of(cls)} | set(BESIDES)
+
+
+def _with_given(content: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a config.json with fields of the user's in their places.
+
+    They are taken out of `given`, and then checked like all others. `label2id` and `num_labels`
+    say what `id2label` does, which stands above them.
+    """
+    names = [*EMFoundationConfig.__annotations__, "id2label"]
+    fields = {name: given.pop(name) for name in names if name in given}
+    label2id, count = given.pop("label2id", None), given.pop("num_labels", None)
+    if "id2label" not in fields and label2id is not None:
+        fields["id2label"] = {index: label for label, index in label2id.items()}
+    if "id2label" not in fields and count is not None and count != len(content.get("id2label") or {}):
+        fields["id2label"] = {index: f"class {index}" for index in range(count)}
+    if "id2label" not in fields:
+        return {**content, **fields}
+    if "class_weights" not in fields and len(fields["id2label"] or {}) != len(content.get("class_weights") or ()):
+        fields["class_weights"] = None  # those of other classes
+    return {**{key: value for key, value in content.items() if key != "label2id"}, **fields}
+
+
 @strict
 class EMFoundationConfig(PreTrainedConfig):
     """Describes one generator: its trunk, and what its weights were trained for.
@@ -64,6 +89,7 @@ class EMFoundationConfig(PreTrainedConfig):
             self.label2id = {value: key for key, value in self.id2label.items()}
         self._check()
         super().__post_init__(**kwargs)
+        self.architectures = self.architectures or []  # AutoModel.from_config goes through them
 
     def _check(self):
         if self.backbone not in BACKBONES:
@@ -95,11 +121,11 @@ class EMFoundationConfig(PreTrainedConfig):
         Raises:
             EMError: it is not one of emfm's, a field is unknown, or a value does not suit it.
         """
+        config_dict = _with_given(config_dict, kwargs)
         kind = config_dict.get("model_type")
         if kind != cls.model_type:
             raise EMError(f"config.json says model_type {kind!r}; expected '{cls.model_type}'")
-        known = {field.name for field in fields_of(cls)} | set(BESIDES)
-        unknown = sorted(config_dict.keys() - known)
+        unknown = sorted(config_dict.keys() - _known(cls))
         if unknown:
             found = f"config.json holds {', '.join(unknown)}, which this emfm does not know"
             raise EMError(f"{found}: take it out, or update emfm")
@@ -107,6 +133,25 @@ class EMFoundationConfig(PreTrainedConfig):
             return super().from_dict(migrate(dict(config_dict)), **kwargs)
         except (StrictDataclassError, TypeError, AttributeError) as error:
             raise EMError(f"config.json is damaged: {error}") from error
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Write config.json into a folder.
+
+        Raises:
+            EMError: something was added that loading refuses.
+        """
+        self.check_known()
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    def check_known(self) -> None:
+        """Raise an error if config.json would hold what loading refuses."""
+        unknown = sorted(self.to_diff_dict().keys() - _known(type(self)) - {"transformers_version"})
+        if unknown:
+            raise EMError(f"the configuration holds {', '.join(unknown)}, which no config.json of emfm has: delete it")
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "EMFoundationConfig":
+        """Return this configuration: transformers would take `generator` for one of a decoder."""
+        return self
 
     @classmethod
     def from_name(cls, name: str, **fields) -> "EMFoundationConfig":

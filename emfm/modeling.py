@@ -1,5 +1,6 @@
 """The generator EMFoundation, and what all models share: padding, strict loading, processor."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import convert_file_size_to_int
 
 from emfm.backbones import BACKBONES
 from emfm.backbones.restoring_heads import ImageHead, ResidualHead
@@ -24,6 +26,8 @@ from emfm.errors import EMError
 from emfm.loading.names import HUB_ARGUMENTS, model_folder
 from emfm.loading.strict import check_weights, load_with_adapter, read_config, read_processor
 from emfm.processing import EMImageProcessor, IntensityStatistics
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,15 +39,34 @@ class ImageOutput(ModelOutput):
 
 
 @contextmanager
-def _without_bar() -> Iterator[None]:
-    """Hide transformers' bar: for one small file it only disturbs those of longer work."""
-    shown = transformers_logging.is_progress_bar_enabled()
+def _quietly() -> Iterator[None]:
+    """Hide transformers' bar and its report of a head that is new or left out.
+
+    The bar only disturbs those of longer work. What loads was compared before: see `check_weights`.
+    """
+    shown, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(max(level, transformers_logging.ERROR))
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(level)
         if shown:
             transformers_logging.enable_progress_bar()
+
+
+def _check_saving(model: "EMPreTrainedModel", asked: dict[str, Any]) -> None:
+    """Refuse what would be written and not be read, or be pushed without processor and card."""
+    if isinstance(model.config, EMFoundationConfig):
+        model.config.check_known()
+    if asked.get("push_to_hub"):
+        raise EMError("push_to_hub=True would push without a card: call push_to_hub('owner/name') of the model")
+    if asked.get("variant") is not None:
+        raise EMError(f"variant is '{asked['variant']}'; emfm reads model.safetensors alone: leave it out")
+    limit = asked.get("max_shard_size")
+    size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    if limit is not None and size > (convert_file_size_to_int(limit) if isinstance(limit, str) else limit):
+        raise EMError(f"max_shard_size is {limit}, the weights are {size} bytes: emfm reads one file, leave it out")
 
 
 class EMPreTrainedModel(PreTrainedModel):
@@ -58,6 +81,8 @@ class EMPreTrainedModel(PreTrainedModel):
     base_model_prefix = "trunk"
     main_input_name = "pixel_values"
     supports_gradient_checkpointing = False
+    # the losses are means: over accumulated batches transformers' Trainer may not add them up
+    accepts_loss_kwargs = False
     head_name: ClassVar[str]
 
     def __init__(self, config: EMFoundationConfig):
@@ -125,7 +150,9 @@ class EMPreTrainedModel(PreTrainedModel):
             raise EMError(f"pixel_values has shape {tuple(pixel_values.shape)}; expected (batch, 1, height, width)")
         while True:  # a mirror is smaller than the image, so tiny images take several
             height, width = pixel_values.shape[-2:]
-            bottom, right = -height % self.trunk.stride, -width % self.trunk.stride
+            stride = self.trunk.stride
+            # torch.compile knows no remainder of a negative number
+            bottom, right = (stride - height % stride) % stride, (stride - width % stride) % stride
             if not bottom and not right:
                 return pixel_values
             step = (0, min(right, width - 1), 0, min(bottom, height - 1))
@@ -152,7 +179,9 @@ class EMPreTrainedModel(PreTrainedModel):
             pretrained_model_name_or_path: a zoo name ("unet4-rf200"), a local folder, or a Hub id.
             *args: passed on to transformers.
             **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download` as in
-                transformers; fields of the configuration, such as `id2label`.
+                transformers; `dtype` (float32 by default); fields of the configuration, such as
+                `id2label`; `ignore_mismatched_sizes=True` for a new head where the saved one has
+                another shape.
 
         Raises:
             EMError: nothing goes by this name, a file is missing, or other weights than the head's
@@ -162,24 +191,37 @@ class EMPreTrainedModel(PreTrainedModel):
         hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
         folder = model_folder(name, **hub)
         want_info = kwargs.pop("output_loading_info", False)
-        dtype = kwargs.pop("dtype", torch.float32)
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None)) or torch.float32
+        new_head = kwargs.pop("ignore_mismatched_sizes", False)
+        if kwargs.pop("use_safetensors", True) is False:
+            raise EMError("use_safetensors=False would read pickled weights, which can run code: leave it out")
         if (folder / "adapter_config.json").is_file():
             return load_with_adapter(cls, name, folder, dtype, hub)
         config = kwargs.pop("config", None)
         if not isinstance(config, PreTrainedConfig):
             config, kwargs = read_config(folder, **kwargs)
         processor = read_processor(folder)
-        check_weights(cls, config, folder / "model.safetensors")
+        check_weights(cls, config, folder / "model.safetensors", new_head)
         saved_by = config.architectures or []
         try:
-            with _without_bar():
+            with _quietly():
                 model, info = super().from_pretrained(
-                    folder, *args, config=config, use_safetensors=True, output_loading_info=True, dtype=dtype, **kwargs
+                    folder,
+                    *args,
+                    config=config,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    dtype=dtype,
+                    ignore_mismatched_sizes=new_head,
+                    **kwargs,
                 )
         except (OSError, RuntimeError, SafetensorError) as error:
             raise EMError(f"cannot load {name}: {error}") from error
         model.processor = model.fitting(processor)
-        missing = any(key.startswith(model.head_name) for key in info["missing_keys"])
+        mismatched = [key for key, *_ in info["mismatched_keys"]]
+        if mismatched:
+            logger.warning("%s was saved with a head of another shape: the head is new", name)
+        missing = any(key.startswith(model.head_name) for key in [*info["missing_keys"], *mismatched])
         model.new_head = missing or cls.__name__ not in saved_by
         model.name_or_path = name
         return (model, info) if want_info else model
@@ -199,8 +241,13 @@ class EMPreTrainedModel(PreTrainedModel):
         return push_model(self, PushArguments(repo_id, **kwargs))
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Write config.json, model.safetensors and preprocessor_config.json into a folder."""
-        with _without_bar():
+        """Write config.json, model.safetensors and preprocessor_config.json into a folder.
+
+        Raises:
+            EMError: what would be written could not be loaded, or is to be pushed from here.
+        """
+        _check_saving(self, kwargs)
+        with _quietly():
             super().save_pretrained(save_directory, *args, **kwargs)
         self.processor.save_pretrained(save_directory)
         for file in Path(save_directory).glob("*.safetensors"):
@@ -248,6 +295,7 @@ class EMFoundation(EMRestoringModel):
         super().__init__(config)
         self.post_init()
 
+    @can_return_tuple
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageOutput:
         """Reconstruct clean micrographs.
 

@@ -26,7 +26,7 @@ WRONG = [
     (["--jsn", "list"], "there is no option --jsn before the verb"),
     (["list", "--colour"], r"list has no option --colour \(see emfm list --help\)"),
     ([*FINETUNE, "--stepz", "3"], r"finetune has no option --stepz; did you mean --steps or --seed\?"),
-    ([*FINETUNE, "--out", "b"], r"finetune has no option --out; did you mean --output\?"),
+    ([*FINETUNE, "--out", "b"], r"finetune has no option --out; did you mean --output"),
     ([*FINETUNE, "--steps", "five"], "--steps is 'five'; expected a whole number"),
     ([*FINETUNE, "--steps=2.5"], "--steps is '2.5'; expected a whole number"),
     ([*FINETUNE, "--learning-rate", "0,1"], "--learning-rate is '0,1'; expected a number"),

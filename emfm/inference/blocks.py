@@ -82,7 +82,7 @@ class Blocks:
                 network = frozen_network(self._model, self._image, self._statistics)
 
             def compute(values: Future[Tensor]) -> np.ndarray:
-                return network.maps(values.result().to(network.device)).cpu().numpy()
+                return network.maps(values.result().to(network.device, network.dtype)).cpu().numpy()
 
             for group in self._groups():
                 boxes = [(rows, columns) for _, _, rows, columns in group]
@@ -118,7 +118,7 @@ def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensitySt
             corners = spread((height, width), size, NORM_PIXELS // (size[0] * size[1]), model.trunk.stride)
             boxes = [((row, row + size[0]), (column, column + size[1])) for row, column in corners]
         with torch.no_grad():
-            network(_values(model, image, statistics, boxes).to(model.device))
+            network(_values(model, image, statistics, boxes).to(model.device, model.dtype))
         network.eval()
     network.trunk.fold()
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]

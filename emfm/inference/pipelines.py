@@ -118,7 +118,7 @@ class EMImageSegmentationPipeline(_OnMicrographs, ImageSegmentationPipeline):
         prediction: Prediction = model_outputs["prediction"]
         assert prediction.id2label is not None
         found = []
-        for index in np.unique(prediction.output):
+        for index in np.intersect1d(prediction.output, list(prediction.id2label)):  # no data has no class
             mask = Image.fromarray(np.where(prediction.output == index, 255, 0).astype(np.uint8))
             found.append({"score": None, "label": prediction.id2label[int(index)], "mask": mask})
         return found

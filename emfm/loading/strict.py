@@ -44,7 +44,7 @@ def read_processor(folder: Path) -> EMImageProcessor:
         raise EMError(f"cannot load {folder}: preprocessor_config.json is damaged ({error})") from error
 
 
-def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: Path) -> None:
+def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: Path, new_head: bool = False) -> None:
     """Compare the names and shapes in a weights file's header with what `config` asks for.
 
     A head may be new where another class saved the weights; nothing else may be missing,
@@ -54,6 +54,7 @@ def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: 
         cls: the model that is to be loaded.
         config: its configuration.
         path: the safetensors file.
+        new_head: the head may be new in any case.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -64,7 +65,7 @@ def check_weights(cls: type[PreTrainedModel], config: EMFoundationConfig, path: 
         ) from error
     with torch.device("meta"):  # shapes without memory
         wanted = {name: tuple(tensor.shape) for name, tensor in cls(config).state_dict().items()}
-    if cls.__name__ not in (config.architectures or []):
+    if new_head or cls.__name__ not in (config.architectures or []):
         found, wanted = _without_heads(found), _without_heads(wanted)
     shared = sorted(found.keys() & wanted.keys())
     shapes = [f"{k} is {found[k]}, expected {wanted[k]}" for k in shared if found[k] != wanted[k]]

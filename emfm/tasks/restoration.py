@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.utils import can_return_tuple
 
 from emfm.backbones import BACKBONES
 from emfm.config import EMFoundationConfig
@@ -66,6 +67,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         """How many input pixels an output pixel can see: generator's reach plus interpolation's."""
         return super().reach if self.scale == 1 else -(-super().reach // self.scale) + BICUBIC_REACH
 
+    @can_return_tuple
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageOutput:
         """Restore micrographs.
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from emfm.config import EMFoundationConfig
 from emfm.data.croppers import LEAST_KNOWN, IntensityJitter, Key, cut, dihedral, random_corner
@@ -144,6 +144,7 @@ class EMForSemanticSegmentation(EMTaskModel):
         """Return cross-entropy + Dice of logits (B, K, H, W) and class indices (B, H, W)."""
         return segmentation_loss(outputs, labels, self.config.class_weights)
 
+    @can_return_tuple
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> SegmentationOutput:
         """Classify every pixel.
 

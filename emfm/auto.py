@@ -8,7 +8,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation, pipelines
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from emfm.config import EMFoundationConfig
@@ -24,16 +24,21 @@ IMAGE_TO_IMAGE = "em-image-to-image"
 _CLASSES: Any = (EMFoundation, *TASKS.values())
 
 
+def _folder_of(name: Any) -> Any:
+    """Return the folder of a bundled model; a folder of that name comes first, others stay."""
+    bundled = isinstance(name, str) and name in bundled_names() and not Path(name).exists()
+    return str(BUNDLED / name) if bundled else name
+
+
 def _know_zoo(auto: Any) -> None:
-    """Let an Auto class take the names of bundled models; a folder of that name comes first."""
+    """Let an Auto class take the names of bundled models."""
     load = auto.from_pretrained.__func__
     if getattr(load, "knows_emfm", False):
         return
 
     @functools.wraps(load)
     def from_pretrained(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
-        bundled = isinstance(name, str) and name in bundled_names() and not Path(name).exists()
-        return load(cls, str(BUNDLED / name) if bundled else name, *args, **kwargs)
+        return load(cls, _folder_of(name), *args, **kwargs)
 
     from_pretrained.knows_emfm = True  # type: ignore[attr-defined]
     auto.from_pretrained = classmethod(from_pretrained)
@@ -48,6 +53,11 @@ AutoImageProcessor.register(
 AutoModel.register(EMFoundationConfig, _CLASSES, exist_ok=True)
 AutoModelForSemanticSegmentation.register(EMFoundationConfig, EMForSemanticSegmentation, exist_ok=True)
 
+if not hasattr(pipelines.find_adapter_config_file, "__wrapped__"):
+    # `pipeline` asks for LoRA's additions first; for a bundled name the Hub is not asked
+    look: Any = pipelines.find_adapter_config_file
+    for_bundled: Any = functools.wraps(look)(lambda name, *args, **kwargs: look(_folder_of(name), *args, **kwargs))
+    pipelines.find_adapter_config_file = for_bundled
 for known in (AutoConfig, AutoModel, AutoModelForSemanticSegmentation, AutoImageProcessor):
     _know_zoo(known)
 

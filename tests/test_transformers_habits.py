@@ -166,7 +166,7 @@ def test_a_zoo_network_loads_into_a_task_without_a_report(capfd, caplog):
     assert shown.err == "" and shown.out == "" and not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("name", ["unet2-rf44", "hrnet-w18-small"])
+@pytest.mark.parametrize("name", ["unet2-rf44", pytest.param("hrnet-w18-small", marks=pytest.mark.slow)])
 def test_compiled_models_take_images_of_several_sizes(name):
     model = EMFoundation(EMFoundationConfig.from_name(name)).eval()
     compiled = torch.compile(model, backend="eager")

@@ -74,6 +74,7 @@ class EMImageToImagePipeline(_OnMicrographs):
     # the model brings its own
     _load_processor: Any = False
     _load_image_processor: Any = False
+    _load_video_processor: Any = False
     _load_feature_extractor: Any = False
     _load_tokenizer: Any = False
 

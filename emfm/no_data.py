@@ -6,6 +6,7 @@ They take no part in statistics, training and measurement.
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,12 @@ def say_no_data(name: str, images: Sequence[Any], files: Sequence[str]) -> None:
     if some:
         more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
         logger.warning("%s: pixels without data are left out: %s", name, ", ".join(some[:SHOWN]) + more)
+
+
+@lru_cache
+def say_data_bar(name: str, rows: int) -> None:
+    """Warn, once a file, of the rows that are left out."""
+    logger.warning("%s: the %d rows of the microscope's data bar are left out", name, rows)
 
 
 def filled(image: np.ndarray, missing: np.ndarray | None) -> np.ndarray:

@@ -23,14 +23,18 @@ def read_upload(path: str | Path, folder: Path) -> Micrograph:
     path, pixels = Path(path), folder / "micrograph.npy"
     with closing(Guarded(save_pixels)) as process:  # one upload cannot change how others are read
         try:
-            pixel_size = process.ask(path.name, MEMORY, SECONDS, path=str(path), pixels=str(pixels))
+            pixel_size, bar = process.ask(path.name, MEMORY, SECONDS, path=str(path), pixels=str(pixels))
         except EMError as error:
             raise EMError(str(error).replace(str(path), path.name)) from error
-    return Micrograph(np.load(pixels, mmap_mode="r", allow_pickle=False), pixel_size, path.name)
+    image = np.load(pixels, mmap_mode="r", allow_pickle=False)
+    return Micrograph(image, pixel_size, path.name, data_bar=bar)
 
 
-def save_pixels(path: str, pixels: str) -> float | None:
-    """Read a file in the guarded process, write its pixels as NPY, and return the pixel size in nm.
+def save_pixels(path: str, pixels: str) -> tuple[float | None, int]:
+    """Read a file in the guarded process and write its pixels as NPY.
+
+    Returns:
+        Pixel size in nm, and rows of the data bar.
 
     Raises:
         EMError: the file cannot be read, or has too many pixels.
@@ -43,4 +47,4 @@ def save_pixels(path: str, pixels: str) -> float | None:
             f"{MAX_PIXELS / 1e6:.0f} million: use emfm predict on your own machine"
         )
     np.save(pixels, np.asarray(micrograph.image))
-    return micrograph.pixel_size
+    return micrograph.pixel_size, micrograph.data_bar

@@ -16,8 +16,9 @@ import numpy as np
 from emfm.data.hub_images import decode, load_images
 from emfm.errors import EMError
 from emfm.files import reason_of, writable_folder
+from emfm.io.bar_look import say_seen_bars
 from emfm.io.reading import Micrograph, read_micrograph
-from emfm.no_data import count_no_data, naming, without
+from emfm.no_data import count_no_data, naming, say_data_bar, without
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 if TYPE_CHECKING:
@@ -161,7 +162,11 @@ def _features() -> "Features":
 
 
 def _row(micrograph: Micrograph, processor: EMImageProcessor, name: str, nodata: float | None) -> dict[str, Any]:
-    image = without(micrograph.array, nodata)
+    if micrograph.data_bar:
+        say_data_bar(name, micrograph.data_bar)
+    else:
+        say_seen_bars([micrograph.image], [name])
+    image = without(micrograph.without_data_bar().array, nodata)
     with naming(name):
         statistics = processor.statistics(image)
     missing = count_no_data(image)

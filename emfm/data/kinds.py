@@ -1,6 +1,7 @@
 """What micrographs are learnt from: masks, targets or themselves, damaged. A function each."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from emfm.errors import EMError
 from emfm.io.large_images import LazyImage
 from emfm.io.masks import Mask
 from emfm.io.reading import Micrograph
+from emfm.no_data import say_data_bar
 
 
 def labelled(records: Iterable[Record], source: str, labels: GreyValues | None) -> LabelledMicrographs:
@@ -21,7 +23,8 @@ def labelled(records: Iterable[Record], source: str, labels: GreyValues | None) 
         masks = [_as_mask(mask) for _, mask, _ in records]
         labels = values_as_classes(masks, f"the dataset '{source}'", "its labels.json")
     micrographs, class_maps = [], []
-    for micrograph, mask, name in records:
+    for given, truth, name in records:
+        micrograph, mask = above_data_bar(given, truth)
         class_maps.append(class_map(_as_mask(mask), micrograph, labels, name))
         micrographs.append(micrograph)
     return LabelledMicrographs(*_common(micrographs), class_maps, labels.id2label)
@@ -30,7 +33,8 @@ def labelled(records: Iterable[Record], source: str, labels: GreyValues | None) 
 def paired(records: Iterable[Record], scale: int | None) -> PairedMicrographs:
     """Return micrographs with targets; without a scale all have that of the first pair."""
     micrographs, targets = [], []
-    for micrograph, target, name in records:
+    for given, truth, name in records:
+        micrograph, target = above_data_bar(given, truth)
         image = target.array
         scale = target_scale(image, micrograph, scale, name)
         micrographs.append(micrograph)
@@ -40,7 +44,23 @@ def paired(records: Iterable[Record], scale: int | None) -> PairedMicrographs:
 
 def clean(records: Iterable[Record], degradation: Degradation) -> CleanMicrographs:
     """Return clean micrographs that are damaged to make pairs."""
-    return CleanMicrographs(*_common([micrograph for micrograph, _, _ in records]), degradation)
+    images = [above_data_bar(micrograph, micrograph)[0] for micrograph, _, _ in records]
+    return CleanMicrographs(*_common(images), degradation)
+
+
+def above_data_bar(micrograph: Micrograph, truth: Micrograph) -> tuple[Micrograph, Micrograph]:
+    """Return a micrograph and its truth above the bar of the microscope's settings, if any.
+
+    The truth may have been drawn with the bar or without it.
+    """
+    bar = micrograph.data_bar
+    if not bar:
+        return micrograph, truth
+    say_data_bar(micrograph.name, bar)
+    scale = max(1, truth.image.shape[1] // micrograph.image.shape[1])
+    if truth.image.shape[0] == scale * micrograph.image.shape[0]:
+        truth = replace(truth, data_bar=scale * bar).without_data_bar()
+    return micrograph.without_data_bar(), truth
 
 
 def _common(micrographs: list[Micrograph]) -> tuple[list[np.ndarray], list[str], list[float | None]]:

@@ -10,7 +10,7 @@ import numpy as np
 from emfm.data.decoded_cache import decode_dataset, decode_files, fits
 from emfm.data.sources import is_dataset
 from emfm.io.reading import list_micrographs, read_micrograph
-from emfm.no_data import naming, without
+from emfm.no_data import naming, say_data_bar, without
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,10 @@ class Undecoded:
         return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, IntensityStatistics]:
-        image = without(read_micrograph(self._files[index]).array, self._nodata)
+        micrograph = read_micrograph(self._files[index])
+        if micrograph.data_bar:
+            say_data_bar(self._files[index], micrograph.data_bar)
+        image = without(micrograph.without_data_bar().array, self._nodata)
         if index not in self._statistics:
             with naming(self._files[index]):
                 self._statistics[index] = self._processor.statistics(image)

@@ -4,6 +4,7 @@ import logging
 
 from emfm.data.examples import Examples
 from emfm.errors import EMError
+from emfm.io.bar_look import say_seen_bars
 from emfm.no_data import say_no_data
 from emfm.tasks.task import EMTaskModel, MissingTruth
 
@@ -18,6 +19,7 @@ def check_training_truth(model: EMTaskModel, data: Examples, name: str) -> None:
         EMError: it teaches nothing at all, as masks without a pixel of foreground.
     """
     say_no_data(name, data.images, data.names)
+    say_seen_bars(data.images, data.names)
     missing = model.missing_truth(data)
     if missing.nothing:
         raise EMError(f"{name} hold nothing to learn: {missing.nothing} ({_some(data.names)})")
@@ -27,6 +29,7 @@ def check_training_truth(model: EMTaskModel, data: Examples, name: str) -> None:
 def check_validation_truth(model: EMTaskModel, data: Examples, name: str) -> None:
     """Warn of what validation data cannot measure; of some no figure can choose the best step."""
     say_no_data(name, data.images, data.names)
+    say_seen_bars(data.images, data.names)
     missing = model.missing_truth(data)
     if missing.nothing:
         logger.warning(
@@ -40,6 +43,7 @@ def check_validation_truth(model: EMTaskModel, data: Examples, name: str) -> Non
 def say_what_is_missing(model: EMTaskModel, data: Examples, name: str) -> None:
     """Warn of the figures that will not exist when a model is measured on these data."""
     say_no_data(name, data.images, data.names)
+    say_seen_bars(data.images, data.names)
     missing = model.missing_truth(data)
     if missing.nothing:
         logger.warning("%s has no figures: %s (%s)", name, missing.nothing, _some(data.names))

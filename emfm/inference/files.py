@@ -23,6 +23,7 @@ from emfm.inference.owner import Place, check_labels, result_labels
 from emfm.inference.predict import Flow, no_data_value, ready_model, result_form
 from emfm.inference.processes import Processes
 from emfm.inference.result_files import ResultFile
+from emfm.io.bar_look import say_seen_bars
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import count_no_data, without
@@ -125,6 +126,8 @@ def _read(job: _Job) -> Micrograph:
     """Read the micrograph; what the user says of its pixel size wins over the file."""
     arguments = job.arguments
     micrograph = read_micrograph(job.source.file, arguments.index, dataset=job.source.dataset, colour=arguments.colour)
+    if not micrograph.data_bar:
+        say_seen_bars([micrograph.image], [str(job.source)])
     micrograph = replace(micrograph, image=without(micrograph.image, arguments.nodata))
     return with_pixel_size(micrograph, arguments.pixel_size, str(job.source))
 
@@ -188,6 +191,8 @@ def _write(
         "shown": shown,
     }
     missing = count_no_data(image)
+    if model.classes is not None:
+        missing += micrograph.data_bar * image.shape[1]
     if missing:
         logger.warning("%s: %d pixels hold no data, and so does the result there", job.source, missing)
         form["no_data"] = {"pixels": missing, "value": str(no_data_value(output.dtype))}

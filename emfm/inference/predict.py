@@ -1,8 +1,8 @@
 """Prediction on a micrograph of any size; the result goes to an array in memory or to a file."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from emfm.inference.resampling import Resampled, blocks_of, check_pixel_size, ma
 from emfm.inference.result_files import ResultFile
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
-from emfm.no_data import no_data, without
+from emfm.no_data import no_data, say_data_bar, without
 from emfm.processing import IntensityStatistics, as_dtype
 from emfm.reports.prediction import Prediction
 from emfm.tasks import load_model, task_of
@@ -98,7 +98,43 @@ class ArrayResult:
         return nullcontext(ArrayResult(shape, dtype))
 
 
-Result = ArrayResult | ResultFile
+class AboveBar:
+    """A result without the rows of a data bar, which are filled at the end.
+
+    They hold no data in a class map; of a restoration they are the micrograph's own.
+    """
+
+    def __init__(self, result: "ArrayResult | ResultFile", micrograph: Micrograph, model: EMPreTrainedModel):
+        self._result, self._model, self.dtype = result, model, result.dtype
+        self._bar = np.asarray(micrograph.image[micrograph.image.shape[0] - micrograph.data_bar :, :])
+        self._rows = micrograph.data_bar * model.scale
+        self.shape = (result.shape[0] - self._rows, result.shape[1])
+
+    def write(self, row: int, column: int, block: np.ndarray) -> None:
+        """Put a block (h, w) with its first pixel at a row and column."""
+        self._result.write(row, column, block)
+
+    def read(self) -> Any:
+        """Return the array (H, W) above the bar."""
+        return self._result.read()[: self.shape[0]]
+
+    def between(self, shape: tuple[int, int], dtype: np.dtype, processes: Processes) -> AbstractContextManager:
+        """Return a result of another size, for what this one is made of."""
+        return self._result.between(shape, dtype, processes)
+
+    @contextmanager
+    def filling(self, processes: Processes) -> Iterator[None]:
+        """Let all processes fill the result; the first one adds the rows of the bar."""
+        with self._result.filling(processes):
+            yield
+            if processes.rank == 0:
+                self._result.write(self.shape[0], 0, self._filled())
+
+    def _filled(self) -> np.ndarray:
+        if self._model.classes is not None:
+            return np.full((self._rows, self.shape[1]), no_data_value(self.dtype)).astype(self.dtype)
+        scale = self._model.scale
+        return as_dtype(self._bar.repeat(scale, axis=0).repeat(scale, axis=1), self.dtype)
 
 
 def result_form(model: EMPreTrainedModel, image: Any) -> tuple[tuple[int, int], np.dtype]:
@@ -107,6 +143,9 @@ def result_form(model: EMPreTrainedModel, image: Any) -> tuple[tuple[int, int], 
     given = np.dtype(image.dtype).newbyteorder("=")
     dtype = model.result(pixel, IntensityStatistics(0.0, 1.0), given).dtype
     return (image.shape[0] * model.scale, image.shape[1] * model.scale), dtype
+
+
+Result = ArrayResult | ResultFile | AboveBar
 
 
 @dataclass(frozen=True)
@@ -126,6 +165,9 @@ class Flow:
             EMError: the micrograph cannot be used, or its pixel size is to be matched and unknown.
             OSError: the result cannot be written.
         """
+        if given.data_bar:
+            say_data_bar(given.name, given.data_bar)
+            result, given = AboveBar(result, given, self.model), given.without_data_bar()
         micrograph = given
         if self.match_pixel_size:
             micrograph = self.processes.together(lambda: matched(self.model, given))

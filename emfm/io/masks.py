@@ -91,4 +91,4 @@ def decode_mask(content: bytes, name: str) -> Mask:
 def _mask(request: Request, planes: Planes, number: int) -> Mask:
     values, name = np.asarray(planes.plane(number)), Path(request.name).name
     index = number if planes.stack else None
-    return Mask(values, planes.pixel_size, name, planes.axes, index, planes.palette)
+    return Mask(values, planes.pixel_size, name, planes.axes, index, palette=planes.palette)

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Micrograph:
         axes: one letter for each axis of the file that is longer than one: "YX", or "ZYX" of a
             stack; "Q" for an axis that the file does not name.
         index: which slice of a stack this is, None for a file of one image.
+        data_bar: rows at the bottom that a scanning microscope wrote its settings into, 0 if the
+            file does not say; what measures, learns or predicts leaves them out.
     """
 
     image: np.ndarray | LazyImage
@@ -56,6 +58,22 @@ class Micrograph:
     name: str
     axes: str = "YX"
     index: int | None = None
+    data_bar: int = 0
+
+    def without_data_bar(self) -> "Micrograph":
+        """Return the micrograph above its data bar."""
+        if not self.data_bar:
+            return self
+        height = self.image.shape[0] - self.data_bar
+        if isinstance(self.image, np.ndarray):
+            return replace(self, image=self.image[:height], data_bar=0)
+        whole = self.image
+
+        def read(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+            return whole[top:bottom, left:right]
+
+        image = LazyImage((height, whole.shape[1]), whole.dtype, (1, whole.shape[1]), read)
+        return replace(self, image=image, data_bar=0)
 
     @property
     def array(self) -> np.ndarray:
@@ -172,7 +190,8 @@ def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
     with request.decoding():
         image = planes.plane(number)
     name = Path(request.name).name
-    return Micrograph(image, planes.pixel_size, name, planes.axes, number if planes.stack else None)
+    index_of = number if planes.stack else None
+    return Micrograph(image, planes.pixel_size, name, planes.axes, index_of, planes.data_bar)
 
 
 def read_slices(path: str | Path) -> Iterator[Micrograph]:

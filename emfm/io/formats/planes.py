@@ -105,6 +105,7 @@ class Planes:
         pixel_size: side of a pixel in nm, or None.
         plane: returns one slice, (H, W) in the file's dtype and native byte order.
         palette: (N, 3) colours that a mask's values are shown in, None where it has none.
+        data_bar: rows at the bottom that a microscope wrote its settings into.
     """
 
     stack: tuple[int, ...]
@@ -113,6 +114,7 @@ class Planes:
     pixel_size: float | None
     plane: Callable[[int], np.ndarray | LazyImage]
     palette: np.ndarray | None = None
+    data_bar: int = 0
 
     @property
     def count(self) -> int:

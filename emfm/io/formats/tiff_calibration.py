@@ -1,4 +1,4 @@
-"""The pixel size of a TIFF file, as microscopes and image programs write it.
+"""Pixel size and data bar of a TIFF file, as microscopes and image programs write them.
 
 Sources in their order: OME, Thermo Fisher and FEI, Zeiss, DigitalMicrograph, JEOL, and at last the
 resolution tags, with ImageJ's unit.
@@ -16,6 +16,8 @@ from emfm.io.formats.planes import nanometres, pixel_side
 _RESOLUTION_UNIT = {2: 2.54e7, 3: 1e7}  # nm in an inch and a centimetre
 # Over 10 micrometres a pixel is a printer's resolution (72 to 1200 dpi), not a microscope's.
 LARGEST_OF_TAGS = 1e4
+_TESCAN = 50431  # tag of TESCAN's settings
+MOST_OF_BAR = 0.3  # share of a picture that a data bar may have
 ZEISS_SIDE, ZEISS_WIDTH = 3, 1024  # place of the pixel size among Zeiss's unnamed values
 Sides = tuple[float | None, float | None]
 
@@ -34,6 +36,26 @@ def pixel_size_of(tiff: tifffile.TiffFile, name: str) -> float | None:
     elif max(sides[0] or 0, sides[1] or 0) >= LARGEST_OF_TAGS:
         return None
     return pixel_side(*sides, name)
+
+
+def data_bar_of(tiff: tifffile.TiffFile) -> int:
+    """Return how many rows at the bottom hold the microscope's settings, by its own words.
+
+    FEI and Thermo Fisher: what the picture has below the scanned `ResolutionY` rows. TESCAN: the
+    `ImageStripSize`.
+    """
+    page = tiff.pages.first
+    height, width = page.imagelength, page.imagewidth
+    image = (tiff.fei_metadata or {}).get("Image")
+    rows = 0
+    if isinstance(image, dict) and image.get("ResolutionX") == width and isinstance(image.get("ResolutionY"), int):
+        rows = height - image["ResolutionY"]
+    strip = page.tags.get(_TESCAN)
+    if strip is not None:
+        text = strip.value if isinstance(strip.value, str) else bytes(strip.value).decode("latin-1")
+        stated = re.search(r"ImageStripSize=(\d+)", text)
+        rows = int(stated[1]) if stated else rows
+    return rows if 0 < rows <= MOST_OF_BAR * height else 0
 
 
 def _ome(tiff: tifffile.TiffFile) -> Sides:

@@ -36,6 +36,7 @@ class ImageOutput(ModelOutput):
 
     loss: Tensor | None = None  # scalar, where labels were given
     reconstruction: Tensor | None = None  # (B, 1, H, W) in network values
+    hidden_states: tuple[Tensor, ...] | None = None  # `features`, where they were asked for
 
 
 @contextmanager
@@ -138,6 +139,16 @@ class EMPreTrainedModel(PreTrainedModel):
         maps = self.trunk.features(self._pad(pixel_values))
         return [m[..., : -(-height // 2**level), : -(-width // 2**level)] for level, m in enumerate(maps)]
 
+    def _seen(self, image: Tensor, all_scales: bool | None) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """Return features (B, C, H, W) at the input's size and, if asked for, those of all scales.
+
+        Without a word from the user the configuration's `output_hidden_states` decides.
+        """
+        if all_scales or (all_scales is None and self.config.output_hidden_states):
+            maps = tuple(self.features(image))
+            return maps[0], maps
+        return self._full_resolution(image), None
+
     def _full_resolution(self, pixel_values: Tensor) -> Tensor:
         """Return the trunk's features (B, C, H, W) at the input's size: padded and cropped."""
         padded = self._pad(pixel_values)  # checks the shape
@@ -189,7 +200,7 @@ class EMPreTrainedModel(PreTrainedModel):
         """
         name = str(pretrained_model_name_or_path)
         hub = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
-        folder = model_folder(name, **hub)
+        folder = model_folder(pretrained_model_name_or_path, **hub)
         want_info = kwargs.pop("output_loading_info", False)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None)) or torch.float32
         new_head = kwargs.pop("ignore_mismatched_sizes", False)
@@ -215,7 +226,7 @@ class EMPreTrainedModel(PreTrainedModel):
                     ignore_mismatched_sizes=new_head,
                     **kwargs,
                 )
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except (OSError, SafetensorError) as error:
             raise EMError(f"cannot load {name}: {error}") from error
         model.processor = model.fitting(processor)
         mismatched = [key for key, *_ in info["mismatched_keys"]]
@@ -296,17 +307,25 @@ class EMFoundation(EMRestoringModel):
         self.post_init()
 
     @can_return_tuple
-    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageOutput:
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> ImageOutput:
         """Reconstruct clean micrographs.
 
         Args:
             pixel_values: (B, 1, H, W) network values, any H and W.
             labels: (B, 1, H, W) clean network values; the loss is the mean absolute difference.
+            output_hidden_states: return the `features`, too; False by default.
             **kwargs: accepted for transformers' pipelines, not used.
         """
-        reconstruction = self.restored_from(self._full_resolution(pixel_values), pixel_values)
+        features, hidden_states = self._seen(pixel_values, output_hidden_states)
+        reconstruction = self.restored_from(features, pixel_values)
         loss = None if labels is None else F.l1_loss(reconstruction.float(), labels)
-        return ImageOutput(loss=loss, reconstruction=reconstruction)
+        return ImageOutput(loss, reconstruction, hidden_states)
 
     @torch.no_grad()
     def maps(self, pixel_values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from transformers.image_processing_base import BatchFeature
@@ -155,22 +156,34 @@ class EMImageProcessor(BaseImageProcessor):
         return BatchFeature({"pixel_values": np.stack(normalized)[:, None]}, tensor_type=return_tensors)
 
     def post_process_semantic_segmentation(
-        self, outputs: Any, target_sizes: list[tuple[int, int]] | None = None
-    ) -> list[Tensor]:
+        self,
+        outputs: Any,
+        target_sizes: list[tuple[int, int]] | None = None,
+        return_segmentation_scores: bool = False,
+    ) -> list[Any]:
         """Return one class map (H, W), int64, per image from a model's `logits` (B, K, H, W).
 
         Args:
             outputs: what `EMForSemanticSegmentation` returned.
-            target_sizes: (height, width) per image; checked, as logits have the input's size.
+            target_sizes: (height, width) per image, to which the logits are resized; by default
+                they have the input's size.
+            return_segmentation_scores: return `segmentation`, the class map, and
+                `segmentation_scores`, the logits (K, H, W), for each image.
         """
-        maps = list(outputs.logits.argmax(dim=1))
-        sizes = [tuple(found.shape) for found in maps] if target_sizes is None else target_sizes
-        if len(sizes) != len(maps):
-            raise EMError(f"{len(sizes)} target sizes for {len(maps)} images: give one for each")
-        for index, size in enumerate(sizes):
-            if tuple(size) != tuple(maps[index].shape):
-                raise EMError(f"image {index}: target size {tuple(size)} is not the logits' {tuple(maps[index].shape)}")
-        return maps
+        scores = list(outputs.logits)
+        if target_sizes is not None:
+            if len(target_sizes) != len(scores):
+                raise EMError(f"{len(target_sizes)} target sizes for {len(scores)} images: give one for each")
+            sizes = [tuple(int(side) for side in size) for size in target_sizes]
+            scores = [
+                F.interpolate(logits[None], size, mode="bilinear")[0]
+                for logits, size in zip(scores, sizes, strict=True)
+            ]
+        maps = [logits.argmax(dim=0) for logits in scores]
+        if not return_segmentation_scores:
+            return maps
+        found = zip(maps, scores, strict=True)
+        return [BatchFeature({"segmentation": each, "segmentation_scores": logits}) for each, logits in found]
 
 
 def as_array(image: Any) -> np.ndarray:

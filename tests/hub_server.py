@@ -309,8 +309,10 @@ class HubServer:
         """
         import datasets.config
         from huggingface_hub import constants
+        from transformers.utils import hub
 
         monkeypatch.setattr(constants, "ENDPOINT", self.url)
+        monkeypatch.setattr(hub, "_hf_api", None, raising=False)  # its client remembers the address of before
         address = f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))

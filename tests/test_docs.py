@@ -21,7 +21,10 @@ def command_lines(text: str) -> list[list[str]]:
     return [line[next(i for i, word in enumerate(line) if word in ("emfm", "emfm.cli")) + 1 :] for line in words]
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+WITH_COMMANDS = [path for path in DOCS if path.name != "transformers.md"]  # it is on Python alone
+
+
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=lambda path: path.name)
 def test_commands_parse(path):
     found = command_lines(path.read_text())
     assert found

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transformers import SegformerImageProcessor
 
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor
@@ -80,9 +81,14 @@ def test_the_class_map_is_the_class_of_the_largest_logit(processor):
         torch.testing.assert_close(torch.stack(maps), classes)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "message"), [([(5, 6), (10, 12)], r"image 1: target size \(10, 12\)"), ([(5, 6)] * 3, "3")]
-)
-def test_target_sizes_that_do_not_fit_the_logits_are_refused(processor, sizes, message):
-    with pytest.raises(EMError, match=message):
-        processor.post_process_semantic_segmentation(SimpleNamespace(logits=torch.zeros(2, 3, 5, 6)), sizes)
+def test_logits_are_resized_to_the_target_sizes_as_transformers_does(processor):
+    outputs = SimpleNamespace(logits=torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(0)))
+    segformer = SegformerImageProcessor()
+    for sizes in ([(10, 12), (7, 3)], [(5, 6), (5, 6)]):
+        found = processor.post_process_semantic_segmentation(outputs, sizes, return_segmentation_scores=True)
+        expected = segformer.post_process_semantic_segmentation(outputs, sizes, return_segmentation_scores=True)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours.segmentation, theirs.segmentation)
+            torch.testing.assert_close(ours.segmentation_scores, theirs.segmentation_scores)
+    with pytest.raises(EMError, match="3 target sizes for 2 images"):
+        processor.post_process_semantic_segmentation(outputs, [(5, 6)] * 3)

@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from hub_server import HubServer
 from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModel, Trainer, TrainingArguments, pipeline
 
@@ -201,3 +202,44 @@ def test_the_configuration_reads_as_json():
     config = segmenter().config
     assert json.loads(config.to_json_string())["id2label"] == {"0": "background", "1": "particle"}
     assert config.get_text_config(decoder=True) is config
+
+
+def test_every_scale_is_returned_where_hidden_states_are_asked_for():
+    images = torch.randn(1, 1, 20, 30)
+    for model in (segmenter(), EMForSuperResolution(EMFoundationConfig.from_name("unet2-rf44", scale=2)).eval()):
+        plain, asked = model(images), model(images, output_hidden_states=True)
+        assert plain.hidden_states is None
+        seen = images if model.scale == 1 else model.enlarged(images)
+        for found, expected in zip(asked.hidden_states, model.features(seen), strict=True):
+            torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(asked[0], plain[0])
+        model.config.output_hidden_states = True
+        assert len(model(images).hidden_states) == 3
+
+
+def test_what_the_stock_trainer_pushes_is_loaded_from_the_hub(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    with HubServer() as hub:
+        hub.stand_in(monkeypatch, tmp_path)
+        args = TrainingArguments(
+            output_dir=str(tmp_path / "out"),
+            max_steps=1,
+            report_to="none",
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+            push_to_hub=True,
+            hub_model_id="lab/stock",
+        )
+        trainer = Trainer(segmenter(), args, train_dataset=Crops())
+        trainer.train()
+        trainer.push_to_hub()
+        again = EMForSemanticSegmentation.from_pretrained("lab/stock")
+        assert again.classes == NAMES and not again.new_head
+        for name, tensor in trainer.model.state_dict().items():
+            torch.testing.assert_close(again.state_dict()[name], tensor)
+
+
+def test_no_name_is_told_how_weights_in_memory_are_loaded():
+    with pytest.raises(EMError, match=r"make cls\(config\), then load_state_dict"):
+        EMFoundation.from_pretrained(None, config=EMFoundationConfig.from_name("unet2-rf44"))

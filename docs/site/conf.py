@@ -61,6 +61,7 @@ docs/pretraining
 docs/formats
 docs/datasets
 docs/hub
+docs/transformers
 docs/export
 ```
 

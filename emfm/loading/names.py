@@ -42,7 +42,7 @@ def zoo_id(name: str) -> str | None:
     return f"{namespace}/{name}"
 
 
-def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
+def model_folder(name_or_path: str | Path | None, **hub: Any) -> Path:
     """Return the folder of a model: its own, or a copy of the Hub's with every published file.
 
     All files of a download come from one commit, and must match its checksums, if it has them.
@@ -55,6 +55,8 @@ def model_folder(name_or_path: str | Path, **hub: Any) -> Path:
         EMError: nothing goes by this name, the Hub does not answer or refuses, or the repository
             holds no whole model.
     """
+    if name_or_path is None:
+        raise EMError("from_pretrained(None) has no weights to read: make cls(config), then load_state_dict()")
     name, place = str(name_or_path), locate(name_or_path)
     if Path(place).is_dir():
         return Path(place)

@@ -68,18 +68,26 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         return super().reach if self.scale == 1 else -(-super().reach // self.scale) + BICUBIC_REACH
 
     @can_return_tuple
-    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageOutput:
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> ImageOutput:
         """Restore micrographs.
 
         Args:
             pixel_values: (B, 1, H, W) network values, any H and W.
             labels: (B, 1, H * scale, W * scale) targets in the same units, for an L1 + L2 loss.
+            output_hidden_states: return the `features` of the enlarged input, too.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         image = self.enlarged(pixel_values)
-        reconstruction = self.restored_from(self._full_resolution(image), image)
+        features, hidden_states = self._seen(image, output_hidden_states)
+        reconstruction = self.restored_from(features, image)
         loss = None if labels is None else restoration_loss(reconstruction, labels)
-        return ImageOutput(loss=loss, reconstruction=reconstruction)
+        return ImageOutput(loss, reconstruction, hidden_states)
 
     @property
     def last_layer(self) -> nn.Conv2d:

@@ -96,6 +96,7 @@ class SegmentationOutput(ModelOutput):
 
     loss: Tensor | None = None  # scalar, where labels were given
     logits: Tensor | None = None  # (B, K, H, W), at the input's size
+    hidden_states: tuple[Tensor, ...] | None = None  # `features`, where they were asked for
 
 
 class EMForSemanticSegmentation(EMTaskModel):
@@ -145,18 +146,26 @@ class EMForSemanticSegmentation(EMTaskModel):
         return segmentation_loss(outputs, labels, self.config.class_weights)
 
     @can_return_tuple
-    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> SegmentationOutput:
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> SegmentationOutput:
         """Classify every pixel.
 
         Args:
             pixel_values: (B, 1, H, W) network values, any H and W.
             labels: (B, H, W) int64 class indices; -100 takes no part in the loss, cross-entropy
                 (with `config.class_weights`, where given) + Dice.
+            output_hidden_states: return the `features`, too; False by default.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
-        logits = self.class_head(self.last_features(pixel_values))
+        features, hidden_states = self._seen(pixel_values, output_hidden_states)
+        logits = self.class_head(features)
         loss = None if labels is None else self.loss_of(logits, pixel_values, labels)
-        return SegmentationOutput(loss=loss, logits=logits)
+        return SegmentationOutput(loss, logits, hidden_states)
 
     @staticmethod
     def finished(outputs: Tensor) -> Tensor:

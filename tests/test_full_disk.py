@@ -167,7 +167,7 @@ def test_the_cache_is_tried_before_micrographs_are_decoded(labelled_folder, tmp_
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "file" / "datasets")
     message = r"file is a file: choose another cache with HF_HOME or HF_DATASETS_CACHE$"
     with pytest.raises(EMError, match=message):
-        decoded_cache.decode_files((), None)
+        decoded_cache.decode_files((), None, None, None)
     with pytest.raises(EMError, match=message):
         decoded_cache.decode_dataset(str(labelled_folder), None)
 

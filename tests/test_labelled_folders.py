@@ -308,9 +308,9 @@ def test_advice_is_what_can_be_done_with_a_file_of_a_folder(tmp_path):
     tifffile.imwrite(tmp_path / "colour.tif", np.stack([image_of(seed) for seed in range(3)], -1), photometric="rgb")
     pair(tmp_path / "colour", "a.tif")
     (tmp_path / "colour.tif").rename(tmp_path / "colour" / "images" / "a.tif")
-    with pytest.raises(EMError, match=r"v\.h5 holds 2 datasets: .*; save the one to use as a file of its own$"):
+    with pytest.raises(EMError, match=r"v\.h5 holds 2 datasets: .*; choose one with --dataset data, in Python .*"):
         load_em_dataset(tmp_path / "two")
-    with pytest.raises(EMError, match=r"a\.tif: a colour image; .*: convert it to greyscale first$"):
+    with pytest.raises(EMError, match=r"a\.tif: a colour image; .*, or choose how: --colour luminance, in .*"):
         load_em_dataset(tmp_path / "colour")
 
 

@@ -23,7 +23,7 @@ class Format(StrEnum):
 
 
 @app.command()
-@takes(PredictArguments, only=("tile", "nodata"))
+@takes(PredictArguments, only=("tile", "nodata", "dataset", "colour"))
 def evaluate(
     model: Annotated[str, typer.Option(help="Fine-tuned model: folder or Hub id.")],
     data: Annotated[str, typer.Option(help="Folder with images/ and masks/ or targets/, or a dataset.")],
@@ -38,8 +38,10 @@ def evaluate(
     """Measure a fine-tuned model on one split, beside an answer that needs no network."""
     from emfm.finetuning.evaluate import evaluate as run
     from emfm.hub.card import figure
+    from emfm.io.reading import FileChoice
 
-    result = run(model, data, split, given["tile"], degrade, given["nodata"])
+    choice = FileChoice(given["dataset"], given["colour"])
+    result = run(model, data, split, given["tile"], degrade, given["nodata"], choice)
     lines = []
     for label, measured in result.get("per_class", {}).items():
         shown = "  ".join(f"{name} {figure(value)}" for name, value in measured.items())

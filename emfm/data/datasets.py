@@ -18,7 +18,7 @@ from emfm.data.sources import is_dataset
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.io.masks import decode_mask
-from emfm.io.reading import decode_micrograph
+from emfm.io.reading import FileChoice, decode_micrograph
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -34,6 +34,7 @@ def load_em_dataset(
     scale: int | None = None,
     truth: str | None = None,
     streaming: bool = False,
+    choice: FileChoice | None = None,
 ) -> Any:
     """Load one split of labelled micrographs, of pairs, or of clean micrographs to damage.
 
@@ -50,6 +51,7 @@ def load_em_dataset(
         scale: target pixels per image pixel and axis; by default the pairs', 2 for "downsample".
         truth: "masks" or "targets", where a folder holds both.
         streaming: read a dataset as it comes, without downloading it first.
+        choice: which dataset of HDF5, Zarr, DM and EMD files, and which grey of colour.
 
     Returns:
         `LabelledMicrographs`, `PairedMicrographs`, `CleanMicrographs`, or `StreamedExamples` of it.
@@ -64,20 +66,23 @@ def load_em_dataset(
     if degrade is not None:
         usual = SCALES[0] if degrade == "downsample" else 1
         degraded = partial(clean, degradation=Degradation(degrade, scale or usual))
-    name = str(source)
+    name, choice = str(source), choice or FileChoice()
     if is_dataset(name):
+        if choice.dataset is not None:
+            raise EMError(f"dataset is '{choice.dataset}', but {name} holds rows of one image each: leave it out")
         rows, found = _open_rows(name, split, streaming)
         kind = degraded or _kind_of_dataset(name, truth, found, scale, streaming)
         found = None if degraded else found
         if streaming:
-            return _stream(rows, kind, name, found)
-        return kind(_record(row, f"{name}, {split}, row {i}", found) for i, row in enumerate(rows))
+            return _stream(rows, kind, name, found, choice.colour)
+        named = ((f"{split}, row {number}", row) for number, row in enumerate(rows))
+        return _of_rows(kind, name, found, choice.colour, named)
     if streaming:
         raise EMError(f"{source} is a folder of image files; --streaming reads datasets (parquet files, or on the Hub)")
     folder = Path(name)
     if degraded:
-        return degraded(open_labelled_folder(folder, None).records(split))
-    opened = open_labelled_folder(folder, truth or folder_truth(folder))
+        return degraded(open_labelled_folder(folder, None, choice).records(split))
+    opened = open_labelled_folder(folder, truth or folder_truth(folder), choice)
     records = opened.records(split)  # a missing split is found before masks are read
     assert opened.truth is not None
     if opened.truth.kind == "targets":
@@ -126,9 +131,10 @@ def _hub_labels(source: str) -> GreyValues | None:
         raise EMError(f"cannot read labels.json of the dataset '{source}': {error}") from error
 
 
-def _record(row: dict[str, Any], name: str, truth: str | None) -> Record:
+def _record(row: dict[str, Any], name: str, truth: str | None, colour: str | None) -> Record:
     """Decode a row; a pixel size in its column stands above that of the image."""
-    micrograph = decode(row["image"], f"{name}, image")
+    read = partial(decode_micrograph, colour=colour)
+    micrograph = decode(row["image"], f"{name}, image", read)
     size = row.get(PIXEL_SIZE)
     if isinstance(size, (int, float)) and 0 < size < math.inf:
         micrograph = replace(micrograph, pixel_size=float(size))
@@ -136,14 +142,16 @@ def _record(row: dict[str, Any], name: str, truth: str | None) -> Record:
         return micrograph, micrograph, ""
     column = TRUTHS[truth]
     where = f"{name}, {column}"
-    return micrograph, decode(row[column], where, decode_mask if truth == "masks" else decode_micrograph), where
+    return micrograph, decode(row[column], where, decode_mask if truth == "masks" else read), where
 
 
-def _stream(rows: Any, kind: Kind, source: str, truth: str | None) -> StreamedExamples:
-    examples = partial(_of_rows, kind, source, truth)  # a module's: it reaches spawned workers
+def _stream(rows: Any, kind: Kind, source: str, truth: str | None, colour: str | None) -> StreamedExamples:
+    examples = partial(_of_rows, kind, source, truth, colour)  # a module's: it reaches spawned workers
     first = examples([("row 0", next(iter(rows)))])
     return StreamedExamples(rows, first.part(0, 0), examples)
 
 
-def _of_rows(kind: Kind, source: str, truth: str | None, some: list[tuple[str, dict]]) -> Examples:
-    return kind(_record(row, f"{source}, {name}", truth) for name, row in some)
+def _of_rows(
+    kind: Kind, source: str, truth: str | None, colour: str | None, some: Iterable[tuple[str, dict]]
+) -> Examples:
+    return kind(_record(row, f"{source}, {name}", truth, colour) for name, row in some)

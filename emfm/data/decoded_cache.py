@@ -6,8 +6,10 @@ workers of a machine share one copy, memory stays flat, and a second run starts 
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from emfm.data.hub_images import decode, load_images
 from emfm.errors import EMError
 from emfm.files import reason_of, writable_folder
 from emfm.io.bar_look import say_seen_bars
-from emfm.io.reading import Micrograph, read_micrograph
+from emfm.io.reading import FileChoice, Micrograph, decode_micrograph, read_slices
 from emfm.no_data import count_no_data, naming, say_data_bar, without
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
@@ -58,7 +60,9 @@ class Decoded:
         return pixels, IntensityStatistics(offset, scale)
 
 
-def decode_dataset(source: str, processor: EMImageProcessor, nodata: float | None = None) -> Decoded:
+def decode_dataset(
+    source: str, processor: EMImageProcessor, nodata: float | None = None, colour: str | None = None
+) -> Decoded:
     """Decode the images of a dataset.
 
     Raises:
@@ -71,7 +75,8 @@ def decode_dataset(source: str, processor: EMImageProcessor, nodata: float | Non
 
     def decoded_row(sample: dict[str, Any], index: int, percentiles: Percentiles) -> dict[str, Any]:
         name = f"{source}, row {index}, {column}"
-        return _row(decode(sample["image"], name), EMImageProcessor(*percentiles), name, nodata)
+        micrograph = decode(sample["image"], name, partial(decode_micrograph, colour=colour))
+        return _row(micrograph, EMImageProcessor(*percentiles), name, nodata)
 
     rows = data.map(
         decoded_row,
@@ -85,8 +90,10 @@ def decode_dataset(source: str, processor: EMImageProcessor, nodata: float | Non
     return Decoded(rows)
 
 
-def decode_files(files: tuple[File, ...], processor: EMImageProcessor, nodata: float | None = None) -> Decoded:
-    """Decode image files; size and time of change are in the cache's key, so edits are seen.
+def decode_files(
+    files: tuple[File, ...], processor: EMImageProcessor, nodata: float | None, choice: FileChoice
+) -> Decoded:
+    """Decode image files, all slices of stacks; an edited file is seen by its size and time.
 
     The files are a tuple, for `datasets` would take a list for shards.
 
@@ -102,7 +109,7 @@ def decode_files(files: tuple[File, ...], processor: EMImageProcessor, nodata: f
     try:
         rows = Dataset.from_generator(
             _decoded_rows,
-            gen_kwargs={"files": files, "percentiles": _percentiles(processor), "nodata": nodata},
+            gen_kwargs={"files": files, "percentiles": _percentiles(processor), "nodata": nodata, "choice": choice},
             features=_features(),
             writer_batch_size=ROWS_IN_MEMORY,
         )
@@ -138,7 +145,9 @@ def fits(encoded_bytes: int) -> bool:
     return EXPANSION * encoded_bytes < shutil.disk_usage(place).free
 
 
-def _decoded_rows(files: tuple[File, ...], percentiles: Percentiles, nodata: float | None) -> Iterator[dict[str, Any]]:
+def _decoded_rows(
+    files: tuple[File, ...], percentiles: Percentiles, nodata: float | None, choice: FileChoice
+) -> Iterator[dict[str, Any]]:
     from tqdm.auto import tqdm
 
     measure = EMImageProcessor(*percentiles)
@@ -146,9 +155,20 @@ def _decoded_rows(files: tuple[File, ...], percentiles: Percentiles, nodata: flo
     with ThreadPoolExecutor() as pool, tqdm(total=len(files), desc="decoding", unit="image", leave=False) as bar:
         for start in range(0, len(files), ROWS_IN_MEMORY):
             paths = [path for path, _, _ in files[start : start + ROWS_IN_MEMORY]]
-            for row in pool.map(lambda path: _row(read_micrograph(path), measure, path, nodata), paths):
-                yield row
+            for rows in pool.map(lambda path: _rows_of(path, choice, measure, nodata), paths):
+                yield from rows
                 bar.update()
+
+
+def _rows_of(
+    path: str, choice: FileChoice, processor: EMImageProcessor, nodata: float | None
+) -> Iterable[dict[str, Any]]:
+    """Return the row of a file's only image; those of a stack are decoded when asked for."""
+    slices = read_slices(path, choice)
+    first = next(slices)
+    if first.index is None:
+        return [_row(first, processor, path, nodata)]
+    return (_row(each, processor, f"{path}[{each.index}]", nodata) for each in chain([first], slices))
 
 
 def _percentiles(processor: EMImageProcessor) -> Percentiles:

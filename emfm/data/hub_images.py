@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,12 @@ class ImageStream:
 
     rows: "IterableDataset"  # with the undecoded column `image`
     name: str  # of the dataset, or of all whose rows it mixes
+    colour: str | None = None  # how colour becomes grey; None refuses it
+
+    def decode(self, sample: dict[str, Any] | None, place: str) -> Micrograph:
+        """Decode an image of the stream above its data bar; the place in it stands in errors."""
+        reader = partial(decode_micrograph, colour=self.colour)
+        return decode(sample, f"{self.name}, {place}", reader).without_data_bar()
 
 
 def load_split(source: str, split: str, streaming: bool) -> tuple[Any, list[str]]:

@@ -11,7 +11,7 @@ from emfm.data.splits import names_of_split, read_splits, split_called
 from emfm.data.truth_files import TruthFiles
 from emfm.errors import EMError
 from emfm.io.masks import Mask, read_masks
-from emfm.io.reading import Micrograph, list_micrographs, read_slices
+from emfm.io.reading import FileChoice, Micrograph, list_micrographs, read_slices
 
 logger = logging.getLogger(__name__)
 # The folder that holds the truth: the column that holds the same in a data set.
@@ -31,6 +31,7 @@ class LabelledFolder:
     names: list[str]  #: of all images, relative to it
     splits: dict[str, list[str]]  #: names of each split that has any, as "train" and "validation"
     truth: TruthFiles | None  #: where the truth of each image lies
+    choice: FileChoice  #: of every image and target
 
     def records(self, split: str) -> Iterator[Record]:
         """Iterate over a split's micrographs, their truth (without one themselves) and its path.
@@ -48,12 +49,12 @@ class LabelledFolder:
     def _read(self, names: list[str], warn: bool) -> Iterator[Record]:
         for name in names:
             path = self.images / name
-            slices = [_named(micrograph) for micrograph in read_slices(path)]
+            slices = [_named(micrograph) for micrograph in read_slices(path, self.choice)]
             if self.truth is None:
                 yield from ((micrograph, micrograph, "") for micrograph in slices)
                 continue
             where = self.truth.path(name)
-            truths = self.truth.read(where)
+            truths = self.truth.read(where, self.choice)
             _check_slices(path, slices, where, truths)
             for micrograph, truth in zip(slices, truths, strict=True):
                 yield micrograph, truth, str(where) if truth.index is None else f"{where}[{truth.index}]"
@@ -111,12 +112,13 @@ def truths_of(folder: Path) -> list[str]:
     return [truth for truth in TRUTHS if find_entry(folder, truth, Path.is_dir)]
 
 
-def open_labelled_folder(folder: Path, truth: str | None) -> LabelledFolder:
+def open_labelled_folder(folder: Path, truth: str | None, choice: FileChoice | None = None) -> LabelledFolder:
     """Open a folder; nothing but `splits.json` is read yet.
 
     Args:
         folder: with `images/`, or of micrographs alone.
         truth: "masks", "targets", or None for the micrographs alone.
+        choice: what is taken of every image and target.
 
     Raises:
         EMError: a folder is missing, or `splits.json` is damaged.
@@ -131,8 +133,10 @@ def open_labelled_folder(folder: Path, truth: str | None) -> LabelledFolder:
             missing = folder / truth
             raise EMError(f"there is no folder {missing}; it holds a file of the same name for each of images/{more}")
     names = [path.relative_to(images).as_posix() for path in list_micrographs(images)]
+    choice = choice or FileChoice()
+    choice.check(names, str(images))
     truths = TruthFiles(place, truth, images, names) if place and truth else None
-    return LabelledFolder(folder, images, names, read_splits(folder, images, names), truths)
+    return LabelledFolder(folder, images, names, read_splits(folder, images, names), truths, choice)
 
 
 def _images_of(folder: Path, needed: bool = True) -> Path:

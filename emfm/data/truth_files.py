@@ -7,7 +7,7 @@ from pathlib import Path
 from emfm.data.splits import NameIndex, stem
 from emfm.errors import EMError, nearest
 from emfm.io.masks import MASK_SUFFIXES, Mask, read_masks
-from emfm.io.reading import SUFFIXES, Micrograph, list_micrographs, read_slices
+from emfm.io.reading import SUFFIXES, FileChoice, Micrograph, list_micrographs, read_slices
 
 logger = logging.getLogger(__name__)
 # They change values: such a file is the truth of an image of the very same name alone.
@@ -75,9 +75,9 @@ class TruthFiles:
         """Return all files."""
         return [self.folder / name for name in self._index.names]
 
-    def read(self, path: Path) -> list[Mask] | list[Micrograph]:
+    def read(self, path: Path, choice: FileChoice) -> list[Mask] | list[Micrograph]:
         """Read masks, by rules of their own, or target images: one, or one a slice."""
-        return read_masks(path) if self.kind == "masks" else list(read_slices(path))
+        return read_masks(path) if self.kind == "masks" else list(read_slices(path, choice))
 
     def unused(self) -> list[str]:
         """Return the truths that belong to no image."""

@@ -9,11 +9,12 @@ import numpy as np
 
 from emfm.data.decoded_cache import decode_dataset, decode_files, fits
 from emfm.data.sources import is_dataset
-from emfm.io.reading import list_micrographs, read_micrograph
+from emfm.io.reading import FileChoice, count_slices, list_micrographs, read_micrograph
 from emfm.no_data import naming, say_data_bar, without
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
 logger = logging.getLogger(__name__)
+ALL = FileChoice()  # the only image of each file, and no colour
 
 
 class Micrographs(Protocol):
@@ -40,39 +41,47 @@ class InMemory:
 class Undecoded:
     """Micrographs read anew at each access, measured at the first: for data beyond the cache."""
 
-    def __init__(self, files: Sequence[str], processor: EMImageProcessor, nodata: float | None = None):
-        self._files, self._processor, self._nodata = files, processor, nodata
+    def __init__(
+        self, files: Sequence[str], processor: EMImageProcessor, nodata: float | None = None, choice: FileChoice = ALL
+    ):
+        self._processor, self._nodata, self._choice = processor, nodata, choice
+        self._places = [(file, index) for file in files for index in range(count_slices(file, choice))]
         self._statistics: dict[int, IntensityStatistics] = {}
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._places)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, IntensityStatistics]:
-        micrograph = read_micrograph(self._files[index])
+        file, number = self._places[index]
+        micrograph = read_micrograph(file, number, dataset=self._choice.dataset_in(file), colour=self._choice.colour)
         if micrograph.data_bar:
-            say_data_bar(self._files[index], micrograph.data_bar)
+            say_data_bar(file, micrograph.data_bar)
         image = without(micrograph.without_data_bar().array, self._nodata)
         if index not in self._statistics:
-            with naming(self._files[index]):
+            with naming(file):
                 self._statistics[index] = self._processor.statistics(image)
         return image, self._statistics[index]
 
 
-def open_micrographs(source: str, processor: EMImageProcessor, nodata: float | None = None) -> Micrographs:
+def open_micrographs(
+    source: str, processor: EMImageProcessor, nodata: float | None = None, choice: FileChoice = ALL
+) -> Micrographs:
     """Open a folder of micrographs or of parquet files, or a dataset of the Hub (`owner/name`).
 
-    Pixels that are NaN or `nodata` hold no data: they are measured nowhere.
+    Each slice of a stack counts. Pixels that are NaN or `nodata` hold no data: they are measured
+    nowhere.
 
     Raises:
         EMError: nothing goes by this name, or a micrograph is broken.
     """
     if is_dataset(source):
-        return decode_dataset(source, processor, nodata)
+        return decode_dataset(source, processor, nodata, choice.colour)
     files = tuple((str(path), *_size_and_time(path)) for path in list_micrographs(source))
+    choice.check((path for path, _, _ in files), source)
     if not fits(sum(size for _, size, _ in files)):
         logger.warning("%s does not fit into the cache of datasets: every crop decodes its file anew", source)
-        return Undecoded([path for path, _, _ in files], processor, nodata)
-    return decode_files(files, processor, nodata)
+        return Undecoded([path for path, _, _ in files], processor, nodata, choice)
+    return decode_files(files, processor, nodata, choice)
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

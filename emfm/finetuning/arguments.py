@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from emfm.errors import EMError
-from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, setting
+from emfm.inference.arguments import PredictArguments
+from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, same_setting, setting
 
 
 def task_names() -> Iterable[str]:
@@ -33,7 +34,9 @@ class FinetuneArguments(Settings):
         "Segmentation: balanced (the inverse of a class's share of the pixels), root (its square "
         "root), none, or a number for each class, as in 0.5,2.",
     )
-    nodata: float | None = setting(None, "Value of pixels without data; NaN is such in any case.")
+    nodata: float | None = same_setting(PredictArguments, "nodata")
+    dataset: str | None = same_setting(PredictArguments, "dataset")
+    colour: str | None = same_setting(PredictArguments, "colour")
     num_images: int | None = setting(None, "How many training images to use; all by default.", COUNT)
     streaming: bool = setting(False, "Read a dataset as it comes, without downloading it first.")
     steps: int = setting(300, "Training steps.", COUNT)

@@ -10,6 +10,7 @@ from emfm.errors import EMError
 from emfm.finetuning.truth import say_what_is_missing
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.predict import predict, ready_model
+from emfm.io.reading import FileChoice
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import naming
 from emfm.tasks.task import EMTaskModel
@@ -22,6 +23,7 @@ def evaluate(
     tile: int | None = None,
     degrade: str | None = None,
     nodata: float | None = None,
+    choice: FileChoice | None = None,
 ) -> dict[str, Any]:
     """Predict whole micrographs of a split and compare them with the truth.
 
@@ -32,6 +34,7 @@ def evaluate(
         tile: largest side of a tile in pixels; None chooses by the free memory.
         degrade: for restoration, make the pairs from the split's images, taken as clean.
         nodata: value of pixels without data; NaN is such in any case.
+        choice: which dataset of HDF5, Zarr, DM and EMD files, and which grey of colour.
 
     Returns:
         Segmentation: `dice`, `iou`, `boundary_f1` (means without background) and `per_class`.
@@ -46,7 +49,8 @@ def evaluate(
     model = ready_model(model)
     if not isinstance(model, EMTaskModel):
         raise EMError(f"{type(model).__name__} has no task to evaluate; fine-tune it first: emfm finetune TASK")
-    examples = model.load(data, split, degrade, model.scale if degrade else None).without(nodata)
+    scale = model.scale if degrade else None
+    examples = model.load(data, split, degrade, scale, choice=choice).without(nodata)
     model.check_data(examples, str(data))
     say_what_is_missing(model, examples, f"the split '{split}' of {data}")
     return evaluate_on(model, examples.to_measure(), tile)

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import checkpoints_of
 from emfm.hub.verify import write_test_tensors
+from emfm.io.reading import FileChoice
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel, ModelChoices
 from emfm.training.machine import check_shared_memory, worker_count
@@ -39,9 +41,11 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
     "validation" are read.
     """
     task = TASKS[args.task]
-    training = task.load(args.data, "train", args.degrade, args.scale, args.streaming)
+    load = partial(task.load, degrade=args.degrade, scale=args.scale, streaming=args.streaming)
+    load = partial(load, choice=FileChoice(args.dataset, args.colour))
+    training = load(args.data, "train")
     try:
-        validation = task.load(args.data, "validation", args.degrade, args.scale, args.streaming)
+        validation = load(args.data, "validation")
     except MissingSplitError:
         if args.streaming:
             raise

@@ -19,4 +19,5 @@ class PredictArguments(Settings):
     overwrite: bool = setting(False, "Predict again what is finished, and replace what others wrote.")
     index: int | None = setting(None, "Slice of a stack, from 0; -1 is the last.")
     nodata: float | None = setting(None, "Value of pixels without data; NaN is such in any case.")
+    dataset: str | None = setting(None, "Which image of HDF5, Zarr, DM and EMD files, by its name.")
     colour: str | None = setting(None, "Grey from colour; refused by default.", OneOf(RULES))

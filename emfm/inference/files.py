@@ -24,7 +24,7 @@ from emfm.inference.predict import Flow, no_data_value, ready_model, result_form
 from emfm.inference.processes import Processes
 from emfm.inference.result_files import ResultFile
 from emfm.io.bar_look import say_seen_bars
-from emfm.io.reading import Micrograph, read_micrograph
+from emfm.io.reading import FileChoice, Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import count_no_data, without
 from emfm.reports.prediction import Prediction
@@ -78,7 +78,9 @@ def predict_files(
     processes = Processes.join()
     if not inputs:
         raise EMError("no micrograph was given")
-    sources = [Input.of(given) for given in inputs]
+    choice = FileChoice(arguments.dataset)
+    sources = [Input.of(given).choosing(choice) for given in inputs]
+    choice.check((source.file for source in sources), "the input")
     targets = [(source, source.result(output, arguments.format, arguments.index)) for source in sources]
     check_names(targets)
     model = ready_model(model)

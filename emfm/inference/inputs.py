@@ -4,13 +4,13 @@ import glob
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from emfm.errors import EMError
 from emfm.io.listing import plain
-from emfm.io.reading import SUFFIXES, list_micrographs, split_dataset
+from emfm.io.reading import SUFFIXES, FileChoice, list_micrographs, split_dataset
 
 logger = logging.getLogger(__name__)
 # What Windows allows in no file's name.
@@ -29,6 +29,12 @@ class Input:
     def of(cls, path: "str | Path | Input") -> "Input":
         """Return the input that a path, or `FILE::DATASET`, stands for."""
         return path if isinstance(path, cls) else cls(*split_dataset(path))  # type: ignore[arg-type]
+
+    def choosing(self, choice: FileChoice) -> "Input":
+        """Return the input with a dataset chosen for all; an EMError if it names its own."""
+        if choice.dataset is not None and self.dataset is not None:
+            raise EMError(f"dataset is '{choice.dataset}', but {self} names one, too: give it once")
+        return replace(self, dataset=self.dataset or choice.dataset_in(self.file))
 
     def __str__(self) -> str:
         return str(self.file) if self.dataset is None else f"{self.file}::{self.dataset}"

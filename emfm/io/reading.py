@@ -1,7 +1,7 @@
 """Reading micrographs of every format in their own dtype, with the pixel size."""
 
 import io
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,29 @@ class Micrograph:
         return np.asarray(self.image)
 
 
+@dataclass(frozen=True)
+class FileChoice:
+    """What is chosen of every file of a folder; fields as in `read_micrograph`.
+
+    The dataset is that of files which hold several; PNG or TIFF files beside them have none.
+    """
+
+    dataset: str | None = None
+    colour: str | None = None
+
+    def dataset_in(self, path: str | Path) -> str | None:
+        """Return the dataset to read from a file."""
+        return self.dataset if Path(path).suffix.lower() in _CONTAINERS else None
+
+    def check(self, paths: Iterable[str | Path], source: str) -> None:
+        """Raise an EMError if a dataset is chosen and no file could hold it."""
+        if self.dataset is not None and not any(self.dataset_in(path) for path in paths):
+            kinds = ", ".join(_CONTAINERS)
+            raise EMError(
+                f"dataset is '{self.dataset}', but {source} holds no file with datasets ({kinds}): leave it out"
+            )
+
+
 def read_micrograph(
     path: str | Path, index: int | None = None, *, dataset: str | None = None, colour: str | None = None
 ) -> Micrograph:
@@ -118,22 +141,27 @@ def read_stack(path: str | Path, *, dataset: str | None = None, colour: str | No
     return (_slice(request, planes, number) for number in range(planes.count))
 
 
-def decode_micrograph(content: bytes, name: str) -> Micrograph:
+def count_slices(path: str | Path, choice: FileChoice) -> int:
+    """Return how many images a file holds: the slices of a stack, else one."""
+    return open_planes(path, READERS, choice.dataset_in(path), choice.colour)[1].count
+
+
+def decode_micrograph(content: bytes, name: str, colour: str | None = None) -> Micrograph:
     """Read one micrograph from the bytes of a PNG, JPEG or TIFF file, as in a dataset's row.
 
-    The name stands in errors and in the result.
+    The name stands in errors and in the result; `colour` is as in `read_micrograph`.
 
     Raises:
         EMError: damaged, of another format, in colour, or a stack.
     """
     is_tiff = content[:4] in MAGIC
-    request = Request(name, "TIFF" if is_tiff else "PNG OR JPEG", can_choose=False)
+    request = Request(name, "TIFF" if is_tiff else "PNG OR JPEG", colour=_rule(colour), can_choose=False)
     with request.decoding():
         planes = (open_tiff if is_tiff else open_picture)(io.BytesIO(content), request)
         if planes.stack:
             shape = (*planes.stack, *planes.shape)
             raise EMError(f"{name}: a stack of shape {shape}; save each slice as its own file")
-        return Micrograph(np.asarray(planes.plane(0)), planes.pixel_size, name)
+        return Micrograph(np.asarray(planes.plane(0)), planes.pixel_size, name, data_bar=planes.data_bar)
 
 
 def open_planes(
@@ -149,8 +177,7 @@ def open_planes(
     Raises:
         EMError: the file is missing, damaged or of another format.
     """
-    if colour is not None and colour not in RULES:
-        raise EMError(f"colour is '{colour}'; expected {', '.join(RULES)}, or None to refuse colour images")
+    colour = _rule(colour)
     path, named = split_dataset(given)
     if named is not None and dataset is not None:
         raise EMError(f"dataset is '{dataset}', but {given} names one, too: give it once")
@@ -165,6 +192,13 @@ def open_planes(
     request = Request(str(path), suffix[1:].upper(), dataset, colour, mask, can_choose)
     with request.decoding():
         return request, readers[suffix](path, request)
+
+
+def _rule(colour: str | None) -> str | None:
+    """Return the name of a rule for colour; an EMError says which there are."""
+    if colour is not None and colour not in RULES:
+        raise EMError(f"colour is '{colour}'; expected {', '.join(RULES)}, or None to refuse colour images")
+    return colour
 
 
 def split_dataset(path: str | Path) -> tuple[Path, str | None]:
@@ -194,13 +228,13 @@ def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
     return Micrograph(image, planes.pixel_size, name, planes.axes, index_of, planes.data_bar)
 
 
-def read_slices(path: str | Path) -> Iterator[Micrograph]:
-    """Return an iterator as `read_stack`, where the user can choose neither dataset nor colour.
+def read_slices(path: str | Path, choice: FileChoice | None = None) -> Iterator[Micrograph]:
+    """Return an iterator as `read_stack`, with what the user chooses of every file.
 
-    Raises:
-        EMError: as `read_stack`; the advice is what to do with the file.
+    Without a choice the user can make none: the advice of errors is what to do with the file.
     """
-    request, planes = open_planes(path, READERS, can_choose=False)
+    dataset, colour = (choice.dataset_in(path), choice.colour) if choice else (None, None)
+    request, planes = open_planes(path, READERS, dataset, colour, can_choose=choice is not None)
     return (_slice(request, planes, number) for number in range(planes.count))
 
 

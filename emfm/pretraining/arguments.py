@@ -9,7 +9,8 @@ from emfm.data.corruptions import CORRUPTIONS, CorruptionStrength
 from emfm.data.sources import is_dataset
 from emfm.defaults import DEFAULT_GENERATOR
 from emfm.errors import EMError
-from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, setting
+from emfm.inference.arguments import PredictArguments
+from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, same_setting, setting
 
 ADVERSARIAL = ("lsgan", "vanilla", "hinge", "none")
 # What is learnt, by name, where it differs from the defaults. Those, "emfm", measured best (see
@@ -38,7 +39,9 @@ class PretrainArguments(Settings):
     weights: tuple[float, ...] | None = setting(
         None, "Share of each --data of the crops, in order; by default its size.", Range(above=0), flag="--weight"
     )
-    nodata: float | None = setting(None, "Value of pixels without data; NaN is such in any case.")
+    nodata: float | None = same_setting(PredictArguments, "nodata")
+    dataset: str | None = same_setting(PredictArguments, "dataset")
+    colour: str | None = same_setting(PredictArguments, "colour")
     num_images: int | None = setting(None, "How many micrographs, drawn by the seed; all by default.", COUNT)
     streaming: bool = setting(False, "Read datasets as they come, without downloading them first.")
     generator: str = setting(DEFAULT_GENERATOR, "Generator name.")
@@ -84,6 +87,8 @@ class PretrainArguments(Settings):
         if self.streaming and self.num_images is not None:
             raise EMError(f"num_images is {self.num_images}: a stream does not know how many micrographs follow")
         for source in self.data:
+            if self.dataset is not None and is_dataset(source):
+                raise EMError(f"dataset is '{self.dataset}', but {source} holds rows of one image each: leave it out")
             if self.streaming and not is_dataset(source):
                 raise EMError(f"{source} is no dataset: streaming takes Hub ids (owner/name) and parquet folders")
 

@@ -15,6 +15,7 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset
 from emfm.data.hub_images import ImageStream, load_images
 from emfm.data.unlabelled import Micrographs, open_micrographs
 from emfm.errors import EMError
+from emfm.io.reading import FileChoice
 from emfm.pretraining.arguments import PretrainArguments
 from emfm.pretraining.crops import EpochOrder, StructureCrops, UnlabelledCrops
 from emfm.pretraining.streamed_crops import HOLD_OUT, StreamedCrops, held_out_of_stream
@@ -52,7 +53,8 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
         held_out = held_out_of_stream(stream, processor)
         validation = _validation(held_out, np.arange(len(held_out)), processor, args)
         return PretrainingData(validation, replace(validation, count=CALIBRATION_CROPS), stream)
-    sources = [open_micrographs(source, processor, args.nodata) for source in args.data]
+    choice = FileChoice(args.dataset, args.colour)
+    sources = [open_micrographs(source, processor, args.nodata, choice) for source in args.data]
     joined: ConcatDataset = ConcatDataset(cast(list[Dataset], sources))
     if len(joined) < 2:
         found = f"{', '.join(args.data)} hold {len(joined)} image"
@@ -93,10 +95,10 @@ def _interleaved(args: PretrainArguments) -> ImageStream:
 
     streams = [load_images(source, streaming=True)[0] for source in args.data]
     if len(streams) == 1:
-        return ImageStream(streams[0], args.data[0])
+        return ImageStream(streams[0], args.data[0], args.colour)
     shares = None if args.weights is None else [weight / sum(args.weights) for weight in args.weights]
     mixed = interleave_datasets(streams, probabilities=shares, seed=args.seed, stopping_strategy="all_exhausted")
-    return ImageStream(mixed, " and ".join(args.data))
+    return ImageStream(mixed, " and ".join(args.data), args.colour)
 
 
 class Batches:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from emfm.data.hub_images import ImageStream, decode
+from emfm.data.hub_images import ImageStream
 from emfm.data.unlabelled import InMemory
 from emfm.errors import EMError
 from emfm.pretraining.crops import random_crop
@@ -77,7 +77,7 @@ class StreamedCrops(IterableDataset):
         if is_held_out(sample):
             return None
         try:
-            image = decode(sample, f"{self.stream.name}, sample {index} of epoch {epoch}").without_data_bar().array
+            image = self.stream.decode(sample, f"sample {index} of epoch {epoch}").array
             statistics = self.processor.statistics(image)
             return random_crop(image, statistics, self.processor, self.side, (self.seed, epoch, index))
         except EMError as error:
@@ -97,7 +97,7 @@ def held_out_of_stream(stream: ImageStream, processor: EMImageProcessor) -> InMe
     for number, sample in enumerate(read_samples(stream.rows)):
         if is_held_out(sample):
             try:
-                images.append(decode(sample, f"{stream.name}, row {number}").without_data_bar().array)
+                images.append(stream.decode(sample, f"row {number}").array)
             except EMError as error:
                 logger.warning("left out of validation: %s", error)
         if len(images) == STREAM_VALIDATION:

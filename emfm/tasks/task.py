@@ -18,6 +18,7 @@ from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.hub.card import figure, table
+from emfm.io.reading import FileChoice
 from emfm.modeling import EMPreTrainedModel
 from emfm.reports.report import ImageReport
 from emfm.tasks.metrics import Figure, Metrics
@@ -116,7 +117,13 @@ class EMTaskModel(EMPreTrainedModel):
 
     @classmethod
     def load(
-        cls, source: str | Path, split: str, degrade: str | None, scale: int | None, streaming: bool = False
+        cls,
+        source: str | Path,
+        split: str,
+        degrade: str | None,
+        scale: int | None,
+        streaming: bool = False,
+        choice: FileChoice | None = None,
     ) -> Any:
         """Load a split for this task; returns what `load_em_dataset` does.
 
@@ -124,13 +131,14 @@ class EMTaskModel(EMPreTrainedModel):
             EMError: the split cannot be loaded, or `degrade` makes pairs for another task.
         """
         if degrade is None:
-            return load_em_dataset(source, split, scale=scale, truth=cls.truth, streaming=streaming)
+            return load_em_dataset(source, split, None, scale, cls.truth, streaming, choice)
         if not cls.degradations:
             raise EMError(f"--degrade '{degrade}' makes pairs for restoration; {cls.__name__} needs {cls.truth}")
         if degrade not in cls.degradations:
-            choice = " or ".join(cls.degradations)
-            raise EMError(f"'{degrade}' makes no pairs for {cls.__name__}; it takes --degrade {choice}")
-        return load_em_dataset(source, split, degrade, scale if degrade == "downsample" else None, streaming=streaming)
+            known = " or ".join(cls.degradations)
+            raise EMError(f"'{degrade}' makes no pairs for {cls.__name__}; it takes --degrade {known}")
+        scale = scale if degrade == "downsample" else None
+        return load_em_dataset(source, split, degrade, scale, None, streaming, choice)
 
     def check_data(self, data: Examples, name: str) -> None:
         """Raise an error that says what the model needs, if data are of another kind or size."""

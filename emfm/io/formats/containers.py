@@ -70,7 +70,7 @@ def _hdf5_dataset(file: Any, request: Request) -> Any:
         if not names:
             raise EMError(f"{request.name} holds no image: no dataset of numbers with two or more axes")
         listed = _listed([f"{name} {file[name].shape} {file[name].dtype}" for name in names])
-        choice = f"choose one with dataset='{names[0]}' or {request.name}::{names[0]}"
+        choice = f"choose one with --dataset {names[0]}, in Python dataset='{names[0]}'"
         raise EMError(f"{request.name} holds {len(names)} datasets: {listed}; {request.advice(choice)}")
     found = file.get(request.dataset)
     if not isinstance(found, h5py.Dataset):
@@ -129,7 +129,7 @@ def _zarr_array(root: Any, request: Request) -> tuple[Any, dict | None, str]:
         if "bioformats2raw.layout" in node.attrs:  # has a group for metadata, too
             images = [child for child in images if isinstance(child, zarr.Group) and _multiscales(child)]
         if len(images) != 1:
-            hint = f"; {request.advice('choose one with dataset=')}" if images else ""
+            hint = f"; {request.advice('choose one with --dataset, in Python dataset=')}" if images else ""
             raise EMError(f"{request.name} holds {len(images)} images: {_members(node)}{hint}")
         node = images[0]
     if isinstance(node, zarr.Array):

@@ -47,7 +47,7 @@ def open_picture(file: Path | BytesIO, request: Request) -> Planes:
             # in ink colours a grey picture has three equal, empty channels
             raise UnsupportedFileError(
                 f"{request.name}: a colour image (CMYK); convert it to greyscale first"
-                + (", or name a rule, for example colour='luminance'" if request.can_choose else "")
+                + (", or choose how: --colour luminance, in Python colour='luminance'" if request.can_choose else "")
             )
         mode = _CONVERTED.get(picture.mode)
         values = np.array(picture.convert(mode) if mode else picture)

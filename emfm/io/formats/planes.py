@@ -255,7 +255,7 @@ def one_channel(values: np.ndarray, request: Request) -> np.ndarray:
     if colour is None:
         raise EMError(
             f"{request.name}: a colour image; a micrograph has one channel: convert it to greyscale first"
-            + (", or name a rule, for example colour='luminance'" if request.can_choose else "")
+            + (", or choose how: --colour luminance, in Python colour='luminance'" if request.can_choose else "")
         )
     grey = values[..., :3] @ np.array(RULES[colour])
     if values.dtype.kind == "b":

@@ -140,7 +140,7 @@ def _signal(signals: list[Signal], request: Request) -> Signal:
             return signal
         listed.append(f"{number} '{title}' {signal['data'].shape}")
     given = f"no image '{request.dataset}'" if request.dataset is not None else f"{len(images)} images"
-    choice = request.advice("choose one with dataset= its number or title")
+    choice = request.advice("choose one with --dataset, in Python dataset=, its number or title")
     raise EMError(f"{request.name} holds {given}: {', '.join(listed)}; {choice}")
 
 

@@ -46,7 +46,7 @@ def measure(cell: dict[str, Any], folder: Path) -> dict[str, Any]:
     run = model.config.pretraining
     args = PretrainArguments(
         data=tuple(str(folder / name) for name in run["data"]),
-        output="",
+        output="nowhere",
         generator=run["generator"],
         crop=run["crop"],
         seed=run["seed"] + cell["draw"],

@@ -225,7 +225,7 @@ def _model(cell: Cell, places: Places, training: Examples) -> tuple[EMTaskModel,
     known: dict[str, Any] = {"task": cell.task, "data": cell.data, "output": "nowhere", "seed": cell.seed}
     known |= {"class_weights": "none"} if cell.protocol == "paper" else {}
     if cell.start in ("random", "imagenet"):
-        norm = "batch" if cell.protocol == "paper" else "instance"
+        norm = "batch" if cell.protocol == "paper" else None
         model = build_model(FinetuneArguments(scratch=cell.generator, norm=norm, **known), training)
         return model, _load_imagenet(model) if cell.start == "imagenet" else None
     folder = model_folder(cell.generator) if cell.start == "zoo" else places.weights / cell.start / cell.generator

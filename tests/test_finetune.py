@@ -186,3 +186,32 @@ def test_a_missing_validation_split_is_held_out_and_a_damaged_one_is_an_error(la
         (labelled_folder / "splits.json").write_text(json.dumps({"train": names, "validation": damaged}))
         with pytest.raises(EMError, match=message):
             read_splits(args)
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "message"),
+    [
+        ("segmentation", {"scale": 2}, "--scale is for super-resolution; segmentation has no use for it"),
+        ("segmentation", {"residual": False}, "--residual is for denoising, super-resolution, background-removal"),
+        ("segmentation", {"degrade": "dose"}, "--degrade is for denoising"),
+        ("denoising", {"scale": 2}, "--scale is for super-resolution; denoising"),
+        ("denoising", {"class_weights": "none"}, "--class-weights is for segmentation; denoising"),
+    ],
+)
+def test_a_setting_that_the_task_has_no_use_for_is_refused(task, given, message, tmp_path):
+    arguments = FinetuneArguments(task, "nowhere", str(tmp_path / "out"), scratch="unet2-rf44", **given)
+    with pytest.raises(EMError, match=message):
+        finetune(arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model": "unet2-rf44", "norm": "batch"}, "--norm is for new weights"),
+        ({"model": "unet2-rf44", "freeze": "all-but-head", "backbone_lr_scale": 0.5}, "--backbone-lr-scale is the"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(given, message):
+    with pytest.raises(EMError, match=message):
+        FinetuneArguments("segmentation", "data", "out", **given)

@@ -96,7 +96,7 @@ def test_a_configuration_that_does_not_fit_it_is_refused(fields, message):
 
 
 def test_it_is_pretrained_fine_tuned_saved_and_loaded(pretraining, labelled_folder, tmp_path):
-    settings = dict(generator="pyramid-w6", residual=None, norm="batch", structures=1, filters=True)
+    settings = dict(generator="pyramid-w6", residual=None, norm=None, structures=1, filters=True)
     pretrained = pretrain(pretraining(tmp_path / "run", **settings))
     model = EMFoundation.from_pretrained(pretrained)
     assert isinstance(model.trunk, PyramidTrunk) and verify(model, pretrained) < 1e-4

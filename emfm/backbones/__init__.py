@@ -30,7 +30,6 @@ def generator_fields(name: str) -> dict[str, Any]:
     raise EMError(f"'{name}' is not a generator; {nearest(name, generator_names())}{hints}")
 
 
-def norm_choice(generator: str, norm: str) -> dict[str, str]:
-    """Return the field `norm` for a generator; no field where its backbone has a single norm."""
-    trunk = BACKBONES[generator_fields(generator)["backbone"]]
-    return {"norm": norm} if len(trunk.norms) > 1 else {}
+def has_norms(generator: str) -> bool:
+    """Tell whether a generator has a choice of norms."""
+    return len(BACKBONES[generator_fields(generator)["backbone"]].norms) > 1

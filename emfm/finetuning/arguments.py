@@ -25,7 +25,7 @@ class FinetuneArguments(Settings):
     output: str = setting(REQUIRED, "Folder of the finished model.")
     model: str | None = setting(None, "Pretrained model: zoo name, folder or Hub id.")
     scratch: str | None = setting(None, "Generator name: start from random weights.")
-    norm: str = setting("instance", "With --scratch, if it has the choice: instance or batch.")
+    norm: str | None = setting(None, "With --scratch: instance or batch, if it has the choice; by default the first.")
     degrade: str | None = setting(None, "Restoration: pairs from clean images: dose, paper, downsample or background.")
     scale: int | None = setting(None, "Super-resolution: 2 or 4; by default that of the pairs, else 2.", OneOf((2, 4)))
     residual: bool | None = setting(None, "Restoration: predict what is added to the input; by default as the task.")
@@ -66,6 +66,10 @@ class FinetuneArguments(Settings):
             raise EMError("give either a pretrained model (--model) or a generator for random weights (--scratch)")
         if self.scratch is not None and (self.lora or self.freeze != "none"):
             raise EMError("--lora and --freeze keep pretrained weights: they need --model, not --scratch")
+        if self.scratch is None and self.norm is not None:
+            raise EMError("--norm is for new weights, --scratch: those of a model have their own")
+        if self.freeze == "all-but-head" and self.backbone_lr_scale != 1:
+            raise EMError("--backbone-lr-scale is the trunk's rate, and --freeze all-but-head leaves it as it is")
         if self.merge and not self.lora:
             raise EMError("--merge merges LoRA's additions: give --lora RANK with it")
         if self.streaming and self.num_images is not None:

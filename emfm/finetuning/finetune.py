@@ -10,7 +10,6 @@ from typing import Any
 from matplotlib.figure import Figure
 from transformers import set_seed
 
-from emfm.backbones import norm_choice
 from emfm.config import EMFoundationConfig
 from emfm.data.classes import read_json_object
 from emfm.data.examples import Examples
@@ -24,6 +23,7 @@ from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import checkpoints_of
 from emfm.hub.verify import write_test_tensors
 from emfm.io.reading import FileChoice
+from emfm.settings import flag_of, settings_of
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel, ModelChoices
 from emfm.training.machine import check_shared_memory, worker_count
@@ -77,7 +77,18 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     if args.scratch is None:
         assert args.model is not None
         return pretrained_start(task, args.model, fields)
-    return task(EMFoundationConfig.from_name(args.scratch, **fields, **norm_choice(args.scratch, args.norm)))
+    if args.norm is not None:
+        fields["norm"] = args.norm
+    return task(EMFoundationConfig.from_name(args.scratch, **fields))
+
+
+def _check_task_settings(args: FinetuneArguments) -> None:
+    """Raise an EMError where a setting is given that the task has no use for."""
+    others = {name for task in TASKS.values() for name in task.own_settings} - set(TASKS[args.task].own_settings)
+    for known in settings_of(FinetuneArguments):
+        if known.name in others and getattr(args, known.name) != known.default:
+            takers = ", ".join(name for name, task in TASKS.items() if known.name in task.own_settings)
+            raise EMError(f"{flag_of(known)} is for {takers}; {args.task} has no use for it: leave it out")
 
 
 def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrainingArguments:
@@ -99,6 +110,7 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
     Raises:
         EMError: wrong settings, data or model, or an output folder that already holds a model.
     """
+    _check_task_settings(args)
     output = writable_folder(args.output)
     if args.resume and (output / RECORD).is_file():
         return _finished(output, args)

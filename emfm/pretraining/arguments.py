@@ -10,7 +10,7 @@ from emfm.data.sources import is_dataset
 from emfm.defaults import DEFAULT_GENERATOR
 from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
-from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, same_setting, setting
+from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, field_of, same_setting, setting
 
 ADVERSARIAL = ("lsgan", "vanilla", "hinge", "none")
 # What is learnt, by name, where it differs from the defaults. Those, "emfm", measured best (see
@@ -45,7 +45,7 @@ class PretrainArguments(Settings):
     num_images: int | None = setting(None, "How many micrographs, drawn by the seed; all by default.", COUNT)
     streaming: bool = setting(False, "Read datasets as they come, without downloading them first.")
     generator: str = setting(DEFAULT_GENERATOR, "Generator name.")
-    norm: str = setting("instance", "Norm of a generator that has the choice: instance or batch.")
+    norm: str | None = setting(None, "instance or batch, if the generator has the choice; by default the first.")
     residual: bool | None = setting(
         None, "Restore by changing the input; by default where the trunk has no path at full resolution."
     )
@@ -91,6 +91,11 @@ class PretrainArguments(Settings):
                 raise EMError(f"dataset is '{self.dataset}', but {source} holds rows of one image each: leave it out")
             if self.streaming and not is_dataset(source):
                 raise EMError(f"{source} is no dataset: streaming takes Hub ids (owner/name) and parquet folders")
+
+    def idle(self) -> list[str]:
+        """Return the settings of a GAN that are given where there is none."""
+        of_gan = [] if self.adversarial != "none" else ["discriminator_width", "l1_weight"]
+        return [name for name in of_gan if getattr(self, name) != field_of(PretrainArguments, name).default]
 
     def recipe(self) -> dict[str, Any]:
         """Return the settings that decide the result, for checkpoints and cards."""

@@ -4,7 +4,7 @@ import re
 import shlex
 from typing import Any
 
-from emfm.backbones import norm_choice
+from emfm.backbones import has_norms
 from emfm.config import EMFoundationConfig
 from emfm.hub.card import HERE, TEMPLATES, fill, fill_card, model_card_data, table
 from emfm.tasks.metrics import RESTORATION_FIGURES
@@ -50,7 +50,7 @@ def pretrain_command(run: dict[str, Any]) -> str:
         parts += ["--residual" if run["residual"] else "--no-residual"]
     for name in OPTIONS:
         value = run.get(name)
-        if value is None or (name == "norm" and not norm_choice(run["generator"], value)):
+        if value is None or (name == "norm" and not has_norms(run["generator"])):
             continue
         shown = format(value, "g") if isinstance(value, float) else value
         parts.append(f"--{name.replace('_', '-')} {shown}")

@@ -6,6 +6,7 @@ for fine-tuning. Beside that it may learn two further signals, see `emfm.pretrai
 """
 
 import atexit
+import logging
 import shutil
 import time
 from copy import deepcopy
@@ -20,7 +21,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from emfm.backbones import BACKBONES, norm_choice
+from emfm.backbones import BACKBONES
 from emfm.config import EMFoundationConfig
 from emfm.data.degradations import Corruption
 from emfm.errors import EMError
@@ -38,6 +39,7 @@ from emfm.training.checkpoint import Optimizers
 from emfm.training.machine import check_shared_memory, warn_of_emulated_bf16, worker_count
 from emfm.training.stop import StopRequest, leave
 
+logger = logging.getLogger(__name__)
 LOG_STEPS = 50
 
 
@@ -54,6 +56,8 @@ def pretrain(args: PretrainArguments) -> Path:
     if not args.resume and (checkpoints_of(output).newest_first() or (output / MODEL).exists()):
         raise EMError(f"{output} holds a run already: go on with --resume, or choose another --output")
     check_shared_memory(worker_count(args.workers), args.batch_size, args.crop)
+    for name in args.idle():
+        logger.warning("%s has no effect without a GAN: choose its loss with --adversarial", name)
     accelerator = _accelerator(args.precision)
     state = _new_state(args, accelerator)
     kept = 1 if args.resume else min(args.save_total_limit + 1, -(-args.steps // args.save_steps))
@@ -190,7 +194,8 @@ def _accelerator(precision: str) -> Accelerator:
 def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingState:
     """Return networks and optimisers as they are before the first step; the seed decides them."""
     set_seed(args.seed)
-    config = EMFoundationConfig.from_name(args.generator, **norm_choice(args.generator, args.norm))
+    norm = {} if args.norm is None else {"norm": args.norm}
+    config = EMFoundationConfig.from_name(args.generator, **norm)
     drawn_anew = BACKBONES[config.backbone].full_resolution
     config.residual = not drawn_anew if args.residual is None else args.residual
     generator = EMFoundation(config)

@@ -1,6 +1,6 @@
 """What the restoration tasks share: a generator that makes a better image of the same place."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
     figures = RESTORATION_FIGURES
     figure_of_merit = "l1"
     greater_is_better = False
+    own_settings: ClassVar[tuple[str, ...]] = ("residual", "degrade")
     card = RESTORED
 
     def __init__(self, config: EMFoundationConfig):

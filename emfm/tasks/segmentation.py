@@ -114,6 +114,7 @@ class EMForSemanticSegmentation(EMTaskModel):
     truth = "masks"
     takes = (LabelledMicrographs,)
     nearest = True
+    own_settings = ("class_weights",)
     card = CardWords(
         pipeline_tag="image-segmentation",
         output="class indices, one per pixel",

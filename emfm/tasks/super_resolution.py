@@ -20,6 +20,7 @@ class EMForSuperResolution(EMForImageRestoration):
 
     purpose = "super-resolution, {scale} times as many pixels a side"
     degradations = ("downsample",)
+    own_settings = ("residual", "degrade", "scale")
     card = replace(RESTORED, output="the enlarged micrograph, in the input's units and dtype")
 
     def __init__(self, config: EMFoundationConfig):

@@ -80,6 +80,7 @@ class EMTaskModel(EMPreTrainedModel):
     truth: ClassVar[str] = "targets"  #: the folder that it learns from, or "masks"
     takes: ClassVar[tuple[type[Examples], ...]] = (PairedMicrographs, CleanMicrographs)
     degradations: ClassVar[tuple[str, ...]] = ()  #: choices of `degrade`; the usual one first
+    own_settings: ClassVar[tuple[str, ...]] = ()  #: of `FinetuneArguments`, that not every task has
     nearest: ClassVar[bool] = False  #: whether results are resampled by nearest pixels alone
     card: ClassVar[CardWords] = CardWords()  #: what its model card says
     exported: ClassVar[ExportWords] = ExportWords()  #: what a package for other programs says

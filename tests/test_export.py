@@ -212,7 +212,7 @@ def test_the_packages_steps_are_the_processors_and_its_weights_give_its_test_out
     assert np.allclose(powers / powers.sum(axis=1, keepdims=True), expected, atol=1e-4)
 
 
-def test_a_package_replaces_itself_but_no_other_files(package, tmp_path, exported):
+def test_a_package_replaces_itself_but_no_other_files(package, tmp_path, exported, caplog):
     from emfm.export.bioimageio_package import export_package
 
     source = tmp_path / "segmenter"
@@ -222,6 +222,7 @@ def test_a_package_replaces_itself_but_no_other_files(package, tmp_path, exporte
         export_package(source, tmp_path / "other")
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
     export_package(source, package)
+    assert "rdf.yaml: what was there is replaced" in caplog.text
     export_package(source, tmp_path / "package.zip")
     with zipfile.ZipFile(tmp_path / "package.zip") as archive:
         assert archive.read("weights.onnx") == exported[0].read_bytes()
@@ -246,7 +247,9 @@ def test_a_package_passes_the_test_of_bioimageio_core(segmenter, tmp_path):
         assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_the_command_line_exports_into_a_folder_and_prints_the_agreement(segmenter, exported, tmp_path, monkeypatch):
+def test_the_command_line_exports_into_a_folder_and_prints_the_agreement(
+    segmenter, exported, tmp_path, monkeypatch, caplog
+):
     from typer.testing import CliRunner
 
     from emfm.cli import app
@@ -260,3 +263,8 @@ def test_the_command_line_exports_into_a_folder_and_prints_the_agreement(segment
     assert facts["output"] == str(tmp_path / "new" / "pores.onnx")
     assert 0 < facts["largest_difference"] <= facts["tolerance"]
     assert (tmp_path / "new" / "pores.onnx").read_bytes() == exported[0].read_bytes()
+    assert "replaced" not in caplog.text
+    CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert "pores.onnx: what was there is replaced" in caplog.text
+    refused = CliRunner().invoke(app, [*arguments, "--author", "Jo"])
+    assert "an ONNX file holds no name, author or licence" in str(refused.exception)

@@ -96,6 +96,11 @@ def test_a_namespace_that_can_be_none_is_named(hub, monkeypatch):
         model_folder("unet2-rf44-w8")
 
 
+def test_a_revision_of_what_lies_on_this_machine_is_said_to_have_no_effect(hub, caplog):
+    EMFoundation.from_pretrained("unet2-rf44", revision="v9")
+    assert "revision is 'v9', but unet2-rf44 lies on this machine" in caplog.text
+
+
 def test_bundled_weights_never_ask_the_hub(hub):
     names = [info.name for info in list_models()]
     for name in names:

@@ -106,14 +106,16 @@ def export(
     """Write a model for other programs and compare it with torch. Needs the extra 'export'."""
     from emfm.export.onnx_file import TOLERANCE, export_onnx
 
-    path = Path(output)
+    path, package = Path(output), PackageArguments(**given)
     if format is Format.BIOIMAGEIO:
         from emfm.export.bioimageio_package import export_package
 
-        difference = export_package(model, path, PackageArguments(**given))
+        difference = export_package(model, path, package)
     else:
         from emfm.tasks import load_model
 
+        if package != PackageArguments():
+            raise EMError("an ONNX file holds no name, author or licence: leave them out, or give --format bioimageio")
         path = path if path.suffix == ".onnx" else path / f"{Path(model).resolve().name}.onnx"
         difference = export_onnx(load_model(model), writable_file(path))
     result = {"model": model, "output": str(path), "largest_difference": difference, "tolerance": TOLERANCE}

@@ -20,7 +20,7 @@ from PIL import Image
 import emfm
 from emfm.errors import EMError
 from emfm.export import PackageArguments
-from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need
+from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need, say_replaced
 from emfm.files import sha256, writable_file, writable_folder, write_atomically, write_text, writing
 from emfm.hub.card import TEMPLATES, fill
 from emfm.io.writing import write_image
@@ -69,6 +69,7 @@ def export_package(source: str | Path, output: str | Path, arguments: PackageArg
         _write_example(package, model)
         _write_texts(package, model, folder / "README.md", arguments)
         _validate(package)
+        say_replaced(output if output.suffix == ".zip" else output / FILES[0])
         if output.suffix == ".zip":
             write_atomically(output, lambda path: _zip(package, path))
         else:

@@ -20,6 +20,7 @@ from emfm.files import writable_file, write_atomically
 from emfm.modeling import EMPreTrainedModel
 from emfm.tasks import task_of
 
+logger = logging.getLogger(__name__)
 OPSET = 18
 INPUT = "image"
 # Largest difference from torch that passes, as a share of the output's largest magnitude (at least
@@ -102,8 +103,15 @@ def export_onnx(model: EMPreTrainedModel, path: str | Path, probabilities: bool 
     program = _trace(network, words.finished if probabilities else words.output)
     content = _with_metadata(program.model_proto, model)
     difference = compare(probabilities, model, content)
+    say_replaced(Path(path))
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return difference
+
+
+def say_replaced(path: Path) -> None:
+    """Warn of a file or package that an export is about to replace."""
+    if path.exists():
+        logger.warning("%s: what was there is replaced", path)
 
 
 def metadata(model: EMPreTrainedModel) -> dict[str, str]:

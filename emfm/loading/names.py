@@ -1,5 +1,6 @@
 """From a model's name to a folder with its files: bundled, local, or one revision on the Hub."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from emfm.errors import EMError, nearest
 from emfm.loading.model_files import ADAPTER, CHECKSUMS, PICKLES, PUBLISHED, check_checksums
 from emfm.retries import download_errors, with_retries
 
+logger = logging.getLogger(__name__)
 # The weights that ship inside the package, one folder a model.
 BUNDLED = Path(__file__).parents[1] / "weights"
 # The account on the Hub that holds the zoo, or None while it has none: whoever took the name first
@@ -59,6 +61,8 @@ def model_folder(name_or_path: str | Path | None, **hub: Any) -> Path:
         raise EMError("from_pretrained(None) has no weights to read: make cls(config), then load_state_dict()")
     name, place = str(name_or_path), locate(name_or_path)
     if Path(place).is_dir():
+        if hub.get("revision") is not None:
+            logger.warning("revision is '%s', but %s lies on this machine: it has one revision", hub["revision"], name)
         return Path(place)
     try:
         with download_errors(place, hub.get("revision")):

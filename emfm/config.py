@@ -17,6 +17,7 @@ from emfm.migrations import SCHEMA_VERSION, migrate
 
 # What transformers writes or adds besides the fields.
 BESIDES = ("model_type", "torch_dtype", "_commit_hash", "_name_or_path", "name_or_path", "num_labels", "use_cache")
+USUAL_CLASSES = 2  # where nobody names them, as in transformers
 MAX_CLASSES = 65_536  # a class map is uint16 at most
 
 
@@ -33,7 +34,16 @@ def _with_given(content: dict[str, Any], given: dict[str, Any]) -> dict[str, Any
     """
     names = [*EMFoundationConfig.__annotations__, "id2label"]
     fields = {name: given.pop(name) for name in names if name in given}
+    if isinstance(fields.get("class_weights"), (list, tuple)):
+        fields["class_weights"] = [float(w) if isinstance(w, int) else w for w in fields["class_weights"]]
     label2id, count = given.pop("label2id", None), given.pop("num_labels", None)
+    names_given = fields.get("id2label")
+    if names_given is not None and label2id is not None:
+        turned = {int(index): label for label, index in label2id.items()}
+        if turned != {int(index): label for index, label in names_given.items()}:
+            raise EMError(f"label2id is {label2id}, but id2label is {names_given}: give one of them")
+    if names_given is not None and count not in (None, len(names_given)):
+        raise EMError(f"num_labels is {count}, but id2label has {len(names_given)} classes: give one of them")
     if "id2label" not in fields and label2id is not None:
         fields["id2label"] = {index: label for label, index in label2id.items()}
     if "id2label" not in fields and count is not None and count != len(content.get("id2label") or {}):
@@ -87,6 +97,8 @@ class EMFoundationConfig(PreTrainedConfig):
         if self.id2label is not None:
             self.id2label = {int(key): class_name(label, f"class {key}") for key, label in self.id2label.items()}
             self.label2id = {value: key for key, value in self.id2label.items()}
+            if len(self.label2id) < len(self.id2label):
+                raise EMError(f"id2label is {self.id2label}; expected a name of its own for each class")
         self._check()
         super().__post_init__(**kwargs)
         self.architectures = self.architectures or []  # AutoModel.from_config goes through them
@@ -100,7 +112,7 @@ class EMFoundationConfig(PreTrainedConfig):
         trunk.check(self)
         if self.scale not in (1, 2, 4):
             raise EMError(f"scale is {self.scale}; expected 1, or 2 or 4 for super-resolution")
-        weights, classes = self.class_weights, len(self.id2label or {})
+        weights, classes = self.class_weights, len(self.id2label) if self.id2label else USUAL_CLASSES
         if weights is not None and (len(weights) != classes or not all(0 < w < math.inf for w in weights)):
             expected = f"a positive number for each of the {classes} classes"
             raise EMError(f"class_weights are {list(weights)}; expected {expected}")
@@ -121,7 +133,9 @@ class EMFoundationConfig(PreTrainedConfig):
         Raises:
             EMError: it is not one of emfm's, a field is unknown, or a value does not suit it.
         """
+        asked = set(kwargs)
         config_dict = _with_given(config_dict, kwargs)
+        given = sorted(asked - set(kwargs))
         kind = config_dict.get("model_type")
         if kind != cls.model_type:
             raise EMError(f"config.json says model_type {kind!r}; expected '{cls.model_type}'")
@@ -132,7 +146,8 @@ class EMFoundationConfig(PreTrainedConfig):
         try:
             return super().from_dict(migrate(dict(config_dict)), **kwargs)
         except (StrictDataclassError, TypeError, AttributeError) as error:
-            raise EMError(f"config.json is damaged: {error}") from error
+            what = f"{', '.join(given)}: not of the right kind" if given else "config.json is damaged"
+            raise EMError(f"{what}: {' '.join(str(error).split())}") from error
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Write config.json into a folder.

@@ -70,6 +70,18 @@ def _check_saving(model: "EMPreTrainedModel", asked: dict[str, Any]) -> None:
         raise EMError(f"max_shard_size is {limit}, the weights are {size} bytes: emfm reads one file, leave it out")
 
 
+def _look_at_head(model: "EMPreTrainedModel", saved_by: list[str], info: dict[str, Any]) -> None:
+    """Note whether a loaded model's head is new, and say so where that may not be meant."""
+    cls, name = type(model).__name__, model.name_or_path
+    mismatched = [key for key, *_ in info["mismatched_keys"]]
+    if mismatched:
+        logger.warning("%s was saved with a head of another shape: the head is new", name)
+    if saved_by and not {cls, EMFoundation.__name__}.intersection(saved_by):
+        logger.warning("%s was saved by %s: the trunk is its own, the head is new", name, ", ".join(saved_by))
+    missing = any(key.startswith(model.head_name) for key in [*info["missing_keys"], *mismatched])
+    model.new_head = missing or cls not in saved_by
+
+
 class EMPreTrainedModel(PreTrainedModel):
     """A trunk and a head. A trunk of one class loads into every other; only the head may be new.
 
@@ -229,12 +241,8 @@ class EMPreTrainedModel(PreTrainedModel):
         except (OSError, SafetensorError) as error:
             raise EMError(f"cannot load {name}: {error}") from error
         model.processor = model.fitting(processor)
-        mismatched = [key for key, *_ in info["mismatched_keys"]]
-        if mismatched:
-            logger.warning("%s was saved with a head of another shape: the head is new", name)
-        missing = any(key.startswith(model.head_name) for key in [*info["missing_keys"], *mismatched])
-        model.new_head = missing or cls.__name__ not in saved_by
         model.name_or_path = name
+        _look_at_head(model, saved_by, info)
         return (model, info) if want_info else model
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
@@ -257,6 +265,8 @@ class EMPreTrainedModel(PreTrainedModel):
         Raises:
             EMError: what would be written could not be loaded, or is to be pushed from here.
         """
+        if Path(save_directory).is_file():
+            raise EMError(f"{save_directory} is a file; a model is saved as a folder: give another name")
         _check_saving(self, kwargs)
         with _quietly():
             super().save_pretrained(save_directory, *args, **kwargs)

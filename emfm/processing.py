@@ -187,11 +187,17 @@ class EMImageProcessor(BaseImageProcessor):
 
 
 def as_array(image: Any) -> np.ndarray:
-    """Return a 2-D array in the image's own dtype."""
+    """Return a 2-D array in the image's own dtype; what a masked array hides is NaN, no data."""
     if isinstance(image, Tensor):
         image = image.detach().cpu()
         return (image.float() if image.dtype == torch.bfloat16 else image).numpy()
+    if isinstance(image, np.ma.MaskedArray):
+        if not np.ma.is_masked(image):
+            return image.data
+        return np.where(image.mask, np.nan, image.data).astype(np.result_type(image.dtype, np.float32))
     array = np.asarray(image)
+    if array.dtype == object:
+        raise EMError(f"expected a micrograph as a 2-D array of numbers, got {type(image).__name__}")
     if not isinstance(image, Image.Image):
         return array
     if array.ndim == 3 and image.mode in ("RGB", "RGBA") and (array[..., :1] == array[..., :3]).all():

@@ -217,7 +217,7 @@ def test_sums_over_processes_are_means_over_all_images():
     [
         ("denoising", {"degrade": "downsample"}, "takes --degrade dose or paper"),
         ("super-resolution", {"degrade": "dose"}, "takes --degrade downsample"),
-        ("segmentation", {"degrade": "dose"}, "EMForSemanticSegmentation needs masks"),
+        ("segmentation", {"degrade": "dose"}, "--degrade is for denoising, .*; segmentation has no use for it"),
         ("super-resolution", {"degrade": "downsample", "scale": 3}, "scale is 3; expected one of 2, 4"),
         ("super-resolution", {"degrade": "downsample", "scale": 4, "crop": 34}, "multiple of 4"),
         ("denoising", {}, "made from clean images with --degrade"),

@@ -98,6 +98,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|accelerate)\..*")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|accelerate|peft|transformers)\..*")
     logging.basicConfig(level=logging.WARNING, format="emfm: %(message)s", handlers=[_BesideBars()])
     threading.excepthook = _tell_of_thread
     code, message = _run(sys.argv[1:])

@@ -130,8 +130,8 @@ def open_labelled_folder(folder: Path, truth: str | None, choice: FileChoice | N
         place = find_entry(folder, truth, Path.is_dir)
         if place is None:
             more = f"; {DEGRADE}" if truth == "targets" else ""
-            missing = folder / truth
-            raise EMError(f"there is no folder {missing}; it holds a file of the same name for each of images/{more}")
+            missing = f"{folder / truth}; {_hint(folder)}{truth}/"
+            raise EMError(f"there is no folder {missing} holds a file of the same name for each of images/{more}")
     names = [path.relative_to(images).as_posix() for path in list_micrographs(images)]
     choice = choice or FileChoice()
     choice.check(names, str(images))
@@ -141,6 +141,8 @@ def open_labelled_folder(folder: Path, truth: str | None, choice: FileChoice | N
 
 def _images_of(folder: Path, needed: bool = True) -> Path:
     """Return the folder of the images: `images/`, or the folder itself where it is not `needed`."""
+    if folder.is_file():
+        raise EMError(f"{folder} is a file; {EXPECTED}: give the folder, an archive unpacked")
     if not folder.is_dir():
         raise EMError(f"there is no folder {folder}; {EXPECTED}")
     images = find_entry(folder, "images", Path.is_dir)
@@ -160,7 +162,8 @@ def _hint(folder: Path) -> str:
             f"{' and '.join(inside)} hold images/: give one of them, or for splits move them to "
             f"images/{inside[0]}, masks/{inside[0]} and so on; "
         )
-    return ""
+    parts = sorted(part.name for part in folder.iterdir() if part.is_dir())
+    return f"it has {', '.join(parts[:5])}; " if parts else ""
 
 
 def folder_classes(folder: Path, masks: TruthFiles) -> GreyValues:

@@ -8,4 +8,6 @@ def is_dataset(source: str) -> bool:
     folder = Path(source)
     if folder.is_dir():
         return any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))  # Hub layouts
+    if folder.exists():
+        return False
     return source.count("/") == 1 and not source.startswith((".", "/", "~"))

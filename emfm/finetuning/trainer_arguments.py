@@ -1,6 +1,8 @@
 """EMTrainingArguments: transformers' TrainingArguments with defaults for few micrographs."""
 
+import logging
 from dataclasses import MISSING, dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -10,13 +12,22 @@ from emfm.finetuning.arguments import FinetuneArguments
 from emfm.settings import COUNT, NOT_NEGATIVE, Range, check_settings, same_setting, setting
 from emfm.training.machine import bf16_units, warn_of_emulated_bf16, worker_count
 
+logger = logging.getLogger(__name__)
+# Arguments of transformers' that change nothing here, and why.
+IDLE = {
+    "per_device_eval_batch_size": "whole micrographs are evaluated one by one",
+    "eval_accumulation_steps": "whole micrographs are evaluated one by one",
+    "prediction_loss_only": "figures are measured in any case",
+}
+
 
 @dataclass
 class EMTrainingArguments(TrainingArguments):
     """TrainingArguments for fine-tuning on few micrographs.
 
-    Every argument of transformers' works too. Whole validation micrographs are evaluated before the
-    first step and then every tenth of the steps, with a checkpoint after each.
+    Arguments of transformers' work, too; those that change nothing here are said. Whole validation
+    micrographs are evaluated before the first step and then every tenth of the steps, with a
+    checkpoint after each.
     """
 
     output_dir: str | None = "finetuned"
@@ -56,6 +67,16 @@ class EMTrainingArguments(TrainingArguments):
             raise EMError("fp16 is True; expected precision='auto', 'fp32' or 'bf16' in its place")
         if self.push_to_hub:
             raise EMError("push_to_hub=True would push unfinished weights: call trainer.push_to_hub() after training")
+        if self.label_smoothing_factor:
+            raise EMError("label_smoothing_factor is of transformers' loss; here the task has its own: leave it out")
+        if self.num_train_epochs != _default("num_train_epochs"):
+            raise EMError(
+                f"num_train_epochs is {self.num_train_epochs}, but crops are drawn at random, so there are no epochs: "
+                "give max_steps"
+            )
+        for name, why in IDLE.items():
+            if getattr(self, name, None) != _default(name):
+                logger.warning("%s has no effect: %s", name, why)
         if self.lora and self.freeze != "none":
             raise EMError("LoRA freezes the trunk itself: give either lora or freeze")
         self.bf16 = self.bf16 or self.precision == "bf16" or (self.precision == "auto" and bf16_units())
@@ -68,3 +89,9 @@ class EMTrainingArguments(TrainingArguments):
         if self.save_strategy == "steps":
             self.save_steps = self.eval_steps
         super().__post_init__()
+
+
+def _default(name: str) -> Any:
+    """Return transformers' own value of an argument, None where this version has none."""
+    known = TrainingArguments.__dataclass_fields__.get(name)
+    return None if known is None or known.default is MISSING else known.default

@@ -23,6 +23,9 @@ def check_training_truth(model: EMTaskModel, data: Examples, name: str) -> None:
     missing = model.missing_truth(data)
     if missing.nothing:
         raise EMError(f"{name} hold nothing to learn: {missing.nothing} ({_some(data.names)})")
+    if model.classes is not None and len(missing.classes) == len(model.classes) - 1:
+        (only,) = set(model.classes.values()) - set(missing.classes)
+        raise EMError(f"{name} hold nothing to tell apart: every labelled pixel is {only} ({_some(data.names)})")
     _say(missing, name)
 
 

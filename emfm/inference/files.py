@@ -16,7 +16,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from emfm.errors import EMError
-from emfm.files import writable_folder, write_text
+from emfm.files import reason_of, writable_folder, write_text
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.inputs import Input, check_names
 from emfm.inference.owner import Place, check_labels, result_labels
@@ -117,7 +117,7 @@ def _one(job: _Job, processes: Processes) -> dict[str, Any]:
         done = all(processes.gather(not job.arguments.overwrite and place.finished()))
         shown = place.record().get("shown", {}) if done else _predict(job, micrograph, place, processes)
     except (EMError, OSError) as error:
-        message = " ".join(str(error).split())
+        message = " ".join((str(error) if isinstance(error, EMError) else reason_of(error) or str(error)).split())
         named = str(job.source.file) in message
         return {**entry, "error": message if named else f"{entry['input']}: {message}"}
     paths = {kind: str(job.target.with_name(name)) for kind, name in shown.items()}

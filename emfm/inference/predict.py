@@ -20,7 +20,7 @@ from emfm.inference.result_files import ResultFile
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import no_data, say_data_bar, without
-from emfm.processing import IntensityStatistics, as_dtype
+from emfm.processing import IntensityStatistics, as_array, as_dtype
 from emfm.reports.prediction import Prediction
 from emfm.tasks import load_model, task_of
 
@@ -58,7 +58,7 @@ def predict(
     if isinstance(micrograph, (str, Path)):
         micrograph = read_micrograph(micrograph)
     elif not isinstance(micrograph, Micrograph):
-        micrograph = Micrograph(np.asarray(micrograph), None, "array")
+        micrograph = Micrograph(as_array(micrograph), None, "array")
     micrograph = replace(micrograph, image=without(micrograph.image, nodata))
     result = ArrayResult(*result_form(model, micrograph.image))
     Flow(model, tile, match_pixel_size, progress, Processes(0, 1)).run(micrograph, result)
@@ -68,6 +68,7 @@ def predict(
 
 def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
     """Return a model as it is, or load one by name or folder, onto a GPU where there is one."""
+    model = getattr(model, "_orig_mod", model)  # of torch.compile(model); model.compile() stays compiled
     if isinstance(model, EMPreTrainedModel):
         return model
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

@@ -15,7 +15,7 @@ from emfm.io.formats.tiff_parts import MAGIC
 from emfm.io.reading import READERS, SUFFIXES, Micrograph, open_planes
 
 # Pictures that hold masks without loss, beside the formats of micrographs.
-PICTURES = (".bmp", ".gif", ".webp")
+PICTURES = (".gif", ".webp")
 MASK_SUFFIXES = (*SUFFIXES, *PICTURES)
 # Index of the border around objects, which belongs to no class, and its colour in the palettes of
 # Pascal VOC and labelme.
@@ -60,7 +60,7 @@ def read_masks(path: str | Path) -> list[Mask]:
 
     Indices of a palette are the values; its colours only show them. Of one bit, white is 1. Red,
     green and blue must be equal, and no pixel transparent. Besides the formats of micrographs there
-    are BMP, GIF and WebP.
+    are GIF and WebP.
 
     Raises:
         EMError: the file is missing, damaged, of another format, or in colours.

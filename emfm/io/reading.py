@@ -28,7 +28,7 @@ _CONTAINERS = {
 }
 Readers = Mapping[str, Callable[[Any, Request], Planes]]
 READERS: Readers = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), open_picture),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), open_picture),
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), open_tiff),
     ".npy": open_npy,
     **dict.fromkeys((".mrc", ".mrcs", ".map", ".rec", ".st"), open_mrc),
@@ -186,7 +186,10 @@ def open_planes(
     if not (path.is_dir() if suffix == ZARR else path.is_file()):
         raise EMError(f"there is no {'folder' if suffix == ZARR else 'file'} {path}")
     if suffix not in readers:
-        raise EMError(f"{path}: cannot read '{suffix}' files; supported: {', '.join(readers)}")
+        kind = f"'{suffix}' files" if suffix else "a file without a suffix"
+        raise EMError(f"{path}: cannot read {kind}; supported: {', '.join(readers)}")
+    if suffix != ZARR and not path.stat().st_size:
+        raise EMError(f"{path}: the file is empty (0 bytes): copy or save it again")
     if dataset is not None and suffix not in _CONTAINERS:
         raise EMError(f"{path}: '{suffix}' files hold no named datasets, got dataset='{dataset}'")
     request = Request(str(path), suffix[1:].upper(), dataset, colour, mask, can_choose)
@@ -248,6 +251,8 @@ def list_micrographs(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -
         EMError: the folder is missing or holds no image.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise EMError(f"{folder} is a file; expected a folder of micrographs")
     if not folder.is_dir():
         raise EMError(f"there is no folder {folder}")
     found, own = [], OwnOutput(folder)

@@ -105,6 +105,8 @@ def locate(name_or_path: str | Path) -> str:
         return str(folder)
     if name in bundled_names():
         return str(BUNDLED / name)
+    if folder.is_file():
+        raise EMError(f"{folder} is a file; a model is a folder: give {folder.parent}, if it is in there")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return name
     if "/" in name:

@@ -25,13 +25,14 @@ def read_config(folder: Path, **fields: Any) -> tuple[EMFoundationConfig, dict[s
 
     Fields that are given take the place of those read. An EMError says what is wrong with the file.
     """
+    read: Any = EMFoundationConfig.from_pretrained
     try:
-        found: Any = EMFoundationConfig.from_pretrained(folder, return_unused_kwargs=True, **fields)
-        return found
+        content = read(folder)
     except EMError as error:
         raise EMError(f"cannot load {folder}: {error}") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise EMError(f"cannot load {folder}: config.json is damaged ({error})") from error
+    return read(folder, return_unused_kwargs=True, **fields) if fields else (content, {})
 
 
 def read_processor(folder: Path) -> EMImageProcessor:
@@ -113,7 +114,7 @@ def load_with_adapter(
     elsewhere = {key: value for key, value in hub.items() if key != "revision"}
     model = cls.from_pretrained(base, **fields, **elsewhere, dtype=dtype)
     try:
-        model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload().requires_grad_(True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise EMError(f"the LoRA additions in {folder} do not fit {base}: {error}") from error
     model.processor, model.new_head = read_processor(folder), False

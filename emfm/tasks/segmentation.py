@@ -133,6 +133,8 @@ class EMForSemanticSegmentation(EMTaskModel):
     )
 
     def __init__(self, config: EMFoundationConfig):
+        if len(config.id2label or {}) < 2:
+            raise EMError(f"id2label is {config.id2label}; expected two classes or more, the background is one")
         super().__init__(config)
         self.class_head = nn.Conv2d(self.trunk.channels[0], len(config.id2label or {}), 1)
         self.post_init()

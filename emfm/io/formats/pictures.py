@@ -1,6 +1,6 @@
-"""PNG and JPEG, through Pillow. They are decoded whole; neither knows a microscope's pixel size.
+"""PNG, JPEG and BMP, through Pillow. They are decoded whole; none knows a microscope's pixel size.
 
-Masks may be BMP, GIF or WebP, too.
+Masks may be GIF or WebP, too.
 """
 
 from dataclasses import replace
@@ -19,13 +19,16 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _CONVERTED = {"P": "RGB", "PA": "RGBA", "LA": "L", "La": "L", "CMYK": "RGB", "YCbCr": "RGB"}
 # Of masks: "PA" is split into its indices and alpha, "P" are indices.
 _CONVERTED_OF_MASKS = {"La": "LA", "CMYK": "RGB", "YCbCr": "RGB", "RGBa": "RGBA"}
-_JPEG = JpegImagePlugin.JpegImageFile
 # By how the file begins: Image.open would try all of Pillow's formats, by whatever name.
-_OF_MASKS = {b"BM": BmpImagePlugin.BmpImageFile, b"GIF8": GifImagePlugin.GifImageFile}
+_PLUGINS: dict[bytes, type[ImageFile]] = {
+    PNG_MAGIC: PngImagePlugin.PngImageFile,
+    b"\xff\xd8": JpegImagePlugin.JpegImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+}
 
 
 def open_picture(file: Path | BytesIO, request: Request) -> Planes:
-    """Decode a PNG or JPEG file."""
+    """Decode a PNG, JPEG or BMP file."""
     # in memory: from a file Pillow would make room for as many bytes as a damaged chunk claims
     content = file.read_bytes() if isinstance(file, Path) else file.getvalue()
     if content.startswith(PNG_MAGIC) and content[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6"):
@@ -67,13 +70,14 @@ def _coloured(picture: ImageFile, name: str) -> np.ndarray:
 
 
 def _plugin(content: bytes, request: Request) -> type[ImageFile]:
-    if content.startswith(PNG_MAGIC):
-        return PngImagePlugin.PngImageFile
-    if request.mask:
-        if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-            return WebPImagePlugin.WebPImageFile
-        return next((kind for start, kind in _OF_MASKS.items() if content.startswith(start)), _JPEG)
-    return _JPEG
+    if request.mask and content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile
+    if request.mask and content.startswith(b"GIF8"):
+        return GifImagePlugin.GifImageFile
+    for start, plugin in _PLUGINS.items():
+        if content.startswith(start):
+            return plugin
+    raise request.damaged("it begins like no PNG, JPEG or BMP file")
 
 
 def _mask(picture: ImageFile, request: Request) -> Planes:

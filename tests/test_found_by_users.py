@@ -157,3 +157,15 @@ def test_arguments_of_transformers_without_effect_are_said(tmp_path, caplog):
         EMTrainingArguments(str(tmp_path), num_train_epochs=9)
     with pytest.raises(EMError, match="label_smoothing_factor is of transformers' loss"):
         EMTrainingArguments(str(tmp_path), label_smoothing_factor=0.1)
+
+
+def test_a_finished_run_is_not_taken_for_one_of_other_settings(labelled, tmp_path):
+    settings = dict(task="segmentation", data=str(labelled), output=str(tmp_path / "o"), model="unet2-rf44", steps=1)
+    finetune(FinetuneArguments(**settings, batch_size=2, crop=32))
+    with pytest.raises(EMError, match=r"finished with other settings \(crop was 32, now 48\)"):
+        finetune(FinetuneArguments(**settings, batch_size=2, crop=48, resume=True))
+
+
+def test_truth_that_made_pairs_do_not_use_is_said(labelled, caplog):
+    load_em_dataset(labelled, degrade="dose")
+    assert "--degrade makes pairs of images/ alone; masks is not used" in caplog.text

@@ -1,5 +1,6 @@
 """`load_em_dataset`: what fine-tuning trains and measures on, from a folder or the Hub."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -12,7 +13,7 @@ from emfm.data.examples import Examples
 from emfm.data.hub_images import PIXEL_SIZE, decode, load_split
 from emfm.data.json_files import find_json
 from emfm.data.kinds import clean, labelled, paired
-from emfm.data.labelled_folder import TRUTHS, Record, folder_classes, folder_truth, open_labelled_folder
+from emfm.data.labelled_folder import TRUTHS, Record, folder_classes, folder_truth, open_labelled_folder, truths_of
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.data.sources import is_dataset
 from emfm.data.streamed_examples import StreamedExamples
@@ -23,6 +24,7 @@ from emfm.io.reading import FileChoice, decode_micrograph
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
+logger = logging.getLogger(__name__)
 # Makes examples of one kind from micrographs with their truth.
 Kind = Callable[[Iterable[Record]], Examples]
 
@@ -81,6 +83,8 @@ def load_em_dataset(
         raise EMError(f"{source} is a folder of image files; --streaming reads datasets (parquet files, or on the Hub)")
     folder = Path(name)
     if degraded:
+        if truths := truths_of(folder):
+            logger.warning("%s: --degrade makes pairs of images/ alone; %s is not used", folder, " and ".join(truths))
         return degraded(open_labelled_folder(folder, None, choice).records(split))
     opened = open_labelled_folder(folder, truth or folder_truth(folder), choice)
     records = opened.records(split)  # a missing split is found before masks are read

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.start import pretrained_start
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
-from emfm.finetuning.trainer_state import checkpoints_of
+from emfm.finetuning.trainer_state import RECORDED, checkpoints_of
 from emfm.hub.verify import write_test_tensors
 from emfm.io.reading import FileChoice
 from emfm.settings import flag_of, settings_of
@@ -134,6 +135,12 @@ def _finished(output: Path, args: FinetuneArguments) -> dict[str, Any]:
             f"{output} was finished ({record.get('task')}, {record.get('steps')} steps), and its checkpoints are "
             f"gone: go on with --model {output} and another --output"
         )
+    asked = asdict(args)
+    known = [name for name in (*RECORDED, "batch_size") if name in record]
+    others = [name for name in known if record[name] != asked[name]]
+    if others:
+        changed = ", ".join(f"{name} was {record[name]}, now {asked[name]}" for name in others)
+        raise EMError(f"{output} was finished with other settings ({changed}): use those, or another --output")
     logger.warning("%s is finished: nothing is left to train", output)
     return record
 

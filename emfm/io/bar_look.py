@@ -10,6 +10,8 @@ logger = logging.getLogger(__name__)
 LEAST_ROWS = 12
 # A bar has one grey value, its ground, in at least so many of its pixels; letters have the others.
 GROUND = 0.4
+# With fewer grey values, as in an image of almost no contrast, many pixels share one anyway.
+LEAST_VALUES = 32
 # A row of the specimen has no such value: at most so many of its pixels have the bar's ground.
 PICTURE = 0.25
 LARGEST_SHARE = 0.25  # of the picture that is looked at
@@ -41,7 +43,7 @@ def seen_data_bar(image: Any) -> int:
     highest = below + LEAST_ROWS - 1  # rows of the last window, of which the upper may be specimen
     bar = highest - int((shares[-highest:] >= GROUND).argmax())
     above = np.asarray(image[: height - bar - LEAST_ROWS : max(1, height // SAMPLED), :])
-    if not above.size or (above == ground).mean(axis=1).max() > PICTURE:
+    if not above.size or len(np.unique(above)) < LEAST_VALUES or (above == ground).mean(axis=1).max() > PICTURE:
         return 0
     return bar
 

@@ -236,7 +236,7 @@ def _hdf5(path: Path) -> list[Image]:
 
 
 _READERS: dict[str, Callable[[Path], list[Image]]] = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), _picture),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), _picture),
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), _tiff),
     **dict.fromkeys((".dm3", ".dm4", ".ser", ".emd"), _rosettasciio),
     **dict.fromkeys((".mrc", ".mrcs", ".map", ".rec", ".st"), _mrc),

@@ -3,12 +3,13 @@
 from typing import Any
 
 from emfm.backbones.hrnet import HRNetTrunk
+from emfm.backbones.timm_unet import TimmUNetTrunk
 from emfm.backbones.trunk import Trunk
 from emfm.backbones.unet import UNetTrunk
 from emfm.errors import EMError, nearest
 
 # A new backbone is a file with a subclass of Trunk, and a line here.
-BACKBONES: dict[str, type[Trunk]] = {"unet": UNetTrunk, "hrnet": HRNetTrunk}
+BACKBONES: dict[str, type[Trunk]] = {"unet": UNetTrunk, "hrnet": HRNetTrunk, "timm-unet": TimmUNetTrunk}
 
 
 def generator_names() -> list[str]:

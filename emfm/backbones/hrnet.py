@@ -4,15 +4,14 @@ The four branches (strides 4 to 32) are brought to stride 4, mixed, and upsample
 full resolution, as Kazimi et al. 2024 (arXiv:2402.18286) use HRNet for image-to-image work.
 """
 
-from importlib import import_module
-from importlib.metadata import distributions
-from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emfm.backbones.imagenet import load_imagenet
+from emfm.backbones.timm_library import import_timm
 from emfm.backbones.trunk import Trunk, TrunkConfig
 from emfm.errors import EMError
 
@@ -20,20 +19,6 @@ from emfm.errors import EMError
 VARIANTS = ("hrnet_w18_small", "hrnet_w18", "hrnet_w32", "hrnet_w48")
 # Channels after the mix at stride 4, after the first and after the second upsampling.
 HEAD_CHANNELS = (64, 32, 16)
-
-
-def _import_timm() -> ModuleType:
-    """Import timm, or say which of torch and torchvision do not fit together."""
-    try:
-        return import_module("timm")
-    except (ImportError, RuntimeError, AttributeError) as error:  # a torchvision of another torch
-        installed = {package.name: package.version for package in distributions()}
-        needed = ("torch", "torchvision", "timm")
-        found = ", ".join(f"{name} {installed.get(name, '(missing)')}" for name in needed)
-        raise EMError(
-            f"HRNet needs timm, which does not import here ({found}): {error}. "
-            "Install versions that fit together: pip install --upgrade torch torchvision timm"
-        ) from error
 
 
 def _conv_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
@@ -58,7 +43,7 @@ class HRNetTrunk(Trunk):
 
     def __init__(self, config: TrunkConfig):
         super().__init__(config)
-        timm = _import_timm()
+        timm = import_timm()
         # feature_location "" gives the plain branches; out_indices 1..4 skips the stride-2 stem
         self.body = timm.create_model(
             config.variant, features_only=True, in_chans=1, feature_location="", out_indices=(1, 2, 3, 4)
@@ -68,7 +53,8 @@ class HRNetTrunk(Trunk):
         self.up2 = _conv_block(HEAD_CHANNELS[0], HEAD_CHANNELS[1], 3)
         self.up1 = _conv_block(HEAD_CHANNELS[1], HEAD_CHANNELS[2], 3)
         self.channels = [HEAD_CHANNELS[2], HEAD_CHANNELS[1], *branches]
-        self.reach = _reach(str(config.variant))
+        self._variant = str(config.variant)
+        self.reach = _reach(self._variant)
 
     @classmethod
     def fields_of(cls, name: str) -> dict[str, Any] | None:
@@ -85,6 +71,10 @@ class HRNetTrunk(Trunk):
         """Return timm's stages and the head to full resolution, in the order an image passes."""
         stages = [module for module in self.body.children() if next(module.parameters(), None) is not None]
         return stages, [self.mix, self.up2, self.up1]
+
+    def load_imagenet(self) -> str:
+        """Give timm's body its ImageNet weights, from the Hub; the head keeps its own."""
+        return load_imagenet(self.body, self._variant)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the head's maps at strides 1 and 2 and the branches at strides 4, 8, 16, 32."""

@@ -5,6 +5,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from emfm.errors import EMError
+
 
 class TrunkConfig(Protocol):
     """The fields of a configuration that a trunk is built from; their meaning is its own."""
@@ -52,6 +54,14 @@ class Trunk(nn.Module):
 
     def fold(self) -> None:
         """Make batch norms in evaluation mode part of the convolutions, where that is faster."""
+
+    def load_imagenet(self) -> str:
+        """Give the encoder its ImageNet weights, in place; return where they are from.
+
+        Raises:
+            EMError: there are none, or they cannot be had here.
+        """
+        raise EMError("there are no ImageNet weights for this network: choose timm-ENCODER, or an HRNet")
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return multi-scale maps, finest first, at strides 1, 2, 4, ...

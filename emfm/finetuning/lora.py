@@ -25,13 +25,18 @@ def add_lora(model: EMPreTrainedModel, rank: int, base: str) -> PeftModel:
         raise EMError("LoRA adds to trained weights; this model has random ones: use from_pretrained")
     if rank < 1:
         raise EMError(f"the rank of LoRA's additions is {rank}; expected 1 or more")
-    names = [f"trunk.{name}" for name, module in model.trunk.named_modules() if isinstance(module, nn.Conv2d)]
+    names = [f"trunk.{name}" for name, module in model.trunk.named_modules() if _takes_additions(module)]
     head = [model.head_name]
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules=names, modules_to_save=head, base_model_name_or_path=base
     )
     model.name_or_path = base  # PEFT writes it down as what the additions belong to
     return get_peft_model(model, config)
+
+
+def _takes_additions(module: nn.Module) -> bool:
+    """Tell whether a layer mixes all its channels: one that works on each alone has no low rank."""
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
 
 
 def write_model(model: EMPreTrainedModel, adapter: PeftModel | None, folder: Path) -> None:

@@ -12,6 +12,7 @@ from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
 from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, field_of, same_setting, setting
 
+IMAGENET = "imagenet"  # what `init` says for the weights of timm's encoders
 ADVERSARIAL = ("lsgan", "vanilla", "hinge", "none")
 # What is learnt, by name, where it differs from the defaults. Those, "emfm", measured best (see
 # docs/findings.md); "paper" is the recipe of Kazimi et al. 2024 (arXiv:2402.18286).
@@ -44,7 +45,10 @@ class PretrainArguments(Settings):
     colour: str | None = same_setting(PredictArguments, "colour")
     num_images: int | None = setting(None, "How many micrographs, drawn by the seed; all by default.", COUNT)
     streaming: bool = setting(False, "Read datasets as they come, without downloading them first.")
-    generator: str = setting(DEFAULT_GENERATOR, "Generator name.")
+    generator: str | None = setting(None, f"Generator name; by default --init's, else {DEFAULT_GENERATOR}.")
+    init: str | None = setting(
+        None, "First weights: imagenet (of timm's encoders), or a model to go on from; random by default."
+    )
     norm: str | None = setting(None, "instance or batch, if the generator has the choice; by default the first.")
     residual: bool | None = setting(
         None, "Restore by changing the input; by default where the trunk has no path at full resolution."
@@ -100,6 +104,8 @@ class PretrainArguments(Settings):
     def recipe(self) -> dict[str, Any]:
         """Return the settings that decide the result, for checkpoints and cards."""
         settings = {name: value for name, value in asdict(self).items() if name not in FREE_ON_RESUME}
+        if self.init is not None and Path(self.init).is_dir():
+            settings["init"] = Path(self.init).name
         settings["data"] = [source if is_dataset(source) else Path(source).name for source in self.data]
         return json.loads(json.dumps(settings))
 

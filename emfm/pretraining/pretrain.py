@@ -21,8 +21,6 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from emfm.backbones import BACKBONES
-from emfm.config import EMFoundationConfig
 from emfm.data.degradations import Corruption
 from emfm.errors import EMError
 from emfm.files import check_space, whole_folder, writable_folder
@@ -33,6 +31,7 @@ from emfm.pretraining.checkpoint import MODEL, Progress, TrainingState, checkpoi
 from emfm.pretraining.pix2pix import PatchDiscriminator, Pix2Pix
 from emfm.pretraining.pretext import Crops, Pretext
 from emfm.pretraining.run_log import RunLog, Watch
+from emfm.pretraining.start import new_generator, with_generator
 from emfm.pretraining.validation import BATCH, validate
 from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.checkpoint import Optimizers
@@ -52,6 +51,7 @@ def pretrain(args: PretrainArguments) -> Path:
     Raises:
         EMError: wrong settings or data, an output folder in use, or a training that cannot succeed.
     """
+    args = with_generator(args)
     output = writable_folder(args.output)
     if not args.resume and (checkpoints_of(output).newest_first() or (output / MODEL).exists()):
         raise EMError(f"{output} holds a run already: go on with --resume, or choose another --output")
@@ -194,11 +194,7 @@ def _accelerator(precision: str) -> Accelerator:
 def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingState:
     """Return networks and optimisers as they are before the first step; the seed decides them."""
     set_seed(args.seed)
-    norm = {} if args.norm is None else {"norm": args.norm}
-    config = EMFoundationConfig.from_name(args.generator, **norm)
-    drawn_anew = BACKBONES[config.backbone].full_resolution
-    config.residual = not drawn_anew if args.residual is None else args.residual
-    generator = EMFoundation(config)
+    generator = new_generator(args)
     generator = generator.to(accelerator.device).to(memory_format=generator.trunk.memory_format)
     pretext = Pretext(generator, args.filters, args.structures > 0).to(accelerator.device)
     discriminator = PatchDiscriminator(args.discriminator_width).to(accelerator.device)

@@ -148,7 +148,7 @@ class EMPreTrainedModel(PreTrainedModel):
             Maps (B, C_i, ceil(H / s), ceil(W / s)) at strides s = 1, 2, 4, ... up to the trunk's.
         """
         height, width = pixel_values.shape[-2:]
-        maps = self.trunk.features(self._pad(pixel_values))
+        maps = self.trunk.features(self.padded(pixel_values))
         return [m[..., : -(-height // 2**level), : -(-width // 2**level)] for level, m in enumerate(maps)]
 
     def _seen(self, image: Tensor, all_scales: bool | None) -> tuple[Tensor, tuple[Tensor, ...] | None]:
@@ -163,11 +163,11 @@ class EMPreTrainedModel(PreTrainedModel):
 
     def _full_resolution(self, pixel_values: Tensor) -> Tensor:
         """Return the trunk's features (B, C, H, W) at the input's size: padded and cropped."""
-        padded = self._pad(pixel_values)  # checks the shape
+        padded = self.padded(pixel_values)  # checks the shape
         height, width = pixel_values.shape[-2:]
         return self.trunk(padded)[..., :height, :width]
 
-    def _pad(self, pixel_values: Tensor) -> Tensor:
+    def padded(self, pixel_values: Tensor) -> Tensor:
         """Mirror the bottom and right edges up to the next multiple of the trunk's stride."""
         if pixel_values.ndim != 4 or pixel_values.shape[1] != 1 or 0 in pixel_values.shape:
             raise EMError(f"pixel_values has shape {tuple(pixel_values.shape)}; expected (batch, 1, height, width)")

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "model_cards"
 SOURCES = CARDS / "data_sources.toml"
 TEXTS = ("summary", "license", "pixel_sizes", "intended_use", "limits", "not_tested", "measured")
-OPTIONAL = ("pixel_size_range", "size", "parameters")
+OPTIONAL = ("pixel_size_range", "size", "parameters", "recommended_for")
 
 
 def card_names() -> list[str]:
@@ -65,6 +65,7 @@ def load_facts(path: Path, folder: Path) -> ModelInfo:
         hours=run["seconds"] / 3600,
         metrics=[metric for measured in told.pop("measured") for metric in _metrics(path, name, measured)],
         pretraining=run,
+        recommended_for=told.get("recommended_for", []),
         bundled=name in bundled_names(),
         hub_id=zoo_id(name),
         **{text: told[text] for text in TEXTS if text != "measured"},

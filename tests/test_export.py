@@ -59,7 +59,7 @@ def test_the_graphs_padding_is_the_models_own_at_every_size(stride):
     model.trunk.stride = stride
     for height, width in [(n, 1 + n * 7 % 37) for n in range(1, 40)]:
         image = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
-        assert torch.equal(_mirrored(model, image), model._pad(image)), (height, width)
+        assert torch.equal(_mirrored(model, image), model.padded(image)), (height, width)
 
 
 def test_the_copy_for_export_has_the_models_values_and_leaves_the_model_alone(segmenter):

@@ -17,7 +17,7 @@ from emfm import (
     load_em_dataset,
 )
 from emfm.finetuning.evaluate import evaluate
-from emfm.finetuning.finetune import FinetuneArguments, finetune, read_splits
+from emfm.finetuning.finetune import FinetuneArguments, build_model, finetune, read_splits
 from emfm.hub.verify import verify
 
 EXPECTED_FILES = {
@@ -215,3 +215,30 @@ def test_a_setting_that_the_task_has_no_use_for_is_refused(task, given, message,
 def test_a_setting_without_effect_is_refused(given, message):
     with pytest.raises(EMError, match=message):
         FinetuneArguments("segmentation", "data", "out", **given)
+
+
+def test_minutes_become_steps_that_are_said(labelled_folder, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("emfm.finetuning.finetune.steps_within", lambda minutes, *rest: round(minutes * 100))
+    run = dict(task="segmentation", data=str(labelled_folder), output=str(tmp_path), scratch="unet2-rf44")
+    record = finetune(FinetuneArguments(**run, minutes=0.12, batch_size=2, crop=32, precision="fp32"))
+    assert record["steps"] == 12 and "12 steps fit into 0.12 minutes" in caplog.text
+    assert "--steps 12 --resume" in caplog.text
+
+
+def test_the_steps_of_a_minute_follow_from_the_time_of_one(labelled_folder, tmp_path):
+    from emfm.finetuning.budget import steps_within
+
+    data = load_em_dataset(labelled_folder, "train")
+    args = EMTrainingArguments(str(tmp_path), per_device_train_batch_size=2, crop=32, precision="fp32")
+    model = build_model(FinetuneArguments("segmentation", str(labelled_folder), "out", scratch="unet2-rf44"), data)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert steps_within(0.2, model, data, args) >= 10
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    with pytest.raises(EMError, match=r"a step takes .* s here: give"):
+        steps_within(1e-5, model, data, args)
+
+
+@pytest.mark.parametrize(("given", "message"), [({"steps": 5}, "give one of them"), ({"resume": True}, "give --steps")])
+def test_minutes_with_what_contradicts_them_are_refused(given, message):
+    with pytest.raises(EMError, match=message):
+        FinetuneArguments("segmentation", "data", "out", scratch="unet2-rf44", minutes=1.0, **given)

@@ -7,7 +7,8 @@ import pytest
 from conftest import disc_image, waves
 
 from emfm import EMError, EMImageProcessor, load_em_dataset
-from emfm.data.croppers import DegradingCropper, IntensityJitter, PairCropper, StreamedTrainingCrops, TrainingCrops
+from emfm.data.augmentation import Augmentation
+from emfm.data.croppers import DegradingCropper, PairCropper, StreamedTrainingCrops, TrainingCrops
 from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicrographs
 from emfm.data.restoration_pairs import DEGRADATIONS, Degradation, mosaic
 from emfm.finetuning.finetune import FinetuneArguments, finetune
@@ -144,7 +145,7 @@ def test_two_consumers_of_a_stream_see_every_micrograph_once_an_epoch(labelled_p
 
 def test_crops_of_a_stream_are_those_of_the_micrographs_and_repeat(labelled_parquet):
     stream = load_em_dataset(labelled_parquet, streaming=True)
-    cropper = SegmentationCropper(EMImageProcessor(), 64, IntensityJitter(0.0))
+    cropper = SegmentationCropper(EMImageProcessor(), 64, Augmentation(0.0))
     first, second = (iter(StreamedTrainingCrops(stream, cropper, seed=5)) for _ in range(2))
     crops = [next(first) for _ in range(8)]
     sums = sorted(int(crop["labels"].sum()) for crop in crops)
@@ -193,7 +194,7 @@ def test_crops_of_clean_micrographs_get_a_new_damage_each_and_depend_on_seed_and
     data = clean()
 
     def crops(seed: int) -> TrainingCrops:
-        cropper = DegradingCropper(EMImageProcessor(), 32, IntensityJitter(0.2), data.degradation)
+        cropper = DegradingCropper(EMImageProcessor(), 32, Augmentation(0.2), data.degradation)
         return TrainingCrops(data, cropper, 20, seed)
 
     first, second, other = crops(1), crops(1), crops(2)
@@ -222,7 +223,7 @@ def test_a_crop_is_scaled_as_the_whole_damaged_micrograph_would_be(kind):
 
 def test_a_pairs_crop_and_its_target_are_cut_and_turned_alike(paired_folder):
     data = load_em_dataset(paired_folder(2))
-    cropper = PairCropper(EMImageProcessor(clip=100), 24, IntensityJitter(0.0), data.scale)
+    cropper = PairCropper(EMImageProcessor(clip=100), 24, Augmentation(0.0), data.scale)
     crops = TrainingCrops(data, cropper, 30, seed=0)
     for index in range(30):
         crop = crops[index]

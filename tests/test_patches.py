@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from emfm.data.croppers import IntensityJitter, TrainingCrops, cut, dihedral
+from emfm.data.augmentation import Augmentation
+from emfm.data.croppers import TrainingCrops, cut, dihedral
 from emfm.data.examples import LabelledMicrographs
 from emfm.pretraining.crops import random_crop
 from emfm.processing import EMImageProcessor
@@ -24,7 +25,7 @@ def labelled(images: list[np.ndarray], masks: list[np.ndarray]) -> LabelledMicro
 
 
 def labelled_crops(data: LabelledMicrographs, side: int, count: int, seed: int) -> TrainingCrops:
-    return TrainingCrops(data, SegmentationCropper(EMImageProcessor(), side, IntensityJitter(0.0)), count, seed)
+    return TrainingCrops(data, SegmentationCropper(EMImageProcessor(), side, Augmentation(0.0)), count, seed)
 
 
 def make_labelled(seed: int = 3, side: int = 8, count: int = 24) -> TrainingCrops:

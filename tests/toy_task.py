@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emfm.data.croppers import IntensityJitter, PairCropper
+from emfm.data.augmentation import Augmentation
+from emfm.data.croppers import PairCropper
 from emfm.modeling import ImageOutput
 from emfm.tasks.metrics import Figure
 from emfm.tasks.task import CardWords, EMTaskModel, ExportWords
@@ -53,5 +54,5 @@ class EMForRegression(EMTaskModel):
     def result(self, maps: np.ndarray, statistics: Any, dtype: Any) -> np.ndarray:
         return maps[0]
 
-    def cropper(self, data: Any, side: int, jitter: float) -> ValueCropper:
-        return ValueCropper(self.processor, side, IntensityJitter(jitter))
+    def cropper(self, data: Any, side: int, augmentation: Augmentation) -> ValueCropper:
+        return ValueCropper(self.processor, side, augmentation)

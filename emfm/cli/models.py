@@ -24,7 +24,8 @@ def list_command(as_json: Json = False) -> None:
             f"{info.name:<20}{info.parameters:>11,}{info.receptive_field:>15} px"
             f"{info.size / 1e6:>7.2f} MB  {info.shown_pixel_sizes():<16}{info.place}"
         )
-        for told in (f"data licences: {', '.join(info.data_licenses)}", *map(str, info.headlines)):
+        first = [f"first to try for: {', '.join(info.recommended_for)}"] if info.recommended_for else []
+        for told in (*first, f"data licences: {', '.join(info.data_licenses)}", *map(str, info.headlines)):
             lines += wrap(told, WIDTH, initial_indent="    ", subsequent_indent="        ")
     answer(as_json, [info.to_dict() for info in models], "\n".join(lines), indent=1)
 

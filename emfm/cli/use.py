@@ -23,7 +23,7 @@ class Format(StrEnum):
 
 
 @app.command()
-@takes(PredictArguments, only=("tile", "nodata", "dataset", "colour"))
+@takes(PredictArguments, only=("tile", "tta", "nodata", "dataset", "colour"))
 def evaluate(
     model: Annotated[str, typer.Option(help="Fine-tuned model: folder or Hub id.")],
     data: Annotated[str, typer.Option(help="Folder with images/ and masks/ or targets/, or a dataset.")],
@@ -41,7 +41,7 @@ def evaluate(
     from emfm.io.reading import FileChoice
 
     choice = FileChoice(given["dataset"], given["colour"])
-    result = run(model, data, split, given["tile"], degrade, given["nodata"], choice)
+    result = run(model, data, split, given["tile"], degrade, given["nodata"], choice, given["tta"])
     lines = []
     for label, measured in result.get("per_class", {}).items():
         shown = "  ".join(f"{name} {figure(value)}" for name, value in measured.items())

@@ -4,7 +4,7 @@ A cropper measures a micrograph once (`prepare`), then cuts any number of crops 
 `pixel_values` (1, h, w) and `labels`: classes (h, w) int64 or a target (1, H, W), both float32.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
+from emfm.data.augmentation import Augmentation, IntensityChange
 from emfm.data.examples import Examples
 from emfm.data.restoration_pairs import Degradation, mosaic
 from emfm.data.streamed_examples import StreamedExamples
@@ -22,8 +23,6 @@ from emfm.processing import EMImageProcessor, IntensityStatistics
 Key = tuple[int, int, int]  # seed, epoch, index
 # A crop of which less than this share holds data is drawn again, so often at most.
 LEAST_KNOWN, DRAWS = 0.5, 16
-# Gives the network values of a crop another contrast and brightness.
-IntensityChange = Callable[[np.ndarray], np.ndarray]
 
 
 def dihedral(array: np.ndarray, symmetry: int) -> np.ndarray:
@@ -64,19 +63,6 @@ class Cropper(Protocol):
 
 
 @dataclass(frozen=True)
-class IntensityJitter:
-    """Makes training see other contrasts than the few labelled micrographs have.."""
-
-    strength: float  # factors 1 +- strength, summands +- strength network values; 0: no change
-
-    def draw(self, rng: np.random.Generator) -> IntensityChange:
-        """Return the change of one crop."""
-        contrast, brightness = rng.uniform(-self.strength, self.strength, 2)
-        factor, summand = np.float32(1 + contrast), np.float32(brightness)
-        return lambda values: values * factor + summand
-
-
-@dataclass(frozen=True)
 class PairCropper:
     """Crops of micrographs with their targets, both scaled by the statistics of the micrograph.
 
@@ -85,7 +71,7 @@ class PairCropper:
 
     processor: EMImageProcessor
     side: int  # of a crop's target in pixels; a multiple of the scale
-    jitter: IntensityJitter
+    augmentation: Augmentation
     scale: int = 1  # target pixels per image pixel and axis
     units: tuple[float, float] = (1.0, 0.0)  # gain and offset from targets' units to the images'
 
@@ -100,7 +86,7 @@ class PairCropper:
         side = self.side // self.scale
         top, left = random_corner(rng, image, side)
         symmetry = int(rng.integers(8))
-        change = self.jitter.draw(rng)
+        change = self.augmentation.draw(rng)
         values = self.processor.normalize(cut(image, top, left, side), statistics)
         wanted = cut(target, top * self.scale, left * self.scale, self.side)
         labels = self.labels(wanted, statistics, change)
@@ -119,7 +105,7 @@ class DegradingCropper:
 
     processor: EMImageProcessor
     side: int  # of a clean crop in pixels; a multiple of the degradation's scale
-    jitter: IntensityJitter
+    augmentation: Augmentation
     degradation: Degradation
 
     def prepare(self, image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, IntensityStatistics, np.ndarray]:
@@ -137,7 +123,7 @@ class DegradingCropper:
         part = cut(image, top, left, self.side)
         missing, symmetry = no_data(part), int(rng.integers(8))
         clean = dihedral(self.processor.normalize(part, statistics), symmetry)
-        change = self.jitter.draw(rng)
+        change = self.augmentation.draw(rng)
         damaged = self.degradation(clean, *key[1:])
         # a model meets a damaged micrograph scaled by its own percentiles, which noise moves apart
         measured = self.processor.statistics(self.degradation(sample, *key[1:]))

@@ -54,7 +54,7 @@ class ExportNetwork(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().eval()
         self.finished = task_of(model).finished if finished else None
-        self.model._pad = MethodType(_mirrored, self.model)
+        self.model.padded = MethodType(_mirrored, self.model)
         exchange(self.model, InstanceNorm, SpelledInstanceNorm)
 
     def forward(self, image: Tensor) -> Tensor:

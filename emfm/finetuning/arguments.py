@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
-from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, same_setting, setting
+from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, field_of, same_setting, setting
 
 
 def task_names() -> Iterable[str]:
@@ -40,6 +40,9 @@ class FinetuneArguments(Settings):
     num_images: int | None = setting(None, "How many training images to use; all by default.", COUNT)
     streaming: bool = setting(False, "Read a dataset as it comes, without downloading it first.")
     steps: int = setting(300, "Training steps.", COUNT)
+    minutes: float | None = setting(
+        None, "Train for about so long in place of --steps, evaluations not counted.", Range(above=0)
+    )
     batch_size: int = setting(8, "Crops at a time on each process.", COUNT)
     gradient_accumulation_steps: int = setting(1, "So many batches make one step.", COUNT)
     crop: int = setting(256, "Side of a crop in pixels, of the target's.", Range(least=16))
@@ -51,6 +54,12 @@ class FinetuneArguments(Settings):
     early_stopping: int = setting(0, "Stop after so many evaluations without a better one; 0 never.", NOT_NEGATIVE)
     intensity_jitter: float = setting(
         0.2, "Random change of contrast and brightness; 0: none.", Range(least=0, below=1)
+    )
+    augment: float = setting(
+        1.0,
+        "Segmentation: strength of random zoom, rotation, bending, gamma, blur and noise; 0: turns "
+        "by 90 degrees and mirrors alone.",
+        Range(least=0, most=2),
     )
     precision: str = setting("auto", "auto: bf16 where the hardware has it.", OneOf(("auto", "fp32", "bf16")))
     workers: int | None = setting(
@@ -76,5 +85,11 @@ class FinetuneArguments(Settings):
             raise EMError("--num-images draws from all images, which a stream does not know: leave one of them out")
         if self.streaming and self.nodata is not None:
             raise EMError("--nodata reads files; of a stream NaN alone is no data: leave --streaming or --nodata out")
+        if self.minutes is not None and (self.streaming or self.resume):
+            raise EMError(
+                "--minutes times the first steps of images in memory: with --streaming or --resume give --steps"
+            )
+        if self.minutes is not None and self.steps != field_of(FinetuneArguments, "steps").default:
+            raise EMError(f"--steps is {self.steps} and --minutes {self.minutes:g}: give one of them")
         if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
             raise EMError(f"license is '{self.license}'; expected an identifier as on the Hub: cc-by-4.0, mit")

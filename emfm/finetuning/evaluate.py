@@ -24,6 +24,7 @@ def evaluate(
     degrade: str | None = None,
     nodata: float | None = None,
     choice: FileChoice | None = None,
+    tta: bool = False,
 ) -> dict[str, Any]:
     """Predict whole micrographs of a split and compare them with the truth.
 
@@ -35,6 +36,7 @@ def evaluate(
         degrade: for restoration, make the pairs from the split's images, taken as clean.
         nodata: value of pixels without data; NaN is such in any case.
         choice: which dataset of HDF5, Zarr, DM and EMD files, and which grey of colour.
+        tta: measure means over the eight symmetries, as `predict` can make them.
 
     Returns:
         Segmentation: `dice`, `iou`, `boundary_f1` (means without background) and `per_class`.
@@ -53,14 +55,14 @@ def evaluate(
     examples = model.load(data, split, degrade, scale, choice=choice).without(nodata)
     model.check_data(examples, str(data))
     say_what_is_missing(model, examples, f"the split '{split}' of {data}")
-    return evaluate_on(model, examples.to_measure(), tile)
+    return evaluate_on(model, examples.to_measure(), tile, tta)
 
 
-def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None) -> dict[str, Any]:
+def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None, tta: bool = False) -> dict[str, Any]:
     """Predict whole micrographs in memory and compare them with the truth, as `evaluate` does."""
     metrics = model.new_metrics()
     for index in tqdm(range(len(examples)), unit="image", leave=False):
         with naming(examples.names[index]):
-            metrics.add(predict(model, examples.images[index], tile).output, model.truth_of(examples, index))
+            metrics.add(predict(model, examples.images[index], tile, tta=tta).output, model.truth_of(examples, index))
     answer = model.trivial_figures(examples, metrics)
     return {**metrics.result(), "trivial": {figure.name: answer[figure.name] for figure in model.figures}}

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
 from emfm.files import writable_folder, write_atomically, write_text
 from emfm.finetuning.arguments import FinetuneArguments
+from emfm.finetuning.budget import steps_within
 from emfm.finetuning.start import pretrained_start
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
@@ -94,7 +95,7 @@ def _check_task_settings(args: FinetuneArguments) -> None:
 
 def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrainingArguments:
     same = ["gradient_accumulation_steps", "crop", "learning_rate", "backbone_lr_scale", "freeze", "lora"]
-    same += ["early_stopping", "intensity_jitter", "precision", "seed"]
+    same += ["early_stopping", "intensity_jitter", "augment", "precision", "seed"]
     return EMTrainingArguments(
         output_dir=args.output,
         max_steps=args.steps,
@@ -119,7 +120,15 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
     check_shared_memory(worker_count(args.workers), args.batch_size, args.crop)
     training, validation = read_splits(args)
     model = build_model(args, training.like)
-    trainer = EMTrainer(model, _training_arguments(args, show_progress), training, validation)
+    arguments = _training_arguments(args, show_progress)
+    if args.minutes is not None:
+        assert isinstance(training, Examples)
+        steps = steps_within(args.minutes, model, training, arguments)
+        logger.warning(
+            "%d steps fit into %g minutes; to go on after a stop: --steps %d --resume", steps, args.minutes, steps
+        )
+        arguments = _training_arguments(replace(args, minutes=None, steps=steps), show_progress)
+    trainer = EMTrainer(model, arguments, training, validation)
     trainer.train(resume_from_checkpoint=checkpoint)
     record = trainer.record(args.data, args.license)
     if trainer.is_world_process_zero():

@@ -18,6 +18,7 @@ from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 
+from emfm.data.augmentation import Augmentation
 from emfm.data.croppers import StreamedTrainingCrops, TrainingCrops
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
@@ -125,7 +126,7 @@ class EMTrainer(Trainer):
         if isinstance(data, Examples):
             check_training_truth(model, data, "the training data")
         model.learn_units(data)
-        cropper = model.cropper(data.like, args.crop, args.intensity_jitter)
+        cropper = model.cropper(data.like, args.crop, Augmentation(args.intensity_jitter, args.augment))
         if isinstance(data, StreamedExamples):
             return StreamedTrainingCrops(data, cropper, args.seed, (args.process_index, args.world_size))
         return TrainingCrops(data, cropper, args.max_steps * self._crops_per_step, args.seed)

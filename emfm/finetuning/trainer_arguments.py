@@ -47,6 +47,7 @@ class EMTrainingArguments(TrainingArguments):
     fit_head: bool = setting(True, "Fit a new head to the trunk's features before the first step.")
     lora: int = same_setting(FinetuneArguments, "lora")
     early_stopping: int = same_setting(FinetuneArguments, "early_stopping")
+    augment: float = same_setting(FinetuneArguments, "augment")
     intensity_jitter: float = same_setting(FinetuneArguments, "intensity_jitter")
     eval_strategy: str = "steps"
     eval_steps: float | None = setting(None, "Steps between evaluations; by default a tenth.", Range(above=0))

@@ -23,7 +23,7 @@ from emfm.training.checkpoint import (
 
 # Settings of the trainer that stand in the run's record, too, under their own names.
 RECORDED: tuple[str, ...] = ("gradient_accumulation_steps", "crop", "learning_rate", "backbone_lr_scale")
-RECORDED += ("freeze", "lora", "intensity_jitter", "seed")
+RECORDED += ("freeze", "lora", "intensity_jitter", "augment", "seed")
 SETTINGS = (*RECORDED, "max_steps", "per_device_train_batch_size", "world_size", "bf16")
 
 

@@ -77,6 +77,7 @@ class ModelInfo:
     command: str  # trains it anew
     hours: float  # duration of the pretraining
     metrics: list[Metric]  # what was measured
+    recommended_for: list[str]  # tasks for which it is the first to try
     intended_use: list[str]  # what it is for
     limits: list[str]  # what it cannot do
     not_tested: list[str]  # what nobody has measured

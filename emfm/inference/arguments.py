@@ -15,6 +15,7 @@ class PredictArguments(Settings):
     tile: int | None = setting(None, "Largest side of a tile in pixels; by default the free memory decides.", COUNT)
     pixel_size: float | None = setting(None, "nm per pixel, whatever the file says.", Range(above=0))
     match_pixel_size: bool = setting(False, "Resample to the pixel sizes of the training, and back.")
+    tta: bool = setting(False, "Take the mean over the eight symmetries of the square: better, 8 times the work.")
     format: str = setting("tif", "File format of the results.", OneOf(FORMATS))
     overwrite: bool = setting(False, "Predict again what is finished, and replace what others wrote.")
     index: int | None = setting(None, "Slice of a stack, from 0; -1 is the last.")

@@ -39,6 +39,7 @@ class Blocks:
 
     Tiles of the image (H, W) are read by one thread and computed by `plan.workers` others, while
     the caller works on the block before. `rows` are the first row of tiles and one past the last.
+    With `symmetries` the maps are the means over the eight symmetries of the square.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Blocks:
         statistics: IntensityStatistics,
         plan: Plan,
         rows: tuple[int, int] | None = None,
+        symmetries: bool = False,
     ):
         self._model, self._image, self._statistics, self._plan = model, image, statistics, plan
+        self._symmetries = range(8) if symmetries else range(1)
         height, width = image.shape
         self._spans = plan.tiling.spans(height), plan.tiling.spans(width)
         self._rows = rows or (0, len(self._spans[0]))
@@ -76,13 +79,14 @@ class Blocks:
         computing = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
         pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
         try:
-            network = self._model
+            networks = [self._model] * len(self._symmetries)
             # one pass sees the whole of a small micrograph
             if len(self._spans[0]) * len(self._spans[1]) > 1 or np.prod(self._image.shape) > NORM_PIXELS:
-                network = frozen_network(self._model, self._image, self._statistics)
+                networks = self._frozen()
+            network = networks[0]
 
             def compute(values: Future[Tensor]) -> np.ndarray:
-                return network.maps(values.result().to(network.device, network.dtype)).cpu().numpy()
+                return mean_maps(networks, values.result().to(network.device, network.dtype)).cpu().numpy()
 
             for group in self._groups():
                 boxes = [(rows, columns) for _, _, rows, columns in group]
@@ -98,15 +102,51 @@ class Blocks:
             torch.set_num_threads(threads)  # what a thread sets holds for threads to come
             self._model.train(was_training)
 
+    def _frozen(self) -> list[EMPreTrainedModel]:
+        """Return the network for each symmetry; instance norm has its own mean in each."""
+        differ = any(isinstance(module, InstanceNorm) for module in self._model.modules())
+        measured = self._symmetries if differ else range(1)
+        found = [frozen_network(self._model, self._image, self._statistics, symmetry) for symmetry in measured]
+        return found if differ else found * len(self._symmetries)
+
     def _blended(self, group: list[Place], computed: Future[np.ndarray]) -> Iterator[Block]:
         for (row, column, *_), maps in zip(group, computed.result(), strict=True):
             yield self.blend.add(row, column, maps)
 
 
-def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> EMPreTrainedModel:
+def turned(values: Tensor, symmetry: int) -> Tensor:
+    """Return values (..., H, W) in one of the eight symmetries of the square; 0 is as they are."""
+    return torch.rot90(values.flip(-1) if symmetry >= 4 else values, symmetry % 4, (-2, -1))
+
+
+def turned_back(values: Tensor, symmetry: int) -> Tensor:
+    """Return what `turned` was given."""
+    back = torch.rot90(values, -(symmetry % 4), (-2, -1))
+    return back.flip(-1) if symmetry >= 4 else back
+
+
+def mean_maps(networks: list[EMPreTrainedModel], values: Tensor) -> Tensor:
+    """Return maps (B, C, H, W) of network values (B, 1, h, w): the mean over the symmetries.
+
+    There is a network for each symmetry; with a single one nothing is turned.
+    """
+    if len(networks) == 1:
+        return networks[0].maps(values)
+    padded = networks[0].padded(values)  # first, so that every symmetry pools the same pixels
+    total: Any = 0
+    for symmetry, network in enumerate(networks):
+        total = total + turned_back(network.maps(turned(padded, symmetry).contiguous()), symmetry)
+    height, width = (side * networks[0].scale for side in values.shape[-2:])
+    return total[..., :height, :width] / len(networks)
+
+
+def frozen_network(
+    model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics, symmetry: int = 0
+) -> EMPreTrainedModel:
     """Return a copy of a model that maps every pixel of an image (H, W) by its surroundings alone.
 
-    The model is in evaluation mode. Only instance norm is measured over the micrograph.
+    The model is in evaluation mode. Only instance norm is measured over the micrograph, which is
+    turned into a symmetry of the square (0: as it is), as the network will see it.
     """
     network = copy.deepcopy(model)
     network.__dict__.pop("forward", None)  # a trainer's wrapper would call the copied model
@@ -118,7 +158,8 @@ def frozen_network(model: EMPreTrainedModel, image: Any, statistics: IntensitySt
             corners = spread((height, width), size, NORM_PIXELS // (size[0] * size[1]), model.trunk.stride)
             boxes = [((row, row + size[0]), (column, column + size[1])) for row, column in corners]
         with torch.no_grad():
-            network(_values(model, image, statistics, boxes).to(model.device, model.dtype))
+            values = turned(_values(model, image, statistics, boxes), symmetry).contiguous()
+            network(values.to(model.device, model.dtype))
         network.eval()
     network.trunk.fold()
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]

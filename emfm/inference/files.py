@@ -178,7 +178,9 @@ def _write(
     model, target, arguments = job.model, job.target, job.arguments
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     result = ResultFile(target, *result_form(model, micrograph.image), pixel_size)
-    Flow(model, arguments.tile, arguments.match_pixel_size, processes.rank == 0, processes).run(micrograph, result)
+    first = processes.rank == 0
+    flow = Flow(model, arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta)
+    flow.run(micrograph, result)
     if processes.rank > 0:
         return {}
     image: Any = micrograph.image  # what shows the result reads it in parts, too

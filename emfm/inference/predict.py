@@ -32,6 +32,7 @@ def predict(
     progress: bool = False,
     match_pixel_size: bool = False,
     nodata: float | None = None,
+    tta: bool = False,
 ) -> Prediction:
     """Run a model on one micrograph and return an array; `predict_files` writes files of any size.
 
@@ -48,6 +49,7 @@ def predict(
         match_pixel_size: resample to the pixel sizes of the training, and the result back.
         nodata: value of pixels without data, beside NaN. The result there is NaN, or 255 (65535
             with more than 255 classes) in a class map.
+        tta: take the mean over the eight symmetries of the square, which costs eight times as much.
 
     Raises:
         EMError: the micrograph cannot be read or used, the tile is too small for the model, or the
@@ -61,7 +63,7 @@ def predict(
         micrograph = Micrograph(as_array(micrograph), None, "array")
     micrograph = replace(micrograph, image=without(micrograph.image, nodata))
     result = ArrayResult(*result_form(model, micrograph.image))
-    Flow(model, tile, match_pixel_size, progress, Processes(0, 1)).run(micrograph, result)
+    Flow(model, tile, match_pixel_size, progress, Processes(0, 1), tta).run(micrograph, result)
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     return Prediction(micrograph.array, result.read(), model.classes, pixel_size, micrograph.name)
 
@@ -158,6 +160,7 @@ class Flow:
     match_pixel_size: bool
     progress: bool
     processes: Processes
+    tta: bool = False
 
     def run(self, given: Micrograph, result: Result) -> None:
         """Fill a result that has the `result_form` of the micrograph.
@@ -188,7 +191,7 @@ class Flow:
         how = plan(model, image.shape, self.tile, processes.count)
         rows = len(how.tiling.spans(image.shape[0]))
         first, last = processes.rank * rows // processes.count, (processes.rank + 1) * rows // processes.count
-        blocks = Blocks(model, image, statistics, how, (first, last))
+        blocks = Blocks(model, image, statistics, how, (first, last), self.tta)
 
         def write(row: int, column: int, maps: np.ndarray) -> None:
             part = model.result(maps, statistics, result.dtype)

@@ -10,7 +10,8 @@ from transformers.utils import can_return_tuple
 
 from emfm.backbones import BACKBONES
 from emfm.config import EMFoundationConfig
-from emfm.data.croppers import Cropper, DegradingCropper, IntensityJitter, PairCropper
+from emfm.data.augmentation import Augmentation
+from emfm.data.croppers import Cropper, DegradingCropper, PairCropper
 from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
@@ -161,7 +162,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
             units = sample.target_units()
             self.config.target_units = None if units == (1.0, 0.0) else list(units)
 
-    def cropper(self, data: Examples, side: int, jitter: float) -> Cropper:
+    def cropper(self, data: Examples, side: int, augmentation: Augmentation) -> Cropper:
         """Return what cuts crops of pairs, or of clean micrographs, which it damages.
 
         Raises:
@@ -169,11 +170,10 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         """
         if side % data.scale:
             raise EMError(f"a crop of {side} px does not fit the scale {data.scale}: use a multiple of {data.scale}")
-        change = IntensityJitter(jitter)
         if isinstance(data, CleanMicrographs):
-            return DegradingCropper(self.processor, side, change, data.degradation)
+            return DegradingCropper(self.processor, side, augmentation, data.degradation)
         gain, offset = self.config.target_units or (1.0, 0.0)
-        return PairCropper(self.processor, side, change, data.scale, (gain, offset))
+        return PairCropper(self.processor, side, augmentation, data.scale, (gain, offset))
 
     def truth_of(self, data: Examples, index: int) -> np.ndarray:
         """Return the target of micrograph `index`, in the image's units."""

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput, can_return_tuple
 
 from emfm.config import EMFoundationConfig
-from emfm.data.croppers import LEAST_KNOWN, IntensityJitter, Key, cut, dihedral, random_corner
+from emfm.data.augmentation import Augmentation, Coordinates, sample, sample_nearest
+from emfm.data.croppers import LEAST_KNOWN, Key, cut, dihedral, random_corner
 from emfm.data.examples import IGNORED, Examples, LabelledMicrographs
 from emfm.errors import EMError
 from emfm.hub.card import figure, table
@@ -42,7 +43,7 @@ class SegmentationCropper:
 
     processor: EMImageProcessor
     side: int  # of a crop in pixels
-    jitter: IntensityJitter
+    augmentation: Augmentation
 
     def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedMask:
         """Measure a micrograph and find the places of its classes."""
@@ -50,7 +51,7 @@ class SegmentationCropper:
 
     def crop(self, prepared: PreparedMask, key: Key) -> dict[str, Tensor]:
         """Cut the crop that the key (seed, epoch, index) decides."""
-        image, mask, statistics, places = prepared
+        image, mask, _, places = prepared
         rng = np.random.default_rng(key)
         height, width = mask.shape
         if places and rng.random() < CLASS_CENTRED:
@@ -63,13 +64,42 @@ class SegmentationCropper:
         if missing is not None and missing.mean() > 1 - LEAST_KNOWN:
             corner = random_corner(rng, image, self.side)
         symmetry = int(rng.integers(8))
-        change = self.jitter.draw(rng)
-        values = self.processor.normalize(cut(image, *corner, self.side), statistics)
-        classes = dihedral(cut(mask, *corner, self.side), symmetry).astype(np.int64)
+        change = self.augmentation.draw(rng)
+        values, classes = self._cut(rng, prepared, corner)
+        values = change(self.augmentation.degrade(rng, dihedral(values, symmetry)))
         return {
-            "pixel_values": torch.from_numpy(change(dihedral(values, symmetry)))[None],
-            "labels": torch.from_numpy(classes),
+            "pixel_values": torch.from_numpy(values)[None],
+            "labels": torch.from_numpy(dihedral(classes, symmetry).astype(np.int64)),
         }
+
+    def _cut(
+        self, rng: np.random.Generator, prepared: PreparedMask, corner: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return network values and classes (side, side), zoomed, turned and bent at random."""
+        image, mask, statistics, _ = prepared
+        middle = corner[0] + self.side // 2, corner[1] + self.side // 2
+        view = self.augmentation.view(rng, middle, self.side)
+        if view is None:
+            values = self.processor.normalize(cut(image, *corner, self.side), statistics)
+            return values, cut(mask, *corner, self.side)
+        part, offset = _around(image, view)
+        classes = sample_nearest(_around(mask, view)[0], view - offset)
+        values = sample(part, view - offset)
+        missing = no_data(values)
+        if missing is not None:
+            classes = np.where(missing, IGNORED, classes)
+        return self.processor.normalize(values, statistics), classes
+
+
+def _around(array: np.ndarray, view: Coordinates) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part of a micrograph (H, W) that a view looks at, and its corner (2, 1, 1)."""
+    low = np.floor(view.min(axis=(1, 2))).astype(int) - 1
+    high = np.ceil(view.max(axis=(1, 2))).astype(int) + 2
+    size = np.array(array.shape)
+    # what is mirrored at an edge lies as far inside as the view looks outside
+    first = np.clip(np.minimum(low, 2 * size - high - 2), 0, None)
+    last = np.clip(np.maximum(high, 2 - low), None, size)
+    return np.asarray(array[first[0] : last[0], first[1] : last[1]]), first.reshape(2, 1, 1)
 
 
 def _corner(centre: int, side: int, length: int) -> int:
@@ -114,7 +144,7 @@ class EMForSemanticSegmentation(EMTaskModel):
     truth = "masks"
     takes = (LabelledMicrographs,)
     nearest = True
-    own_settings = ("class_weights",)
+    own_settings = ("class_weights", "augment")
     card = CardWords(
         pipeline_tag="image-segmentation",
         output="class indices, one per pixel",
@@ -221,9 +251,9 @@ class EMForSemanticSegmentation(EMTaskModel):
             return f"was trained for {cls.purpose_of(config)}, and the data have {wanted}"
         return super().why_new_head(source, config, fields)
 
-    def cropper(self, data: Examples, side: int, jitter: float) -> SegmentationCropper:
+    def cropper(self, data: Examples, side: int, augmentation: Augmentation) -> SegmentationCropper:
         """Return what cuts crops with class maps, half of them around a class drawn at random."""
-        return SegmentationCropper(self.processor, side, IntensityJitter(jitter))
+        return SegmentationCropper(self.processor, side, augmentation)
 
     def new_metrics(self) -> SegmentationMetrics:
         """Return empty counts of an evaluation, which `add(class map, truth)` fills."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from emfm.config import EMFoundationConfig
+from emfm.data.augmentation import Augmentation
 from emfm.data.croppers import Cropper
 from emfm.data.datasets import load_em_dataset
 from emfm.data.examples import CleanMicrographs, Examples, PairedMicrographs
@@ -183,10 +184,10 @@ class EMTaskModel(EMPreTrainedModel):
     def learn_units(self, data: Examples | StreamedExamples) -> None:
         """Note in the configuration what the training data say of the units of their targets."""
 
-    def cropper(self, data: Examples, side: int, jitter: float) -> Cropper:
+    def cropper(self, data: Examples, side: int, augmentation: Augmentation) -> Cropper:
         """Return what cuts training crops from micrographs, whose truth has `side` pixels a side.
 
-        Intensities change at random by `jitter`. Of a stream, the data are an empty sample.
+        They are varied at random by `augmentation`. Of a stream, the data are an empty sample.
 
         Raises:
             EMError: the side does not fit the scale.

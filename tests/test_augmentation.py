@@ -6,8 +6,9 @@ import torch
 
 from emfm import EMImageProcessor, predict
 from emfm.data.augmentation import Augmentation, sample, sample_nearest
+from emfm.data.croppers import part_around
 from emfm.data.examples import IGNORED
-from emfm.tasks.segmentation import SegmentationCropper, _around
+from emfm.tasks.segmentation import SegmentationCropper
 
 
 def crops(image, mask, strength, count=40, side=32):
@@ -56,7 +57,7 @@ def test_what_a_view_takes_of_a_part_is_what_it_takes_of_the_whole(centre):
         view = Augmentation(0.0, 1.0).view(rng, centre, 32)
         if view is None:
             continue
-        part, corner = _around(image, view)
+        part, corner = part_around(image, view)
         np.testing.assert_allclose(sample(part, view - corner), sample(image, view), atol=1e-6)
         np.testing.assert_array_equal(sample_nearest(part, view - corner), sample_nearest(image, view))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from emfm.data.augmentation import Augmentation, IntensityChange
+from emfm.data.augmentation import Augmentation, Coordinates, IntensityChange
 from emfm.data.examples import Examples
 from emfm.data.restoration_pairs import Degradation, mosaic
 from emfm.data.streamed_examples import StreamedExamples
@@ -50,6 +50,17 @@ def random_corner(rng: np.random.Generator, image: np.ndarray, side: int) -> tup
         if known >= LEAST_KNOWN:
             break
     return best
+
+
+def part_around(array: np.ndarray, view: Coordinates) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part of a micrograph (H, W) that a view looks at, and its corner (2, 1, 1)."""
+    low = np.floor(view.min(axis=(1, 2))).astype(int) - 1
+    high = np.ceil(view.max(axis=(1, 2))).astype(int) + 2
+    size = np.array(array.shape)
+    # what is mirrored at an edge lies as far inside as the view looks outside
+    first = np.clip(np.minimum(low, 2 * size - high - 2), 0, None)
+    last = np.clip(np.maximum(high, 2 - low), None, size)
+    return np.asarray(array[first[0] : last[0], first[1] : last[1]]), first.reshape(2, 1, 1)
 
 
 class Cropper(Protocol):

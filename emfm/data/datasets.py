@@ -12,7 +12,7 @@ from emfm.data.classes import GreyValues, read_labels
 from emfm.data.examples import Examples
 from emfm.data.hub_images import PIXEL_SIZE, decode, load_split
 from emfm.data.json_files import find_json
-from emfm.data.kinds import clean, labelled, paired
+from emfm.data.kinds import clean, labelled, numbered, paired
 from emfm.data.labelled_folder import TRUTHS, Record, folder_classes, folder_truth, open_labelled_folder, truths_of
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.data.sources import is_dataset
@@ -51,12 +51,13 @@ def load_em_dataset(
         degrade: make pairs from the images, taken as clean: "dose", "paper", "background" or
             "downsample". Truth is not read; a plain folder of micrographs will do.
         scale: target pixels per image pixel and axis; by default the pairs', 2 for "downsample".
-        truth: "masks" or "targets", where a folder holds both.
+        truth: "masks", "targets" or "instances", where a folder holds several.
         streaming: read a dataset as it comes, without downloading it first.
         choice: which dataset of HDF5, Zarr, DM and EMD files, and which grey of colour.
 
     Returns:
-        `LabelledMicrographs`, `PairedMicrographs`, `CleanMicrographs`, or `StreamedExamples` of it.
+        `LabelledMicrographs`, `PairedMicrographs`, `CleanMicrographs`, `LabelledObjects`, or
+        `StreamedExamples` of it.
 
     Raises:
         EMError: a folder, file or split is missing, sizes differ, a mask holds a grey value
@@ -72,7 +73,7 @@ def load_em_dataset(
     if is_dataset(name):
         if choice.dataset is not None:
             raise EMError(f"dataset is '{choice.dataset}', but {name} holds rows of one image each: leave it out")
-        rows, found = _open_rows(name, split, streaming)
+        rows, found = _open_rows(name, split, streaming, truth)
         kind = degraded or _kind_of_dataset(name, truth, found, scale, streaming)
         found = None if degraded else found
         if streaming:
@@ -91,17 +92,22 @@ def load_em_dataset(
     assert opened.truth is not None
     if opened.truth.kind == "targets":
         return paired(records, scale)
+    if opened.truth.kind == "instances":
+        return numbered(records, _folder_labels(folder))
     return labelled(records, name, folder_classes(folder, opened.truth))
 
 
-def _open_rows(source: str, split: str, streaming: bool) -> tuple["Dataset | IterableDataset", str | None]:
+def _open_rows(
+    source: str, split: str, streaming: bool, truth: str | None
+) -> tuple["Dataset | IterableDataset", str | None]:
     """Open a split, undecoded; return it with "masks" or "targets", None for images alone."""
     rows, images = load_split(source, split, streaming)
-    truths = [truth for truth, column in TRUTHS.items() if column in images]
+    truths = [known for known, column in TRUTHS.items() if column in images]
+    truths = [truth] if truth in truths else truths
     if "image" not in images or len(truths) > 1:
         raise EMError(
             f"the dataset '{source}' has the image columns {', '.join(images)}; "
-            "expected 'image' and one of 'mask' (segmentation) and 'target' (restoration)"
+            "expected 'image' and one of 'mask' (segmentation), 'target' (restoration) and 'instance'"
         )
     return rows, truths[0] if truths else None
 
@@ -114,9 +120,17 @@ def _kind_of_dataset(source: str, truth: str | None, found: str | None, scale: i
     if found == "targets":
         return partial(paired, scale=scale)
     labels = _hub_labels(source)
+    if found == "instances":
+        return partial(numbered, labels=labels)
     if streaming and labels is None:
         raise EMError(f"the dataset '{source}' has no labels.json, as a stream needs it: add it")
     return partial(labelled, source=source, labels=labels)
+
+
+def _folder_labels(folder: Path) -> GreyValues | None:
+    """Return what `labels.json` of a folder says, None where there is none."""
+    path = find_json(folder, "labels.json")
+    return None if path is None else read_labels(path)
 
 
 def _hub_labels(source: str) -> GreyValues | None:
@@ -146,7 +160,7 @@ def _record(row: dict[str, Any], name: str, truth: str | None, colour: str | Non
         return micrograph, micrograph, ""
     column = TRUTHS[truth]
     where = f"{name}, {column}"
-    return micrograph, decode(row[column], where, decode_mask if truth == "masks" else read), where
+    return micrograph, decode(row[column], where, read if truth == "targets" else decode_mask), where
 
 
 def _stream(rows: Any, kind: Kind, source: str, truth: str | None, colour: str | None) -> StreamedExamples:

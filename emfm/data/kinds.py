@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from emfm.data.classes import GreyValues, values_as_classes
+from emfm.data.classes import IGNORE, GreyValues, values_as_classes
 from emfm.data.examples import CleanMicrographs, LabelledMicrographs, PairedMicrographs
 from emfm.data.labelled_folder import Record
+from emfm.data.objects import UNKNOWN, LabelledObjects
 from emfm.data.restoration_pairs import SCALES, Degradation
 from emfm.errors import EMError
 from emfm.io.large_images import LazyImage
@@ -40,6 +41,39 @@ def paired(records: Iterable[Record], scale: int | None) -> PairedMicrographs:
         micrographs.append(micrograph)
         targets.append(image)
     return PairedMicrographs(*_common(micrographs), targets, scale or 1)
+
+
+def numbered(records: Iterable[Record], labels: GreyValues | None) -> LabelledObjects:
+    """Return micrographs with numbers of objects; labels may name a number "ignore"."""
+    unknown = [value for value, name in labels.names.items() if name.casefold() == IGNORE] if labels else []
+    micrographs, numbers = [], []
+    for given, truth, name in records:
+        micrograph, mask = above_data_bar(given, truth)
+        numbers.append(object_numbers(_as_mask(mask), micrograph, unknown, name))
+        micrographs.append(micrograph)
+    return LabelledObjects(*_common(micrographs), numbers)
+
+
+def object_numbers(mask: Mask, micrograph: Micrograph, unknown: list[int], name: str) -> np.ndarray:
+    """Return numbers of objects (H, W) int32, -1 where nobody knows: negative, NaN or so named.
+
+    Raises:
+        EMError: its size is not its micrograph's, or a number is not whole or too large.
+    """
+    values = mask.array
+    if values.shape != micrograph.image.shape:
+        raise EMError(
+            f"{name} is {_size(values)} pixels, its image {_size(micrograph.image)}: give it its image's size"
+        )
+    missing = np.isin(values, unknown)
+    if values.dtype.kind == "f":
+        missing |= np.isnan(values)
+        values = np.where(missing, 0, values)
+        if not (values == np.rint(values)).all():
+            raise EMError(f"{name} holds {values[values != np.rint(values)][0]:g}; expected whole numbers of objects")
+    if int(values.max(initial=0)) >= 2**31:
+        raise EMError(f"{name} holds the number {int(values.max())}; expected at most {2**31 - 1}")
+    return np.where(missing | (values < 0), UNKNOWN, values.astype(np.int64)).astype(np.int32)
 
 
 def clean(records: Iterable[Record], degradation: Degradation) -> CleanMicrographs:

@@ -15,7 +15,7 @@ from emfm.io.reading import FileChoice, Micrograph, list_micrographs, read_slice
 
 logger = logging.getLogger(__name__)
 # The folder that holds the truth: the column that holds the same in a data set.
-TRUTHS = {"masks": "mask", "targets": "target"}
+TRUTHS = {"masks": "mask", "targets": "target", "instances": "instance"}
 # A micrograph, its truth (of a clean one itself), and the name of the truth.
 Record = tuple[Micrograph, Micrograph, str]
 EXPECTED = "a labelled folder holds images/ and masks/ of the same file names, a paired one images/ and targets/"
@@ -90,13 +90,14 @@ def _check_slices(path: Path, slices: Sequence[Micrograph], where: Path, truths:
 
 
 def folder_truth(folder: Path) -> str:
-    """Return which truth a folder holds, "masks" or "targets".
+    """Return which truth a folder holds: "masks" or "targets", "instances" where it has neither.
 
     Raises:
         EMError: it has none, or both.
     """
     _images_of(folder)
     found = truths_of(folder)
+    found = [truth for truth in found if truth != "instances"] or found
     if len(found) == 2:
         raise EMError(f"{folder} holds masks/ and targets/: say which with truth='masks' or truth='targets'")
     if not found:

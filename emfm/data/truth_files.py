@@ -15,18 +15,18 @@ LOSSY = (".jpg", ".jpeg")
 
 
 class TruthFiles:
-    """The files of `masks/` or `targets/`, found by their images.
+    """The files of `masks/`, `instances/` or `targets/`, found by their images.
 
     Args:
         folder: that holds them.
-        kind: "masks" or "targets".
+        kind: "masks", "instances" or "targets".
         images: folder of the images.
         names: of all images, relative to theirs.
     """
 
     def __init__(self, folder: Path, kind: str, images: Path, names: list[str]):
         self.folder, self.kind, self._images = folder, kind, images
-        suffixes = MASK_SUFFIXES if kind == "masks" else SUFFIXES
+        suffixes = SUFFIXES if kind == "targets" else MASK_SUFFIXES
         self._index = NameIndex(path.relative_to(folder).as_posix() for path in list_micrographs(folder, suffixes))
         self._names = set(names)
         self._found = {name: self._candidates(name) for name in names}
@@ -76,8 +76,8 @@ class TruthFiles:
         return [self.folder / name for name in self._index.names]
 
     def read(self, path: Path, choice: FileChoice) -> list[Mask] | list[Micrograph]:
-        """Read masks, by rules of their own, or target images: one, or one a slice."""
-        return read_masks(path) if self.kind == "masks" else list(read_slices(path, choice))
+        """Read masks or numbers, by rules for masks, or target images: one, or one a slice."""
+        return list(read_slices(path, choice)) if self.kind == "targets" else read_masks(path)
 
     def unused(self) -> list[str]:
         """Return the truths that belong to no image."""

@@ -23,6 +23,7 @@ from emfm.no_data import no_data, say_data_bar, without
 from emfm.processing import IntensityStatistics, as_array, as_dtype
 from emfm.reports.prediction import Prediction
 from emfm.tasks import load_model, task_of
+from emfm.tasks.watershed import separate
 
 
 def predict(
@@ -97,7 +98,7 @@ class ArrayResult:
         return nullcontext()
 
     def between(self, shape: tuple[int, int], dtype: np.dtype, processes: Processes) -> AbstractContextManager:
-        """Return a result of another size, for what this one is made of."""
+        """Return a result for what this one is made of."""
         return nullcontext(ArrayResult(shape, dtype))
 
 
@@ -134,7 +135,7 @@ class AboveBar:
                 self._result.write(self.shape[0], 0, self._filled())
 
     def _filled(self) -> np.ndarray:
-        if self._model.classes is not None:
+        if task_of(self._model).nearest:
             return np.full((self._rows, self.shape[1]), no_data_value(self.dtype)).astype(self.dtype)
         scale = self._model.scale
         return as_dtype(self._bar.repeat(scale, axis=0).repeat(scale, axis=1), self.dtype)
@@ -142,7 +143,7 @@ class AboveBar:
 
 def result_form(model: EMPreTrainedModel, image: Any) -> tuple[tuple[int, int], np.dtype]:
     """Return the shape (H, W) and the dtype of a model's result on an image."""
-    pixel = np.zeros((len(model.classes) if model.classes else 1, 1, 1), dtype=np.float32)
+    pixel = np.zeros((len(model.classes) if model.classes else 3, 1, 1), dtype=np.float32)
     given = np.dtype(image.dtype).newbyteorder("=")
     dtype = model.result(pixel, IntensityStatistics(0.0, 1.0), given).dtype
     return (image.shape[0] * model.scale, image.shape[1] * model.scale), dtype
@@ -178,11 +179,22 @@ class Flow:
         elif self.processes.rank == 0:
             check_pixel_size(self.model, given)
         if micrograph is given:
-            self._predict(given.image, result)
+            self._fill(given.image, result)
             return
         with result.between(*result_form(self.model, micrograph.image), self.processes) as between:
-            self._predict(micrograph.image, between)
+            self._fill(micrograph.image, between)
             self._resample(between, result)
+
+    def _fill(self, image: Any, result: Result) -> None:
+        """Fill a result of the image's own size; objects are made of maps by the first process."""
+        if not task_of(self.model).separates:
+            self._predict(image, result)
+            return
+        with result.between(result.shape, np.dtype(np.uint32), self.processes) as maps:
+            self._predict(image, maps)
+            with result.filling(self.processes):
+                first = self.processes.rank == 0
+                self.processes.together(lambda: separate(maps.read(), result.write) if first else None)
 
     def _predict(self, image: Any, result: Result) -> None:
         """Write the result block by block; each process does some of the rows of tiles."""
@@ -243,8 +255,10 @@ def _without_data(part: np.ndarray, model: EMPreTrainedModel, image: Any, corner
 
 
 def no_data_value(dtype: Any) -> float:
-    """Return what a result says where its micrograph holds no data: NaN, or the largest integer."""
+    """Return what a result holds without data: NaN, the largest integer, or no object."""
     dtype = np.dtype(dtype)
+    if dtype == np.uint32:  # numbers of objects, or their maps
+        return 0.0
     return np.nan if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 

@@ -109,7 +109,12 @@ class ResultFile:
     @contextmanager
     def between(self, shape: tuple[int, int], dtype: np.dtype, processes: Processes) -> Iterator["ResultFile"]:
         """Yield a file of another size beside this one, to make this one of; it is removed then."""
-        file = ResultFile(self.path.with_name(f".{self.path.stem}.between.npy"), shape, dtype, None)
+        file = ResultFile(
+            self.path.with_name(f".{self.path.stem.lstrip('.')}.{'maps' if shape == self.shape else 'between'}.npy"),
+            shape,
+            dtype,
+            None,
+        )
         try:
             yield file
             processes.gather(None)  # all have read it

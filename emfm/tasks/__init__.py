@@ -9,6 +9,7 @@ from emfm.loading.strict import read_config
 from emfm.modeling import EMFoundation, EMPreTrainedModel
 from emfm.tasks.background_removal import EMForBackgroundRemoval
 from emfm.tasks.denoising import EMForDenoising
+from emfm.tasks.instances import EMForInstanceSegmentation
 from emfm.tasks.restoration import EMForImageRestoration
 from emfm.tasks.segmentation import EMForSemanticSegmentation
 from emfm.tasks.super_resolution import EMForSuperResolution
@@ -16,6 +17,7 @@ from emfm.tasks.task import EMTaskModel
 
 TASKS: dict[str, type[EMTaskModel]] = {
     "segmentation": EMForSemanticSegmentation,
+    "instances": EMForInstanceSegmentation,
     "denoising": EMForDenoising,
     "super-resolution": EMForSuperResolution,
     "background-removal": EMForBackgroundRemoval,

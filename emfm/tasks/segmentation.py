@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput, can_return_tuple
 
 from emfm.config import EMFoundationConfig
-from emfm.data.augmentation import Augmentation, Coordinates, sample, sample_nearest
-from emfm.data.croppers import LEAST_KNOWN, Key, cut, dihedral, random_corner
+from emfm.data.augmentation import Augmentation, sample, sample_nearest
+from emfm.data.croppers import LEAST_KNOWN, Key, cut, dihedral, part_around, random_corner
 from emfm.data.examples import IGNORED, Examples, LabelledMicrographs
 from emfm.errors import EMError
 from emfm.hub.card import figure, table
@@ -82,24 +82,13 @@ class SegmentationCropper:
         if view is None:
             values = self.processor.normalize(cut(image, *corner, self.side), statistics)
             return values, cut(mask, *corner, self.side)
-        part, offset = _around(image, view)
-        classes = sample_nearest(_around(mask, view)[0], view - offset)
+        part, offset = part_around(image, view)
+        classes = sample_nearest(part_around(mask, view)[0], view - offset)
         values = sample(part, view - offset)
         missing = no_data(values)
         if missing is not None:
             classes = np.where(missing, IGNORED, classes)
         return self.processor.normalize(values, statistics), classes
-
-
-def _around(array: np.ndarray, view: Coordinates) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of a micrograph (H, W) that a view looks at, and its corner (2, 1, 1)."""
-    low = np.floor(view.min(axis=(1, 2))).astype(int) - 1
-    high = np.ceil(view.max(axis=(1, 2))).astype(int) + 2
-    size = np.array(array.shape)
-    # what is mirrored at an edge lies as far inside as the view looks outside
-    first = np.clip(np.minimum(low, 2 * size - high - 2), 0, None)
-    last = np.clip(np.maximum(high, 2 - low), None, size)
-    return np.asarray(array[first[0] : last[0], first[1] : last[1]]), first.reshape(2, 1, 1)
 
 
 def _corner(centre: int, side: int, length: int) -> int:

@@ -83,6 +83,7 @@ class EMTaskModel(EMPreTrainedModel):
     degradations: ClassVar[tuple[str, ...]] = ()  #: choices of `degrade`; the usual one first
     own_settings: ClassVar[tuple[str, ...]] = ()  #: of `FinetuneArguments`, that not every task has
     nearest: ClassVar[bool] = False  #: whether results are resampled by nearest pixels alone
+    separates: ClassVar[bool] = False  #: whether `result` gives maps, of which objects are made
     card: ClassVar[CardWords] = CardWords()  #: what its model card says
     exported: ClassVar[ExportWords] = ExportWords()  #: what a package for other programs says
 

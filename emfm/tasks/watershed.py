@@ -1,0 +1,112 @@
+"""From a network's maps to objects: a watershed that grows them from their middles.
+
+A micrograph is done in bands of rows. Middles are joined across bands before anything grows, and
+each band looks beyond its rows, so an object has one number however large the micrograph is.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from skimage.segmentation import watershed
+
+from emfm.io.large_images import release_pages
+
+# A pixel belongs to an object where the foreground is more likely than not, and to the middle of
+# one where the distance is above this share, and a boundary less likely than not.
+FOREGROUND, MIDDLE, AT_BOUNDARY = 0.5, 0.45, 0.5
+# Smaller objects are left out, in pixels.
+LEAST_AREA = 9
+# Pixels of a band, the fewest and most rows of it, and the rows that it looks beyond its own.
+BAND_PIXELS, BAND_ROWS, BEYOND = 2**22, (256, 2048), 192
+Write = Callable[[int, int, np.ndarray], None]
+
+
+def packed(maps: np.ndarray) -> np.ndarray:
+    """Return foreground, boundary and distance (3, H, W), each 0 to 1, as one uint32 map (H, W)."""
+    levels = np.rint(np.clip(maps, 0, 1) * 255).astype(np.uint32)
+    return levels[0] | levels[1] << 8 | levels[2] << 16
+
+
+def unpacked(values: np.ndarray) -> np.ndarray:
+    """Return foreground, boundary and distance (3, H, W) float32 of what `packed` made."""
+    return np.stack([values & 255, values >> 8 & 255, values >> 16 & 255]).astype(np.float32) / 255
+
+
+def separate(maps: Any, write: Write) -> int:
+    """Find the objects in packed maps and write their numbers; return the highest of them.
+
+    Numbers follow the first row of an object's middle, from 1 on; some may be missing.
+
+    Args:
+        maps: (H, W) uint32 as `packed` makes them; read in bands.
+        write: receives row, column and a block (h, w) uint32.
+    """
+    height, band = maps.shape[0], band_rows(maps.shape[1])
+    middles = _Middles(maps)
+    for top in range(0, height, band):
+        first, last = max(0, top - BEYOND), min(height, top + band + BEYOND)
+        foreground, boundary, distance = unpacked(np.asarray(maps[first:last]))
+        inside = foreground > FOREGROUND
+        grown = watershed(boundary - distance, middles.rows(first, last), mask=inside)
+        areas = np.bincount(grown.ravel())
+        small = np.flatnonzero(areas < LEAST_AREA)
+        # what reaches the end of the rows that are seen here may be larger
+        cut = np.unique(grown[[0, -1]])
+        small = np.setdiff1d(small, cut)
+        if len(small):
+            grown[np.isin(grown, small)] = 0
+        write(top, 0, grown[top - first : min(top + band, height) - first].astype(np.uint32))
+        release_pages(maps)
+    return middles.count
+
+
+def band_rows(width: int) -> int:
+    """Return how many rows are done at a time; nothing but the micrograph's width decides."""
+    return int(np.clip(BAND_PIXELS // width, *BAND_ROWS))
+
+
+class _Middles:
+    """Numbers the middles of all objects; those that touch across two bands are one."""
+
+    def __init__(self, maps: Any):
+        self._maps, self._band = maps, band_rows(maps.shape[1])
+        self._pieces = lru_cache(maxsize=4)(self._label)
+        counts, joins = [0], [np.empty((0, 2), dtype=np.int64)]
+        above: np.ndarray | None = None
+        for band in range(-(-maps.shape[0] // self._band)):
+            pieces, count = self._pieces(band)
+            if above is not None:
+                touching = (above > 0) & (pieces[0] > 0)
+                both = [above[touching] - 1 + counts[-2], pieces[0][touching] - 1 + counts[-1]]
+                joins.append(np.unique(np.stack(both, axis=1), axis=0))
+            above = pieces[-1]
+            counts.append(counts[-1] + count)
+            release_pages(maps)
+        self._offsets, total = counts, counts[-1]
+        pairs = np.concatenate(joins)
+        graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(total, total))
+        found: tuple[int, np.ndarray] = connected_components(graph, directed=False) if total else (0, np.empty(0, int))
+        self.count, number_of = found
+        _, first = np.unique(number_of, return_index=True)
+        order = np.empty(self.count, dtype=np.int64)  # by the first piece of each
+        order[np.argsort(first)] = np.arange(self.count)
+        self._numbers = np.concatenate([[0], order[number_of] + 1]) if total else np.zeros(1, dtype=np.int64)
+
+    def _label(self, band: int) -> tuple[np.ndarray, int]:
+        """Return the middles' pieces in a band of rows, numbered from 1, and how many there are."""
+        foreground, boundary, distance = unpacked(np.asarray(self._maps[band * self._band : (band + 1) * self._band]))
+        return ndimage.label((foreground > FOREGROUND) & (distance > MIDDLE) & (boundary < AT_BOUNDARY))
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Return the middles' numbers in some rows (last - first, W), 0 elsewhere."""
+        parts = []
+        for band in range(first // self._band, -(-last // self._band)):
+            pieces, _ = self._pieces(band)
+            part = np.where(pieces > 0, self._numbers[pieces + self._offsets[band] * (pieces > 0)], 0)
+            parts.append(part[max(0, first - band * self._band) : last - band * self._band])
+        return np.concatenate(parts).astype(np.int32)

@@ -87,6 +87,8 @@ class EMFoundationConfig(PreTrainedConfig):
     residual: bool = False
     # Restoration: gain and offset from the units of the training targets to those of the images.
     target_units: list[float] | tuple[float, float] | None = None
+    # Segmentation: whether the head sees the features of all scales, not the finest alone.
+    all_scales: bool = False
     # Segmentation: weight of each class in the cross-entropy; None for equal ones.
     class_weights: list[float] | tuple[float, ...] | None = None
     # Version of this file's layout, raised when a field changes its meaning.

@@ -156,10 +156,13 @@ class EMPreTrainedModel(PreTrainedModel):
 
         Without a word from the user the configuration's `output_hidden_states` decides.
         """
-        if all_scales or (all_scales is None and self.config.output_hidden_states):
+        if self._wants_all(all_scales):
             maps = tuple(self.features(image))
             return maps[0], maps
         return self._full_resolution(image), None
+
+    def _wants_all(self, asked: bool | None) -> bool:
+        return bool(asked or (asked is None and self.config.output_hidden_states))
 
     def _full_resolution(self, pixel_values: Tensor) -> Tensor:
         """Return the trunk's features (B, C, H, W) at the input's size: padded and cropped."""

@@ -1,6 +1,6 @@
 """Pairs from clean micrographs: the damage of pretraining, larger pixels, or a background."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class Degradation:
     kind: str
     scale: int = 1  # 2 or 4 for "downsample"
     seed: int = 0
+    dose: tuple[float, float] | None = None  # fewest and most counts a pixel; None: the usual
 
     def __post_init__(self):
         if self.kind not in DEGRADATIONS:
@@ -44,6 +45,8 @@ class Degradation:
             raise EMError(f"scale is {self.scale}; expected 2 or 4 with --degrade downsample")
         if self.kind != "downsample" and self.scale != 1:
             raise EMError(f"scale is {self.scale}; '{self.kind}' keeps the pixels, only 'downsample' has a scale")
+        if self.dose is not None and self.kind in ("paper", "downsample"):
+            raise EMError(f"dose is {self.dose}, but '{self.kind}' counts no electrons: leave it out")
 
     def __call__(self, clean: np.ndarray, epoch: int, index: int) -> np.ndarray:
         """Return clean network values (H, W) damaged, (H / scale, W / scale); both float32.
@@ -54,7 +57,8 @@ class Degradation:
             height, width = clean.shape
             blocks = clean.reshape(height // self.scale, self.scale, width // self.scale, self.scale)
             return blocks.mean(axis=(1, 3), dtype=np.float32)
-        corrupt = Corruption("paper" if self.kind == "paper" else "dose", STRENGTHS[self.kind], self.seed)
+        strength = STRENGTHS[self.kind] if self.dose is None else replace(STRENGTHS[self.kind], dose=self.dose)
+        corrupt = Corruption("paper" if self.kind == "paper" else "dose", strength, self.seed)
         image = torch.from_numpy(np.ascontiguousarray(clean))[None, None]
         damaged, _ = corrupt(image, torch.tensor([[epoch, index]]))
         return damaged[0, 0].numpy()

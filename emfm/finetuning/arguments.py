@@ -27,6 +27,11 @@ class FinetuneArguments(Settings):
     scratch: str | None = setting(None, "Generator name: start from random weights.")
     norm: str | None = setting(None, "With --scratch: instance or batch, if it has the choice; by default the first.")
     degrade: str | None = setting(None, "Restoration: pairs from clean images: dose, paper, downsample or background.")
+    dose: tuple[float, float] | None = setting(
+        None,
+        "With --degrade dose or background: fewest and most counts per pixel; by default 5 and 500.",
+        Range(above=0),
+    )
     scale: int | None = setting(None, "Super-resolution: 2 or 4; by default that of the pairs, else 2.", OneOf((2, 4)))
     residual: bool | None = setting(None, "Restoration: predict what is added to the input; by default as the task.")
     class_weights: str = setting(
@@ -34,12 +39,15 @@ class FinetuneArguments(Settings):
         "Segmentation: balanced (the inverse of a class's share of the pixels), root (its square "
         "root), none, or a number for each class, as in 0.5,2.",
     )
+    all_scales: bool | None = setting(
+        None, "Segmentation: let the head see the features of all scales; by default with --steps 0."
+    )
     nodata: float | None = same_setting(PredictArguments, "nodata")
     dataset: str | None = same_setting(PredictArguments, "dataset")
     colour: str | None = same_setting(PredictArguments, "colour")
     num_images: int | None = setting(None, "How many training images to use; all by default.", COUNT)
     streaming: bool = setting(False, "Read a dataset as it comes, without downloading it first.")
-    steps: int = setting(300, "Training steps.", COUNT)
+    steps: int = setting(300, "Training steps; 0 fits the head alone, in seconds.", NOT_NEGATIVE)
     minutes: float | None = setting(
         None, "Train for about so long in place of --steps, evaluations not counted.", Range(above=0)
     )
@@ -91,5 +99,15 @@ class FinetuneArguments(Settings):
             )
         if self.minutes is not None and self.steps != field_of(FinetuneArguments, "steps").default:
             raise EMError(f"--steps is {self.steps} and --minutes {self.minutes:g}: give one of them")
+        if self.steps == 0 and (self.lora or self.freeze != "none" or self.early_stopping):
+            raise EMError(
+                "--steps 0 fits the head alone: --lora, --freeze and --early-stopping have no effect, leave them out"
+            )
+        if self.dose is not None and (len(self.dose) != 2 or self.dose[0] > self.dose[1]):
+            raise EMError(
+                f"dose is {self.dose}; expected the fewest and the most counts per pixel: --dose 5 --dose 500"
+            )
+        if self.dose is not None and self.degrade is None:
+            raise EMError("--dose is for pairs that are made: give --degrade dose or background with it")
         if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
             raise EMError(f"license is '{self.license}'; expected an identifier as on the Hub: cc-by-4.0, mit")

@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from emfm.config import EMFoundationConfig
 from emfm.data.classes import read_json_object
-from emfm.data.examples import Examples
+from emfm.data.examples import CleanMicrographs, Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
 from emfm.files import writable_folder, write_atomically, write_text
@@ -55,9 +55,17 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
     if args.streaming:
         return training, validation.take(STREAM_VALIDATION)
     training, validation = training.without(args.nodata), validation.without(args.nodata)
+    training, validation = (_at_dose(part, args.dose) for part in (training, validation))
     if args.num_images is not None:
         training = training.take(args.num_images, args.seed)
     return training, validation
+
+
+def _at_dose(data: Examples, dose: tuple[float, float] | None) -> Examples:
+    """Return clean micrographs that are damaged at other doses than the usual."""
+    if dose is None or not isinstance(data, CleanMicrographs):
+        return data
+    return replace(data, degradation=replace(data.degradation, dose=dose))
 
 
 def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Examples]:
@@ -75,13 +83,18 @@ def build_model(args: FinetuneArguments, data: Examples) -> EMTaskModel:
     """
     set_seed(args.seed)
     task = TASKS[args.task]
-    fields = task.fields_for(data, ModelChoices(args.data, args.model, args.residual, args.class_weights))
+    fields = task.fields_for(data, _choices(args))
     if args.scratch is None:
         assert args.model is not None
         return pretrained_start(task, args.model, fields)
     if args.norm is not None:
         fields["norm"] = args.norm
     return task(EMFoundationConfig.from_name(args.scratch, **fields))
+
+
+def _choices(args: FinetuneArguments) -> ModelChoices:
+    all_scales = True if args.steps == 0 and args.all_scales is None else args.all_scales
+    return ModelChoices(args.data, args.model, args.residual, args.class_weights, all_scales)
 
 
 def _check_task_settings(args: FinetuneArguments) -> None:

@@ -37,10 +37,12 @@ def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
     for crop in crops:
         image = model.enlarged(crop["pixel_values"].to(model.device)[None])
         maps = model.last_features(image)[0].float().flatten(1)  # (C, H * W)
-        drawn = torch.randperm(maps.shape[1], generator=generator)[:PIXELS].to(model.device)
+        truth = crop["labels"].flatten()
+        known = (~torch.isnan(truth) if truth.is_floating_point() else truth >= 0).nonzero().flatten()
+        drawn = known[torch.randperm(len(known), generator=generator)[:PIXELS]].to(model.device)
         features.append(maps[:, drawn].T)
         images.append(image.flatten()[drawn])
-        labels.append(crop["labels"].to(model.device).flatten()[drawn])
+        labels.append(truth.to(model.device)[drawn])
     layer = model.last_layer
     image = torch.cat(images)[None, None, :, None]  # (1, 1, N, 1)
     truth = torch.cat(labels)[None, :, None]  # (1, N, 1)

@@ -6,6 +6,7 @@ will, and go into `curve.json`. The output folder keeps the best model by valida
 
 import atexit
 import json
+import math
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,6 @@ from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 
-from emfm.data.augmentation import Augmentation
 from emfm.data.croppers import StreamedTrainingCrops, TrainingCrops
 from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
@@ -39,7 +39,8 @@ from emfm.finetuning.trainer_state import (
     run_settings,
     save_run,
 )
-from emfm.finetuning.truth import check_training_truth, check_validation_truth
+from emfm.finetuning.training_crops import HEAD_CROPS, training_crops
+from emfm.finetuning.truth import check_validation_truth
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
 from emfm.inference.predict import predict
@@ -49,7 +50,7 @@ from emfm.training.batch_norm import recalibrate_batch_norm
 from emfm.training.checkpoint import Run, Tensors, read_tensors
 from emfm.training.stop import StopRequest
 
-CALIBRATION_CROPS, HEAD_CROPS = 64, 16
+CALIBRATION_CROPS = 64
 
 
 class EMTrainer(Trainer):
@@ -102,14 +103,13 @@ class EMTrainer(Trainer):
             self._frozen = [model.trunk]
         args.metric_for_best_model, args.greater_is_better = model.figure_of_merit, model.greater_is_better
         self._crops_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        crops = self._training_crops(model, args, train_dataset)
+        crops = training_crops(model, args, train_dataset, self._crops_per_step)
         model.to(memory_format=model.trunk.memory_format)
         super().__init__(model=model, args=args, train_dataset=crops, eval_dataset=eval_dataset, **kwargs)
         # the losses are means already: with accumulated gradients they are averaged, not summed
         self.model_accepts_loss_kwargs = False
         if self.accelerator.num_processes > 1:
-            # a process that ends with its threads of communication still running may abort
-            atexit.register(self.accelerator.state.destroy_process_group)
+            atexit.register(self.accelerator.state.destroy_process_group)  # else it may abort
         self.course = Course(model.figure_of_merit, model.greater_is_better)
         self.curve = self.course.curve
         self._saved: Run = {}
@@ -117,19 +117,6 @@ class EMTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         if not args.disable_tqdm:
             self.add_callback(CourseBar)
-
-    def _training_crops(self, model: EMTaskModel, args: EMTrainingArguments, data: Any) -> Dataset | IterableDataset:
-        """Return training crops of micrographs; other data are ready for the model as they are."""
-        if not isinstance(data, (Examples, StreamedExamples)):
-            return data
-        model.check_data(data.like, "the training data")
-        if isinstance(data, Examples):
-            check_training_truth(model, data, "the training data")
-        model.learn_units(data)
-        cropper = model.cropper(data.like, args.crop, Augmentation(args.intensity_jitter, args.augment))
-        if isinstance(data, StreamedExamples):
-            return StreamedTrainingCrops(data, cropper, args.seed, (args.process_index, args.world_size))
-        return TrainingCrops(data, cropper, args.max_steps * self._crops_per_step, args.seed)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
@@ -180,10 +167,13 @@ class EMTrainer(Trainer):
             self.course.go_on(self._saved["curve"], read_tensors(checkpoint, "best"), self._saved["seconds"])
             self.args.eval_on_start = False  # it was
             resume_from_checkpoint = str(checkpoint)
-        elif self.args.fit_head and self.model.new_head:
+        elif self.args.max_steps == 0 or (self.args.fit_head and self.model.new_head):
             self.recalibrate(self.model)
             fit_head(self.model, islice(iter(self.train_dataset), HEAD_CROPS))
         self.model.new_head = False
+        if self.args.max_steps == 0:
+            self._note(self.model, self._measure(self.model, self.eval_dataset))
+            return TrainOutput(0, math.nan, {})
         output = self._train_until_stopped(resume_from_checkpoint, **kwargs)
         # Accelerate leaves its bf16 wrapper on forward: back to the model's own precision
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
@@ -344,4 +334,4 @@ class EMTrainer(Trainer):
             restore_optimizer(Path(checkpoint), self._saved, self.optimizer, self.lr_scheduler)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Do nothing: crops follow from (seed, epoch, index), and no layer draws random numbers."""
+        """Do nothing: crops follow from (seed, epoch, index), no layer draws random numbers."""

@@ -47,7 +47,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
     figures = RESTORATION_FIGURES
     figure_of_merit = "l1"
     greater_is_better = False
-    own_settings: ClassVar[tuple[str, ...]] = ("residual", "degrade")
+    own_settings: ClassVar[tuple[str, ...]] = ("residual", "degrade", "dose")
     card = RESTORED
 
     def __init__(self, config: EMFoundationConfig):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.utils import ModelOutput, can_return_tuple
 
@@ -133,7 +134,7 @@ class EMForSemanticSegmentation(EMTaskModel):
     truth = "masks"
     takes = (LabelledMicrographs,)
     nearest = True
-    own_settings = ("class_weights", "augment")
+    own_settings = ("class_weights", "augment", "all_scales")
     card = CardWords(
         pipeline_tag="image-segmentation",
         output="class indices, one per pixel",
@@ -155,8 +156,34 @@ class EMForSemanticSegmentation(EMTaskModel):
         if len(config.id2label or {}) < 2:
             raise EMError(f"id2label is {config.id2label}; expected two classes or more, the background is one")
         super().__init__(config)
-        self.class_head = nn.Conv2d(self.trunk.channels[0], len(config.id2label or {}), 1)
+        channels = sum(self.trunk.channels) if config.all_scales else self.trunk.channels[0]
+        self.class_head = nn.Conv2d(channels, len(config.id2label or {}), 1)
         self.post_init()
+
+    @property
+    def reach(self) -> int:
+        """How far an output pixel can see; enlarging a coarse map takes its neighbours, too."""
+        return super().reach + (self.trunk.stride if self.config.all_scales else 0)
+
+    def last_features(self, image: Tensor) -> Tensor:
+        """Return the head's input (B, C, H, W): the finest features, or those of all scales."""
+        if not self.config.all_scales:
+            return super().last_features(image)
+        height, width = image.shape[-2:]
+        maps = self.trunk.features(self.padded(image))
+        return torch.cat([enlarged(m, level) for level, m in enumerate(maps)], dim=1)[..., :height, :width]
+
+    def _logits_of(self, maps: list[Tensor]) -> Tensor:
+        """Return logits (B, K, H, W) of maps at all scales: each is classified at its own size.
+
+        That equals the head's convolution over all maps, enlarged, and takes far less memory.
+        """
+        parts = self.class_head.weight.split(self.trunk.channels, dim=1)
+        sized = [
+            enlarged(F.conv2d(m, weight), level) for level, (m, weight) in enumerate(zip(maps, parts, strict=True))
+        ]
+        assert self.class_head.bias is not None
+        return torch.stack(sized).sum(dim=0) + self.class_head.bias.view(1, -1, 1, 1)
 
     @property
     def classes(self) -> dict[int, str]:
@@ -184,8 +211,13 @@ class EMForSemanticSegmentation(EMTaskModel):
             output_hidden_states: return the `features`, too; False by default.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
-        features, hidden_states = self._seen(pixel_values, output_hidden_states)
-        logits = self.class_head(features)
+        if self.config.all_scales:
+            maps = self.trunk.features(self.padded(pixel_values))
+            logits = self._logits_of(maps)[..., : pixel_values.shape[-2], : pixel_values.shape[-1]]
+            hidden_states = tuple(self.features(pixel_values)) if self._wants_all(output_hidden_states) else None
+        else:
+            features, hidden_states = self._seen(pixel_values, output_hidden_states)
+            logits = self.class_head(features)
         loss = None if labels is None else self.loss_of(logits, pixel_values, labels)
         return SegmentationOutput(loss, logits, hidden_states)
 
@@ -230,7 +262,9 @@ class EMForSemanticSegmentation(EMTaskModel):
         """Return the classes of the data, and a weight for each of them."""
         assert isinstance(data, LabelledMicrographs)
         weights = class_weights(choices.class_weights, data)
-        return {**super().fields_for(data, choices), "id2label": data.id2label, "class_weights": weights}
+        scales = {} if choices.all_scales is None else {"all_scales": choices.all_scales}
+        fields = {"id2label": data.id2label, "class_weights": weights, **scales}
+        return {**super().fields_for(data, choices), **fields}
 
     @classmethod
     def why_new_head(cls, source: type[EMTaskModel], config: EMFoundationConfig, fields: dict[str, Any]) -> str | None:
@@ -238,6 +272,8 @@ class EMForSemanticSegmentation(EMTaskModel):
         if source is cls and config.id2label != fields["id2label"]:
             wanted = ", ".join(fields["id2label"].values())
             return f"was trained for {cls.purpose_of(config)}, and the data have {wanted}"
+        if source is cls and config.all_scales != fields.get("all_scales", config.all_scales):
+            return "has a head for features of other scales"
         return super().why_new_head(source, config, fields)
 
     def cropper(self, data: Examples, side: int, augmentation: Augmentation) -> SegmentationCropper:
@@ -268,6 +304,11 @@ class EMForSemanticSegmentation(EMTaskModel):
         mean = "mean without background" if "background" in best["per_class"] else "mean"
         rows.append([f"**{mean}**", *(figure(best[measure.name]) for measure in shown)])
         return table(["class", *(measure.heading for measure in shown)], rows)
+
+
+def enlarged(maps: Tensor, level: int) -> Tensor:
+    """Return maps (B, C, H, W) at stride 2^level enlarged to full resolution, bilinear."""
+    return maps if level == 0 else F.interpolate(maps, scale_factor=2**level, mode="bilinear")
 
 
 def class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:

@@ -33,6 +33,7 @@ class ModelChoices:
     model: str | None = None  #: zoo name, folder or Hub id of its first weights; None: random
     residual: bool | None = None  #: whether a restoration adds to its input; None: the task decides
     class_weights: str = "root"  #: of a segmentation: root, balanced, none, or numbers like 0.5,2
+    all_scales: bool | None = None  #: a segmentation's head sees all scales; None: as its model's
 
 
 @dataclass(frozen=True)

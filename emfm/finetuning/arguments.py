@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from emfm.data.noise_kinds import NOISES
 from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
 from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, field_of, same_setting, setting
@@ -27,6 +28,14 @@ class FinetuneArguments(Settings):
     scratch: str | None = setting(None, "Generator name: start from random weights.")
     norm: str | None = setting(None, "With --scratch: instance or batch, if it has the choice; by default the first.")
     degrade: str | None = setting(None, "Restoration: pairs from clean images: dose, paper, downsample or background.")
+    self_supervised: bool = setting(
+        False, "Denoising without targets: learn from noisy images, a folder or a stack, alone."
+    )
+    noise: str = setting(
+        "auto",
+        "With --self-supervised: auto measures; pixels (independent), rows or columns (lines), frames (repeats).",
+        OneOf(NOISES),
+    )
     dose: tuple[float, float] | None = setting(
         None,
         "With --degrade dose or background: fewest and most counts per pixel; by default 5 and 500.",
@@ -103,6 +112,10 @@ class FinetuneArguments(Settings):
             raise EMError(
                 "--steps 0 fits the head alone: --lora, --freeze and --early-stopping have no effect, leave them out"
             )
+        if self.self_supervised and (self.degrade or self.streaming):
+            raise EMError("--self-supervised learns from images as they are: leave --degrade and --streaming out")
+        if self.noise != "auto" and not self.self_supervised:
+            raise EMError(f"--noise {self.noise} is for --self-supervised: give that with it")
         if self.dose is not None and (len(self.dose) != 2 or self.dose[0] > self.dose[1]):
             raise EMError(
                 f"dose is {self.dose}; expected the fewest and the most counts per pixel: --dose 5 --dose 500"

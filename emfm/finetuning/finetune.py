@@ -14,6 +14,7 @@ from transformers import set_seed
 from emfm.config import EMFoundationConfig
 from emfm.data.classes import read_json_object
 from emfm.data.examples import CleanMicrographs, Examples
+from emfm.data.noisy import load_noisy
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
 from emfm.files import writable_folder, write_atomically, write_text
@@ -42,6 +43,8 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
     together; fewer than five serve as both, with a warning. Of a stream the first micrographs of
     "validation" are read.
     """
+    if args.self_supervised:
+        return _noisy_splits(args)
     task = TASKS[args.task]
     load = partial(task.load, degrade=args.degrade, scale=args.scale, streaming=args.streaming)
     load = partial(load, choice=FileChoice(args.dataset, args.colour))
@@ -59,6 +62,14 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
     if args.num_images is not None:
         training = training.take(args.num_images, args.seed)
     return training, validation
+
+
+def _noisy_splits(args: FinetuneArguments) -> tuple[Examples, Examples]:
+    """Return noisy micrographs to learn from; nothing measures how clean they become."""
+    training = load_noisy(args.data, "train", args.noise, FileChoice(args.dataset, args.colour)).without(args.nodata)
+    if args.num_images is not None:
+        training = training.take(args.num_images, args.seed)
+    return training, training.part(0, 1)
 
 
 def _at_dose(data: Examples, dose: tuple[float, float] | None) -> Examples:

@@ -227,7 +227,7 @@ def _model(cell: Cell, places: Places, training: Examples) -> tuple[EMTaskModel,
     if cell.start in ("random", "imagenet"):
         norm = "batch" if cell.protocol == "paper" else None
         model = build_model(FinetuneArguments(scratch=cell.generator, norm=norm, **known), training)
-        return model, _load_imagenet(model) if cell.start == "imagenet" else None
+        return model, model.trunk.load_imagenet() if cell.start == "imagenet" else None
     folder = model_folder(cell.generator) if cell.start == "zoo" else places.weights / cell.start / cell.generator
     if not (folder / "model.safetensors").is_file():
         raise EMError(f"{folder} has no weights: pretrain them with python -m benchmarks.pretexts")
@@ -238,20 +238,3 @@ def _model(cell: Cell, places: Places, training: Examples) -> tuple[EMTaskModel,
 def weights_digest(folder: Path) -> str:
     """Return the first 16 digits of the SHA-256 of a model's weights."""
     return sha256(folder / "model.safetensors")[:16]
-
-
-def _load_imagenet(model: EMTaskModel) -> str:
-    """Give an HRNet's body timm's ImageNet weights, their input channels added up; returns where they are from."""
-    import timm
-
-    if model.config.backbone != "hrnet":
-        raise EMError(f"{model.config.generator} has no ImageNet weights; expected an HRNet")
-    variant = str(model.config.variant)
-    try:
-        pretrained = timm.create_model(
-            variant, pretrained=True, features_only=True, in_chans=1, feature_location="", out_indices=(1, 2, 3, 4)
-        )
-    except (OSError, RuntimeError) as error:
-        raise EMError(f"timm's weights of {variant} cannot be had here: {error}") from error
-    model.trunk.body.load_state_dict(pretrained.state_dict())
-    return f"timm:{pretrained.pretrained_cfg.get('tag', variant)}"

@@ -45,7 +45,7 @@ def test_encoders_that_begin_at_any_stride_give_maps_from_full_resolution_on(nam
 )
 def test_hyphens_stand_for_what_timm_writes(name, variant, width):
     config = EMFoundationConfig.from_name(name)
-    assert (config.backbone, config.variant, config.width, config.norm) == ("timm-unet", variant, width, "batch")
+    assert (config.backbone, config.variant, config.width, config.norm) == ("timm-unet", variant, width, "instance")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_padding_that_is_fixed_equals_timms_own(variant):
 
 
 def test_instance_norms_keep_an_encoders_activations():
-    batch, instance = build("timm-resnet18-w4"), build("timm-resnet18-w4", norm="instance")
+    batch, instance = build("timm-resnet18-w4", norm="batch"), build("timm-resnet18-w4")
     assert not [m for m in instance.modules() if isinstance(m, nn.BatchNorm2d)]
     assert sum(isinstance(m, nn.ReLU) for m in instance.trunk.body.modules()) == sum(
         isinstance(m, nn.ReLU) for m in batch.trunk.body.modules()
@@ -218,4 +218,4 @@ def test_all_that_is_known_of_an_encoder_is_that_of_the_encoder_itself():
     maps = build_encoder("resnet18")(torch.randn(1, 1, 64, 64))
     assert parts.strides == tuple(64 // m.shape[-1] for m in maps)
     assert parts.channels == tuple(m.shape[1] for m in maps)
-    assert not [m for m in build("timm-resnet18-w4").modules() if isinstance(m, InstanceNorm)]
+    assert not [m for m in build("timm-resnet18-w4", norm="batch").modules() if isinstance(m, InstanceNorm)]

@@ -167,7 +167,7 @@ class TimmUNetTrunk(Trunk):
 
     generators = ("timm-tf-efficientnet-lite0",)
     names_hint = ", or timm-ENCODER for any convolutional encoder of timm, as in timm-resnet18"
-    norms = ("batch", "instance")
+    norms = ("instance", "batch")
     full_resolution = True
     bytes_per_pixel = 1000  # largest in the decoder
 

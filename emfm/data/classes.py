@@ -146,6 +146,12 @@ def values_as_classes(masks: Iterable[Mask], where: str, labels: str) -> GreyVal
         return GreyValues({**names, **dict.fromkeys(borders, IGNORE)})
     if why:
         raise EMError(f"the masks in {where} hold the grey values {listed(values)}: {why}")
+    odd = [value for value in sorted(values) if value != int(value) or not LOWEST <= value <= HIGHEST]
+    if odd:
+        raise EMError(
+            f"the masks in {where} hold the grey values {listed(values)}; {odd[0]:g} is none that labels.json takes: "
+            f"save whole numbers from {LOWEST} to {HIGHEST}, as in mask > {(min(values) + max(values)) / 2:g}"
+        )
     shown = (
         EXAMPLE if len(values) > SHOWN else json.dumps({f"{value:g}": f"name of {value:g}" for value in sorted(values)})
     )

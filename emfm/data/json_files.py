@@ -64,5 +64,5 @@ def read_json_object(path: Path, expected: str) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError) as error:
         raise EMError(f"{path} is not readable JSON ({error}); expected {expected}") from error
     if not isinstance(content, dict) or not content:
-        raise EMError(f"{path} holds no JSON object; expected {expected}")
+        raise EMError(f"{path} {'is empty' if content == {} else 'holds no JSON object'}; expected {expected}")
     return content

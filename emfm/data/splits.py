@@ -61,8 +61,8 @@ class NameIndex:
 
 
 def stem(name: str) -> str:
-    """Return a name as people see it, without its suffix."""
-    return plain(PurePosixPath(name).with_suffix("").as_posix())
+    """Return a name as people see it, without its suffix, which may be .ome.tif."""
+    return plain(PurePosixPath(name).with_suffix("").as_posix()).removesuffix(".ome")
 
 
 def read_splits(folder: Path, images: Path, names: list[str]) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from transformers import set_seed
 from emfm.config import EMFoundationConfig
 from emfm.data.classes import read_json_object
 from emfm.data.examples import CleanMicrographs, Examples
+from emfm.data.labelled_folder import TRUTHS
 from emfm.data.noisy import load_noisy
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
@@ -26,6 +27,7 @@ from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import RECORDED, checkpoints_of
 from emfm.hub.verify import write_test_tensors
 from emfm.io.reading import FileChoice
+from emfm.loading.model_files import PUBLISHED
 from emfm.settings import flag_of, settings_of
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel, ModelChoices
@@ -138,6 +140,7 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
     """
     _check_task_settings(args)
     output = writable_folder(args.output)
+    _check_apart(output, args.data)
     if args.resume and (output / RECORD).is_file():
         return _finished(output, args)
     checkpoint = _look_into(output, args.resume)
@@ -192,6 +195,7 @@ def _look_into(output: Path, resume: bool) -> str | None:
     if began and not resume:
         raise EMError(f"{output} holds a run that was stopped: go on with --resume, or choose another --output")
     if not resume:
+        _check_nothing_replaced(output)
         return None
     found, _ = checkpoints_of(output).newest_whole()
     if found is not None:
@@ -200,6 +204,21 @@ def _look_into(output: Path, resume: bool) -> str | None:
     for torn in checkpoints_of(output).newest_first():
         shutil.rmtree(torn, ignore_errors=True)  # another process may be doing it
     return None
+
+
+def _check_nothing_replaced(output: Path) -> None:
+    """Raise an EMError where the folder holds files of the user's that the run would replace."""
+    there = [name for name in PUBLISHED if (output / name).exists()]
+    if there:
+        raise EMError(f"{output} holds {', '.join(there)}, which the run would replace: choose another --output")
+
+
+def _check_apart(output: Path, data: str) -> None:
+    """Raise an EMError where the model would lie among the data."""
+    folder, place = Path(data).resolve(), output.resolve()
+    parts = [folder / name for name in ("images", *TRUTHS)]
+    if folder.is_dir() and (place == folder or any(part == place or part in place.parents for part in parts)):
+        raise EMError(f"--output {output} lies among the data, {data}: choose another folder")
 
 
 def _write_folder(trainer: EMTrainer, args: FinetuneArguments, record: dict[str, Any]) -> None:

@@ -2,10 +2,13 @@
 
 import logging
 
-from emfm.data.examples import Examples
+import numpy as np
+
+from emfm.data.examples import Examples, PairedMicrographs
 from emfm.errors import EMError
 from emfm.io.bar_look import say_seen_bars
 from emfm.no_data import say_no_data
+from emfm.tasks.metrics import is_constant
 from emfm.tasks.task import EMTaskModel, MissingTruth
 
 logger = logging.getLogger(__name__)
@@ -64,3 +67,15 @@ def _say(missing: MissingTruth, name: str) -> None:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def say_useless(data: Examples, name: str) -> None:
+    """Warn of micrographs without contrast, and of targets that equal their micrographs."""
+    constant = [file for image, file in zip(data.images, data.names, strict=True) if is_constant(image)]
+    if constant:
+        logger.warning("%s: every pixel has the same value in %s", name, _some(constant))
+    if isinstance(data, PairedMicrographs):
+        pairs = zip(data.images, data.targets, data.names, strict=True)
+        equal = [file for image, target, file in pairs if image.shape == target.shape and np.array_equal(image, target)]
+        if equal:
+            logger.warning("%s: the target is the micrograph itself in %s", name, _some(equal))

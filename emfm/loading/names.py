@@ -10,6 +10,7 @@ from huggingface_hub import HfApi, snapshot_download
 
 from emfm.backbones import generator_names
 from emfm.config import EMFoundationConfig
+from emfm.data.sources import check_no_folder, is_hub_id
 from emfm.errors import EMError, nearest
 from emfm.loading.model_files import ADAPTER, CHECKSUMS, PICKLES, PUBLISHED, check_checksums
 from emfm.retries import download_errors, with_retries
@@ -107,7 +108,8 @@ def locate(name_or_path: str | Path) -> str:
         return str(BUNDLED / name)
     if folder.is_file():
         raise EMError(f"{folder} is a file; a model is a folder: give {folder.parent}, if it is in there")
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if is_hub_id(name):
+        check_no_folder(name)
         return name
     if "/" in name:
         raise EMError(f"there is no model folder {folder}")

@@ -69,6 +69,11 @@ class PretrainArguments(Settings):
     discriminator_width: int = setting(64, "Channels of the discriminator's first layer.", COUNT)
     l1_weight: float = setting(100.0, "Weight of L1 beside the GAN's loss.", NOT_NEGATIVE)
     learning_rate: float = setting(2e-3, "Constant for half of the steps, then linear to 0.", Range(above=0))
+    encoder_lr_scale: float | None = setting(
+        None,
+        "The encoder's rate, as a share of the decoder's; by default 0.1 with --init imagenet, else 1.",
+        Range(above=0, most=1),
+    )
     ema_decay: float = setting(0.999, "Of the averaged generator, which is what is saved.", Range(least=0, below=1))
     precision: str = setting("fp32", "Number format of training.", OneOf(("fp32", "bf16")))
     compile: bool = setting(False, "Let torch.compile fuse the networks' operations.")
@@ -95,6 +100,13 @@ class PretrainArguments(Settings):
                 raise EMError(f"dataset is '{self.dataset}', but {source} holds rows of one image each: leave it out")
             if self.streaming and not is_dataset(source):
                 raise EMError(f"{source} is no dataset: streaming takes Hub ids (owner/name) and parquet folders")
+
+    @property
+    def encoder_share(self) -> float:
+        """The encoder's rate, as a share of the decoder's: what ImageNet taught it is kept."""
+        if self.encoder_lr_scale is not None:
+            return self.encoder_lr_scale
+        return 0.1 if self.init == IMAGENET else 1.0
 
     def idle(self) -> list[str]:
         """Return the settings of a GAN that are given where there is none."""

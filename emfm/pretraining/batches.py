@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -53,6 +54,7 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
         held_out = held_out_of_stream(stream, processor)
         validation = _validation(held_out, np.arange(len(held_out)), processor, args)
         return PretrainingData(validation, replace(validation, count=CALIBRATION_CROPS), stream)
+    _check_apart(args.data)
     choice = FileChoice(args.dataset, args.colour)
     sources = [open_micrographs(source, processor, args.nodata, choice) for source in args.data]
     joined: ConcatDataset = ConcatDataset(cast(list[Dataset], sources))
@@ -71,6 +73,18 @@ def open_data(args: PretrainArguments, processor: EMImageProcessor) -> Pretraini
     order = EpochOrder(groups, args.weights, args.seed)
     calibration = UnlabelledCrops(joined, processor, args.crop, CALIBRATION_CROPS, order)
     return PretrainingData(_validation(joined, kept_out, processor, args), calibration)
+
+
+def _check_apart(sources: tuple[str, ...]) -> None:
+    """Raise an EMError where a folder is given twice, or inside another one.
+
+    Its micrographs would be trained on and held out at the same time.
+    """
+    folders = [Path(source).resolve() for source in sources if Path(source).is_dir()]
+    for index, folder in enumerate(folders):
+        for other in (*folders[:index], *folders[index + 1 :]):
+            if other == folder or other in folder.parents:
+                raise EMError(f"--data {folder} lies in --data {other}, or is the same: give each micrograph once")
 
 
 def _validation(

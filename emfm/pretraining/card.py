@@ -12,7 +12,16 @@ from emfm.tasks.metrics import RESTORATION_FIGURES
 KIND: dict[str, Any] = {"pipeline_tag": "image-to-image", "tags": ["self-supervised"]}
 # Options of `emfm pretrain`, by the names of the settings, that take one value each.
 OPTIONS = ["generator", "init", "norm", "num_images", "steps", "batch_size", "gradient_accumulation_steps", "crop"]
-OPTIONS += ["corruption", "structures", "adversarial", "discriminator_width", "learning_rate", "precision", "seed"]
+OPTIONS += [
+    "corruption",
+    "structures",
+    "adversarial",
+    "discriminator_width",
+    "learning_rate",
+    "encoder_lr_scale",
+    "precision",
+    "seed",
+]
 # What the card of every generator begins with; its field is `place`.
 OPENING = TEMPLATES / "generator_opening.md"
 

@@ -13,6 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -200,11 +201,25 @@ def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingSta
     discriminator = PatchDiscriminator(args.discriminator_width).to(accelerator.device)
     if accelerator.device.type == "cuda":  # on a CPU its instance norm would copy every map
         discriminator = discriminator.to(memory_format=torch.channels_last)
+    groups = {
+        "generator": _groups(pretext, args.encoder_share),
+        "discriminator": [{"params": discriminator.parameters()}],
+    }
     optimizers: Optimizers = {
-        name: torch.optim.Adam(network.parameters(), lr=args.learning_rate, betas=(0.5, 0.999), fused=True)
-        for name, network in (("generator", pretext), ("discriminator", discriminator))
+        name: torch.optim.Adam(some, lr=args.learning_rate, betas=(0.5, 0.999), fused=True)
+        for name, some in groups.items()
     }
     return TrainingState(pretext, discriminator, deepcopy(generator).requires_grad_(False), optimizers)
+
+
+def _groups(pretext: Pretext, share: float) -> list[dict[str, Any]]:
+    """Return what learns in the generator's step; with a share, the encoder at a rate of its own."""
+    if share == 1.0:
+        return [{"params": list(pretext.parameters())}]
+    encoder, _ = pretext.generator.trunk.blocks()
+    slow = {id(parameter) for module in encoder for parameter in module.parameters()}
+    parts = [[p for p in pretext.parameters() if (id(p) in slow) == chosen] for chosen in (False, True)]
+    return [{"params": parts[0]}, {"params": parts[1], "share": share}]
 
 
 def _set_learning_rate(state: TrainingState, args: PretrainArguments, step: int) -> None:
@@ -212,7 +227,7 @@ def _set_learning_rate(state: TrainingState, args: PretrainArguments, step: int)
     rate = args.learning_rate * min(1.0, 2 * (1 - (step - 1) / args.steps))
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
 
 
 @torch.no_grad()

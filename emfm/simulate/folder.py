@@ -65,8 +65,9 @@ def write_simulated_folder(
         SimulateArguments(kind, count, side, seed)  # which checks them
     writable_folder(folder)
     parts = [folder / task for task in STEM_TARGETS] if kind == "atomic-stem" else [folder]
-    if any((part / "images").exists() for part in parts):
-        raise EMError(f"{folder} holds images already: choose another folder")
+    for name in ("images", "masks", "targets", "labels.json", "splits.json"):
+        if any((part / name).exists() for part in parts):
+            raise EMError(f"{folder} holds {name} already: choose another folder")
     names = [f"{kind}_{index:04d}.tif" for index in range(count)]
     _write_all(names, seed, partial(_write_one, kind, folder, shape, parameters))
     if kind in LABELS_OF:

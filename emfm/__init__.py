@@ -15,6 +15,7 @@ _MODULE_OF = {
     "EMImageProcessor": "emfm.processing",
     "EMForBackgroundRemoval": "emfm.tasks.background_removal",
     "EMForDenoising": "emfm.tasks.denoising",
+    "EMForInstanceSegmentation": "emfm.tasks.instances",
     "EMForSemanticSegmentation": "emfm.tasks.segmentation",
     "EMForSuperResolution": "emfm.tasks.super_resolution",
     "EMTrainer": "emfm.finetuning.trainer",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from emfm.processing import EMImageProcessor as EMImageProcessor
     from emfm.tasks.background_removal import EMForBackgroundRemoval as EMForBackgroundRemoval
     from emfm.tasks.denoising import EMForDenoising as EMForDenoising
+    from emfm.tasks.instances import EMForInstanceSegmentation as EMForInstanceSegmentation
     from emfm.tasks.segmentation import EMForSemanticSegmentation as EMForSemanticSegmentation
     from emfm.tasks.super_resolution import EMForSuperResolution as EMForSuperResolution
 

@@ -23,8 +23,9 @@ from emfm.inference.owner import Place, check_labels, result_labels
 from emfm.inference.predict import Flow, no_data_value, ready_model, result_form
 from emfm.inference.processes import Processes
 from emfm.inference.result_files import ResultFile
+from emfm.inference.stacks import Stack
 from emfm.io.bar_look import say_seen_bars
-from emfm.io.reading import FileChoice, Micrograph, read_micrograph
+from emfm.io.reading import FileChoice, Micrograph, count_slices, read_micrograph, read_stack
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import count_no_data, without
 from emfm.reports.prediction import Prediction
@@ -81,7 +82,7 @@ def predict_files(
     choice = FileChoice(arguments.dataset)
     sources = [Input.of(given).choosing(choice) for given in inputs]
     choice.check((source.file for source in sources), "the input")
-    targets = [(source, source.result(output, arguments.format, arguments.index)) for source in sources]
+    targets = [(source, source.result(output, arguments.format, arguments.slice)) for source in sources]
     check_names(targets)
     model = ready_model(model)
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
@@ -112,7 +113,7 @@ def _one(job: _Job, processes: Processes) -> dict[str, Any]:
     """Predict one file, unless that was done before; what is wrong with it becomes an entry."""
     entry: dict[str, Any] = {"input": str(job.source)}
     try:
-        micrograph = processes.together(lambda: _read(job))
+        micrograph = None if job.arguments.every_slice else processes.together(lambda: _read(job))
         place = processes.together(lambda: _place(job))
         done = all(processes.gather(not job.arguments.overwrite and place.finished()))
         shown = place.record().get("shown", {}) if done else _predict(job, micrograph, place, processes)
@@ -127,11 +128,16 @@ def _one(job: _Job, processes: Processes) -> dict[str, Any]:
 def _read(job: _Job) -> Micrograph:
     """Read the micrograph; what the user says of its pixel size wins over the file."""
     arguments = job.arguments
-    micrograph = read_micrograph(job.source.file, arguments.index, dataset=job.source.dataset, colour=arguments.colour)
+    micrograph = read_micrograph(job.source.file, arguments.slice, dataset=job.source.dataset, colour=arguments.colour)
     if not micrograph.data_bar:
         say_seen_bars([micrograph.image], [str(job.source)])
-    micrograph = replace(micrograph, image=without(micrograph.image, arguments.nodata))
-    return with_pixel_size(micrograph, arguments.pixel_size, str(job.source))
+    return _as_stated(micrograph, job)
+
+
+def _as_stated(micrograph: Micrograph, job: _Job) -> Micrograph:
+    """Return a micrograph with what the user says of its pixels."""
+    micrograph = replace(micrograph, image=without(micrograph.image, job.arguments.nodata))
+    return with_pixel_size(micrograph, job.arguments.pixel_size, str(job.source))
 
 
 def with_pixel_size(micrograph: Micrograph, stated: float | None, name: str) -> Micrograph:
@@ -150,10 +156,12 @@ def with_pixel_size(micrograph: Micrograph, stated: float | None, name: str) -> 
 def _place(job: _Job) -> Place:
     facts = job.source.facts(job.target.parent)
     names = task_of(job.model).report().names(job.target.stem)
+    if job.arguments.every_slice:  # pictures alone: tables are of one image
+        names = tuple(name for name in names if name.endswith(("_compare.png", "_overlay.png")))
     return Place(job.target, {"input": facts, **job.made_by}, names)
 
 
-def _predict(job: _Job, micrograph: Micrograph, place: Place, processes: Processes) -> dict[str, str]:
+def _predict(job: _Job, micrograph: Micrograph | None, place: Place, processes: Processes) -> dict[str, str]:
     """Write a result, what shows it, and its record; return the names of what shows it."""
     first = processes.rank == 0
     if not job.arguments.overwrite:
@@ -161,6 +169,8 @@ def _predict(job: _Job, micrograph: Micrograph, place: Place, processes: Process
     made = [folder for folder in (job.target.parent, *job.target.parent.parents) if not folder.exists()]
     old = processes.together(lambda: place.begin() if first else {})
     try:
+        if micrograph is None:
+            return _write_stack(job, place, processes, old)
         shown = _write(job, micrograph, place, processes, old)
     except BaseException:
         if first:
@@ -170,6 +180,20 @@ def _predict(job: _Job, micrograph: Micrograph, place: Place, processes: Process
                     folder.rmdir()
         raise
     return processes.gather(shown)[0]
+
+
+def _write_stack(job: _Job, place: Place, processes: Processes, old: dict[str, Any]) -> dict[str, str]:
+    """Write the volume of a stack, pictures of its middle slice, and its record."""
+    arguments, source = job.arguments, job.source
+    choice = FileChoice(source.dataset, arguments.colour)
+    count = processes.together(lambda: count_slices(source.file, choice))
+    slices = read_stack(source.file, dataset=source.dataset, colour=arguments.colour)
+    how = arguments.tile, arguments.match_pixel_size, arguments.tta
+    stack = Stack(job.model, count, job.target, place.made_from, *how)
+    record = stack.predict((_as_stated(micrograph, job) for micrograph in slices), processes)
+    if processes.rank == 0:
+        place.finish(old, {**record, "classes": job.model.classes})
+    return record["shown"]
 
 
 def _write(

@@ -23,12 +23,12 @@ class ResultFile:
 
     Args:
         path: where it will stand; the suffix chooses the format.
-        shape: (H, W).
+        shape: (H, W), or (Z, H, W) of a volume.
         dtype: of the values; booleans become 0 and 1 as uint8 in a TIFF.
         pixel_size: nm per pixel, None where it is not known; an NPY cannot hold it.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int], dtype: Any, pixel_size: float | None):
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any, pixel_size: float | None):
         self.path, self.shape, self.pixel_size = path, shape, pixel_size
         self.format = path.suffix[1:]
         self.partial = path.with_name(f".{path.stem}.partial{path.suffix}")
@@ -44,7 +44,8 @@ class ResultFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _remove(self.partial)
         if self.format == "tif":
-            kind = dict(photometric="minisblack", metadata=None, **resolution_tags(self.pixel_size))
+            axes = {"axes": "ZYX"} if len(self.shape) == 3 else None
+            kind = dict(photometric="minisblack", metadata=axes, **resolution_tags(self.pixel_size))
             tifffile.imwrite(self.partial, shape=self.shape, dtype=self.dtype, **kind)
         elif self.format == "npy":
             open_memmap(self.partial, mode="w+", dtype=self.dtype, shape=self.shape)
@@ -56,12 +57,14 @@ class ResultFile:
 
         step = self.pixel_size or 1.0
         unit = {"unit": "nanometer"} if self.pixel_size else {}
-        axes = [{"name": name, "type": "space", **unit} for name in "yx"]
-        level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [step, step]}]}
+        names = "zyx"[-len(self.shape) :]
+        axes = [{"name": name, "type": "space", **(unit if name != "z" else {})} for name in names]
+        scale = [1.0] * (len(names) - 2) + [step, step]  # the distance of slices is not known
+        level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
         ome = {"version": "0.5", "multiscales": [{"name": self.path.stem, "axes": axes, "datasets": [level]}]}
         group = zarr.create_group(self.partial, attributes={"ome": ome})
-        chunks = tuple(min(ZARR_CHUNK, side) for side in self.shape)
-        group.create_array("0", shape=self.shape, dtype=self.dtype, chunks=chunks, dimension_names=("y", "x"))
+        chunks = (1,) * (len(names) - 2) + tuple(min(ZARR_CHUNK, side) for side in self.shape[-2:])
+        group.create_array("0", shape=self.shape, dtype=self.dtype, chunks=chunks, dimension_names=tuple(names))
 
     def _open(self) -> None:
         """Open what the first process laid out."""
@@ -72,17 +75,24 @@ class ResultFile:
             self._offset, self._file = array.offset, self.partial.open("r+b")
 
     def write(self, row: int, column: int, block: np.ndarray) -> None:
-        """Write a block (h, w) with its first pixel at a row and column."""
+        """Write a block (h, w) with its first pixel at a row and column.
+
+        Rows of a volume are counted through all slices; a block lies in one of them.
+        """
         rows, columns = block.shape
         if self.format == "zarr":
             with FileLock(self.partial / LOCK):  # processes may share a chunk
-                self._array[row : row + rows, column : column + columns] = block
+                if len(self.shape) == 3:
+                    number, row = divmod(row, self.shape[1])
+                    self._array[number, row : row + rows, column : column + columns] = block
+                else:
+                    self._array[row : row + rows, column : column + columns] = block
             return
         assert self._file is not None
         # rows go to the file directly: a memory map of it would count as the process's memory
         block = np.ascontiguousarray(block, dtype=self.dtype)
         for number, line in enumerate(block):
-            place = (row + number) * self.shape[1] + column
+            place = (row + number) * self.shape[-1] + column
             self._file.seek(self._offset + place * self.dtype.itemsize)
             self._file.write(line.data)
 

@@ -213,7 +213,7 @@ def _new_state(args: PretrainArguments, accelerator: Accelerator) -> TrainingSta
 
 
 def _groups(pretext: Pretext, share: float) -> list[dict[str, Any]]:
-    """Return what learns in the generator's step; with a share, the encoder at a rate of its own."""
+    """Return what learns in the generator's step, the encoder at a share of the rate."""
     if share == 1.0:
         return [{"params": list(pretext.parameters())}]
     encoder, _ = pretext.generator.trunk.blocks()

@@ -14,8 +14,9 @@ from transformers.image_processing_utils import BaseImageProcessor
 from emfm.errors import EMError
 from emfm.io.large_images import READ_PIXELS, release_pages, thinned
 
-# Scales below this share of the dtype's unit (floats: the values' size) mean a constant image.
-CONSTANT = 1e-6
+# Scales below this share of the dtype's unit (floats: the values' size) mean a constant image. In
+# float64, values tell far smaller differences apart.
+CONSTANT, CONSTANT_DOUBLE = 1e-6, 1e-12
 # Statistics of larger micrographs come from a strided sample of about this many pixels.
 SAMPLE_PIXELS = 4_000_000
 # Up to this many pixels every value is checked for the statistics, else in `normalize`.
@@ -28,6 +29,7 @@ class IntensityStatistics:
 
     offset: float  # the value that becomes 0, in the micrograph's units
     scale: float  # the distance in the micrograph's units that becomes 1; positive
+    flat: bool = False  # every pixel has the same value: there is nothing to see
 
 
 class EMImageProcessor(BaseImageProcessor):
@@ -96,14 +98,15 @@ class EMImageProcessor(BaseImageProcessor):
             sample = sample[~missing]
         low, middle, high = np.percentile(sample, [self.low, 50, self.high])
         unit = max(abs(low), abs(high), np.finfo(np.float32).tiny) if image.dtype.kind == "f" else 1.0
-        smallest = CONSTANT * unit
+        smallest = (CONSTANT_DOUBLE if image.dtype.kind == "f" and image.dtype.itemsize > 4 else CONSTANT) * unit
         offset, scale = (low + high) / 2, (high - low) / 2
         if scale <= smallest:
             # both percentiles are background: two standard deviations keep sparse structure visible
             offset, scale = middle, 2 * float(sample.std())
-        if scale <= smallest:
+        flat = scale <= smallest
+        if flat:
             scale = max(1.0, abs(offset))  # so that rounding of large floats stays near zero, too
-        return IntensityStatistics(float(offset), float(scale))
+        return IntensityStatistics(float(offset), float(scale), bool(flat))
 
     def normalize(  # type: ignore[override]  # transformers' own takes a mean and a deviation
         self, image: np.ndarray, statistics: IntensityStatistics, origin: tuple[int, int] = (0, 0)
@@ -124,7 +127,12 @@ class EMImageProcessor(BaseImageProcessor):
         return np.nan_to_num(values, copy=False, nan=0.0) if image.dtype.kind == "f" else values
 
     def denormalize(self, values: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Map network values back to the micrograph's units and dtype; integers are rounded."""
+        """Map network values back to the micrograph's units and dtype; integers are rounded.
+
+        A micrograph of one value stays as it is: what a network draws on it would be invented.
+        """
+        if statistics.flat:
+            return as_dtype(np.full(np.shape(values), statistics.offset), dtype)
         return as_dtype(np.asarray(values, dtype=np.float64) * statistics.scale + statistics.offset, dtype)
 
     def preprocess(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
@@ -195,9 +203,19 @@ def as_array(image: Any) -> np.ndarray:
         if not np.ma.is_masked(image):
             return image.data
         return np.where(image.mask, np.nan, image.data).astype(np.result_type(image.dtype, np.float32))
-    array = np.asarray(image)
-    if array.dtype == object:
-        raise EMError(f"expected a micrograph as a 2-D array of numbers, got {type(image).__name__}")
+    try:
+        array = np.asarray(image)
+    except ValueError as error:
+        raise EMError(
+            f"expected a micrograph as a 2-D array of numbers, got lists of unequal lengths ({error})"
+        ) from error
+    if array.dtype.kind not in "biufc" and not isinstance(image, Image.Image):
+        raise EMError(
+            f"expected a micrograph as a 2-D array of numbers, got {type(image).__name__}: files are read by "
+            "read_micrograph, several are predicted by predict_files"
+        )
+    if array.ndim < 2:
+        raise EMError(f"expected a micrograph of shape (height, width), got {type(image).__name__} of {array.shape}")
     if not isinstance(image, Image.Image):
         return array
     if array.ndim == 3 and image.mode in ("RGB", "RGBA") and (array[..., :1] == array[..., :3]).all():

@@ -6,11 +6,16 @@ import logging
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
-from emfm import EMError, load_em_dataset, read_micrograph
+from emfm import EMError, EMForSemanticSegmentation, EMFoundationConfig, load_em_dataset, predict, read_micrograph
 from emfm.data.sources import is_dataset
 from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.hub.arguments import PushArguments
+from emfm.hub.datasets.push import describe_dataset
+from emfm.inference.files import predict_files
+from emfm.loading.model_files import check_checksums
 from emfm.loading.names import locate
 from emfm.pretraining.pretrain import pretrain
 from emfm.simulate.folder import write_simulated_folder
@@ -26,6 +31,12 @@ def labelled(tmp_path):
             (tmp_path / "d" / part).mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(tmp_path / "d" / part / f"{index}.png")
     return tmp_path / "d"
+
+
+def segmenter():
+    torch.manual_seed(0)
+    config = EMFoundationConfig.from_name("unet2-rf44", id2label={0: "background", 1: "particle"})
+    return EMForSemanticSegmentation(config).eval()
 
 
 def run(data, output, **settings):
@@ -127,3 +138,62 @@ def test_data_that_teach_nothing_are_said(labelled, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         run(labelled, tmp_path / "b", task="denoising")
     assert "the target is the micrograph itself in" in caplog.text
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5, 1e7, 1e9])
+def test_doubles_far_from_zero_are_seen_as_near_it(offset):
+    image = np.random.default_rng(0).random((48, 56))
+    model = segmenter()
+    np.testing.assert_array_equal(predict(model, image + offset).output, predict(model, image).output)
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(30000, np.uint16), (7, np.uint8), (-2.5, np.float32), (1e7, np.float64)])
+def test_a_flat_micrograph_is_restored_to_itself(value, dtype):
+    image = np.full((40, 40), value, dtype)
+    np.testing.assert_array_equal(predict("unet2-rf44", image).output, image)
+
+
+def test_a_result_whose_picture_is_gone_is_made_again(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    predict_files(segmenter(), [tmp_path / "a.png"], tmp_path / "out")
+    (tmp_path / "out" / "a_overlay.png").unlink()
+    (entry,) = predict_files(segmenter(), [tmp_path / "a.png"], tmp_path / "out")
+    assert not entry["skipped"] and (tmp_path / "out" / "a_overlay.png").is_file()
+
+
+def test_a_dry_run_of_a_push_looks_at_every_image(labelled):
+    (labelled / "labels.json").write_text('{"0": "background", "1": "particle"}')
+    told = dict(license="mit", citation="me")
+    assert "rows" in describe_dataset(labelled, "lab/data", **told)
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(labelled / "masks" / "2.png")
+    with pytest.raises(EMError, match=r"2\.png"):
+        describe_dataset(labelled, "lab/data", **told)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model, path: predict(model, [path]), "got list: files are read by read_micrograph"),
+        (lambda model, path: predict(model, 5), r"expected a micrograph of shape \(height, width\), got int"),
+        (lambda model, path: predict(IMAGE, model), "model is ndarray; expected a model"),
+        (lambda model, path: predict(model, [[1, 2], [3]]), "lists of unequal lengths"),
+        (lambda model, path: predict(model, path.parent), "is a folder; expected a file"),
+        (lambda model, path: model.processor(str(path)), "got str: files are read by read_micrograph"),
+        (lambda model, path: read_micrograph(path, index=1.5), r"index is 1\.5; expected the number of a slice"),
+        (lambda model, path: read_micrograph(path, index=True), "index is True; expected the number"),
+        (lambda model, path: model(torch.zeros(1, 1, 8, 8), torch.full((1, 8, 8), 255)), "labels hold 255; expected"),
+        (lambda model, path: model(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8).long()), "labels have shape"),
+        (lambda model, path: PushArguments("lab"), "expected owner/name"),
+        (lambda model, path: PushArguments("lab/x", tag="bad tag"), "--tag is 'bad tag'"),
+        (lambda model, path: load_em_dataset(path.parents[1])[0], "micrographs are no rows of tensors"),
+    ],
+)
+def test_slips_in_python_are_told_in_words(call, message, labelled):
+    with pytest.raises(EMError, match=message):
+        call(segmenter(), labelled / "images" / "0.png")
+
+
+def test_what_python_saved_says_how_to_verify_it(tmp_path):
+    segmenter().save_pretrained(tmp_path / "m")
+    with pytest.raises(EMError, match=r"has no checksums.json, .*save_pretrained alone writes none"):
+        check_checksums(tmp_path / "m")

@@ -29,6 +29,12 @@ class Examples:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, index: Any) -> Any:
+        raise EMError(
+            "micrographs are no rows of tensors: EMTrainer trains on them, evaluate and predict measure them; their "
+            "images are in `images`, their truth in `truth(index)`"
+        )
+
     @property
     def scale(self) -> int:
         """Pixels of the truth per image pixel and axis."""

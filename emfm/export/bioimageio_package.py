@@ -130,6 +130,9 @@ def _write_texts(package: Path, model: EMPreTrainedModel, readme: Path, argument
     write_text(package / "rdf.yaml", rdf)
 
 
+MOST_SHOWN = 120  # characters of an error of the specification, which may list all licences
+
+
 def _validate(package: Path) -> None:
     """Let the specification's library check the description and the files that it names."""
     from bioimageio.spec import InvalidDescr, ValidationContext, load_description
@@ -140,7 +143,7 @@ def _validate(package: Path) -> None:
         found = load_description(package / "rdf.yaml")
     if isinstance(found, InvalidDescr):
         wrong = [error for detail in found.validation_summary.details for error in detail.errors]
-        errors = "; ".join(f"{'.'.join(map(str, error.loc))}: {error.msg}" for error in wrong)
+        errors = "; ".join(f"{'.'.join(map(str, error.loc))}: {error.msg[:MOST_SHOWN]}" for error in wrong[:3])
         raise EMError(f"the package does not meet the bioimage.io specification: {errors}")
 
 

@@ -1,9 +1,13 @@
 """Where and how something is pushed to the Hub."""
 
+import re
 from dataclasses import dataclass
 
 from emfm.errors import EMError
 from emfm.settings import REQUIRED, Settings, setting
+
+# A branch or tag as git takes it.
+REFERENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class PushArguments(Settings):
             raise EMError("a proposed change has no revision to tag: give either --tag or --create-pr")
         if self.branch not in (None, "main") and self.create_pr:
             raise EMError("a change is proposed for main: give either --branch or --create-pr")
+        if self.repo_id.count("/") != 1:  # cards say where to load it from
+            raise EMError(f"cannot push to {self.repo_id}: expected owner/name")
+        for flag, name in (("--tag", self.tag), ("--branch", self.branch)):
+            if name is not None and not REFERENCE.fullmatch(name):
+                raise EMError(f"{flag} is '{name}'; expected letters, digits, dots, hyphens and slashes, as in v1.0")
         try:
             validate_repo_id(self.repo_id)
         except HFValidationError as error:

@@ -62,7 +62,9 @@ def push_folder(model: PreTrainedModel, folder: str | Path, args: PushArguments)
     """
     folder = Path(folder)
     if not (folder / CARD).is_file():
-        raise EMError(f"{folder} has no {CARD}: a model is pushed with its card, as finetune and pretrain write it")
+        raise EMError(
+            f"{folder} has no {CARD}: a model is pushed with its card, as finetune and pretrain write it, and push_to_hub"
+        )
     verify(model, folder)
     check_private(folder)
     return commit_files({name: folder / name for name in PUBLISHED if (folder / name).is_file()}, args)

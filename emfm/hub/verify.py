@@ -50,7 +50,7 @@ def verify(model: PreTrainedModel, folder: str | Path) -> float:
     check_checksums(folder)
     path = Path(folder) / TEST_TENSORS
     if not path.is_file():
-        raise EMError(f"{folder} has no {TEST_TENSORS}, so its weights cannot be verified")
+        raise EMError(f"{folder} has no {TEST_TENSORS}, so its weights cannot be verified: {WRITTEN_BY}")
     try:
         tensors = load_file(path)
         expected, pixel_values = tensors["output"], tensors["input"]

@@ -19,6 +19,7 @@ class PredictArguments(Settings):
     pixel_size: float | None = setting(None, "nm per pixel, whatever the file says.", Range(above=0))
     match_pixel_size: bool = setting(False, "Resample to the pixel sizes of the training, and back.")
     tta: bool = setting(False, "Take the mean over the eight symmetries of the square: better, 8 times the work.")
+    uncertainty: bool = setting(False, "Write how unsure the result is, too: NAME_uncertainty; 8 times the work.")
     format: str = setting("tif", "File format of the results.", OneOf(FORMATS))
     overwrite: bool = setting(False, "Predict again what is finished, and replace what others wrote.")
     index: str | None = setting(None, "Slice of a stack, from 0, -1 is the last; or all, into one volume.")
@@ -30,6 +31,8 @@ class PredictArguments(Settings):
         if isinstance(self.index, int) and not isinstance(self.index, bool):
             object.__setattr__(self, "index", str(self.index))
         super().__post_init__()
+        if self.every_slice and self.uncertainty:
+            raise EMError("--uncertainty is of single images: give one slice with --index")
         if self.index is not None and self.index != ALL and not re.fullmatch(r"-?[0-9]{1,9}", self.index):
             raise EMError(f"index is '{self.index}'; expected the number of a slice, or all")
 

@@ -10,7 +10,7 @@ which an overlap of the reach makes the tiled result equal to that of the whole.
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import Any
@@ -39,7 +39,8 @@ class Blocks:
 
     Tiles of the image (H, W) are read by one thread and computed by `plan.workers` others, while
     the caller works on the block before. `rows` are the first row of tiles and one past the last.
-    With `symmetries` the maps are the means over the eight symmetries of the square.
+    With `symmetries` the maps are the means over the eight symmetries of the square. With `doubt`,
+    what that makes of the maps of all symmetries is one map more.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class Blocks:
         plan: Plan,
         rows: tuple[int, int] | None = None,
         symmetries: bool = False,
+        doubt: Callable[[Tensor], Tensor] | None = None,
     ):
         self._model, self._image, self._statistics, self._plan = model, image, statistics, plan
-        self._symmetries = range(8) if symmetries else range(1)
+        self._symmetries, self._doubt = range(8) if symmetries else range(1), doubt
         height, width = image.shape
         self._spans = plan.tiling.spans(height), plan.tiling.spans(width)
         self._rows = rows or (0, len(self._spans[0]))
@@ -86,7 +88,8 @@ class Blocks:
             network = networks[0]
 
             def compute(values: Future[Tensor]) -> np.ndarray:
-                return mean_maps(networks, values.result().to(network.device, network.dtype)).cpu().numpy()
+                seen = values.result().to(network.device, network.dtype)
+                return mean_maps(networks, seen, self._doubt).cpu().numpy()
 
             for group in self._groups():
                 boxes = [(rows, columns) for _, _, rows, columns in group]
@@ -125,19 +128,28 @@ def turned_back(values: Tensor, symmetry: int) -> Tensor:
     return back.flip(-1) if symmetry >= 4 else back
 
 
-def mean_maps(networks: list[EMPreTrainedModel], values: Tensor) -> Tensor:
+def mean_maps(
+    networks: list[EMPreTrainedModel], values: Tensor, doubt: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Return maps (B, C, H, W) of network values (B, 1, h, w): the mean over the symmetries.
 
-    There is a network for each symmetry; with a single one nothing is turned.
+    There is a network for each symmetry; with a single one nothing is turned. `doubt` makes the
+    last map of those of all symmetries (S, B, C, H, W).
     """
     if len(networks) == 1:
-        return networks[0].maps(values)
+        maps = networks[0].maps(values)
+        return maps if doubt is None else torch.cat([maps, doubt(maps[None])[:, None]], dim=1)
     padded = networks[0].padded(values)  # first, so that every symmetry pools the same pixels
-    total: Any = 0
-    for symmetry, network in enumerate(networks):
-        total = total + turned_back(network.maps(turned(padded, symmetry).contiguous()), symmetry)
     height, width = (side * networks[0].scale for side in values.shape[-2:])
-    return total[..., :height, :width] / len(networks)
+    total: Any = 0
+    kept = []
+    for symmetry, network in enumerate(networks):
+        maps = turned_back(network.maps(turned(padded, symmetry).contiguous()), symmetry)[..., :height, :width]
+        total = total + maps
+        if doubt is not None:
+            kept.append(maps)
+    mean = total / len(networks)
+    return mean if doubt is None else torch.cat([mean, doubt(torch.stack(kept))[:, None]], dim=1)
 
 
 def frozen_network(

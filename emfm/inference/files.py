@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from emfm.errors import EMError
@@ -158,7 +159,13 @@ def _place(job: _Job) -> Place:
     names = task_of(job.model).report().names(job.target.stem)
     if job.arguments.every_slice:  # pictures alone: tables are of one image
         names = tuple(name for name in names if name.endswith(("_compare.png", "_overlay.png")))
+    names += (_beside(job.target).name,) if job.arguments.uncertainty else ()
     return Place(job.target, {"input": facts, **job.made_by}, names)
+
+
+def _beside(target: Path) -> Path:
+    """Return where the map of uncertainty goes."""
+    return target.with_name(f"{target.stem}_uncertainty{target.suffix}")
 
 
 def _predict(job: _Job, micrograph: Micrograph | None, place: Place, processes: Processes) -> dict[str, str]:
@@ -203,7 +210,10 @@ def _write(
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     result = ResultFile(target, *result_form(model, micrograph.image), pixel_size)
     first = processes.rank == 0
-    flow = Flow(model, arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta)
+    doubt = None
+    if arguments.uncertainty:
+        doubt = ResultFile(_beside(target), result.shape, np.float32, pixel_size)
+    flow = Flow(model, arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt)
     flow.run(micrograph, result)
     if processes.rank > 0:
         return {}
@@ -212,6 +222,8 @@ def _write(
     prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name)
     written = task_of(model).report().write(prediction, target.parent, target.stem)
     shown = {kind: path.name for kind, path in written.items()}
+    if doubt is not None:
+        shown["uncertainty"] = doubt.path.name
     form: dict[str, Any] = {
         "shape": list(output.shape),
         "dtype": str(output.dtype),

@@ -31,9 +31,11 @@ class Place:
     beside: tuple[str, ...]
 
     def finished(self) -> bool:
-        """Return whether this very result is there."""
+        """Return whether this very result is there, with all that shows it."""
         record = self.record()
-        return record.get("made_from") == self.made_from and not record.get("unfinished")
+        if record.get("made_from") != self.made_from or record.get("unfinished"):
+            return False
+        return all(self.target.with_name(name).exists() for name in shown_by(record))
 
     def record(self) -> dict[str, Any]:
         """Return the record of the result that is there; empty if it or the result is gone."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.blocks import Block, Blocks
 from emfm.inference.plan import plan
@@ -34,6 +35,7 @@ def predict(
     match_pixel_size: bool = False,
     nodata: float | None = None,
     tta: bool = False,
+    uncertainty: bool = False,
 ) -> Prediction:
     """Run a model on one micrograph and return an array; `predict_files` writes files of any size.
 
@@ -50,6 +52,9 @@ def predict(
         match_pixel_size: resample to the pixel sizes of the training, and the result back.
         nodata: value of pixels without data, beside NaN. The result there is NaN, or 255 (65535
             with more than 255 classes) in a class map.
+        uncertainty: tell how unsure the result is, too, from the eight symmetries: the standard
+            deviation of a restored micrograph, in its units; of classes and objects the entropy, 0
+            where sure and 1 where all are alike.
         tta: take the mean over the eight symmetries of the square, which costs eight times as much.
 
     Raises:
@@ -57,6 +62,10 @@ def predict(
             pixel size is to be matched and not known.
     """
     PredictArguments(tile=tile)  # which checks it
+    if not isinstance(model, (EMPreTrainedModel, str, Path)) and not hasattr(model, "_orig_mod"):
+        raise EMError(
+            f"model is {type(model).__name__}; expected a model, or its name or folder: predict(model, image)"
+        )
     model = ready_model(model)
     if isinstance(micrograph, (str, Path)):
         micrograph = read_micrograph(micrograph)
@@ -64,9 +73,11 @@ def predict(
         micrograph = Micrograph(as_array(micrograph), None, "array")
     micrograph = replace(micrograph, image=without(micrograph.image, nodata))
     result = ArrayResult(*result_form(model, micrograph.image))
-    Flow(model, tile, match_pixel_size, progress, Processes(0, 1), tta).run(micrograph, result)
+    doubt = ArrayResult(result.shape, np.dtype(np.float32)) if uncertainty else None
+    Flow(model, tile, match_pixel_size, progress, Processes(0, 1), tta, doubt).run(micrograph, result)
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
-    return Prediction(micrograph.array, result.read(), model.classes, pixel_size, micrograph.name)
+    unsure = None if doubt is None else doubt.read()
+    return Prediction(micrograph.array, result.read(), model.classes, pixel_size, micrograph.name, unsure)
 
 
 def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
@@ -108,8 +119,10 @@ class AboveBar:
     They hold no data in a class map; of a restoration they are the micrograph's own.
     """
 
-    def __init__(self, result: "ArrayResult | ResultFile", micrograph: Micrograph, model: EMPreTrainedModel):
-        self._result, self._model, self.dtype = result, model, result.dtype
+    def __init__(
+        self, result: "ArrayResult | ResultFile", micrograph: Micrograph, model: EMPreTrainedModel, blank: bool = False
+    ):
+        self._result, self._model, self.dtype, self._blank = result, model, result.dtype, blank
         self._bar = np.asarray(micrograph.image[micrograph.image.shape[0] - micrograph.data_bar :, :])
         self._rows = micrograph.data_bar * model.scale
         self.shape = (result.shape[0] - self._rows, result.shape[1])
@@ -135,7 +148,7 @@ class AboveBar:
                 self._result.write(self.shape[0], 0, self._filled())
 
     def _filled(self) -> np.ndarray:
-        if task_of(self._model).nearest:
+        if self._blank or task_of(self._model).nearest:
             return np.full((self._rows, self.shape[1]), no_data_value(self.dtype)).astype(self.dtype)
         scale = self._model.scale
         return as_dtype(self._bar.repeat(scale, axis=0).repeat(scale, axis=1), self.dtype)
@@ -162,6 +175,7 @@ class Flow:
     progress: bool
     processes: Processes
     tta: bool = False
+    doubt: "Result | None" = None  # of the result's shape, float32: filled with how unsure it is
 
     def run(self, given: Micrograph, result: Result) -> None:
         """Fill a result that has the `result_form` of the micrograph.
@@ -172,7 +186,9 @@ class Flow:
         """
         if given.data_bar:
             say_data_bar(given.name, given.data_bar)
-            result, given = AboveBar(result, given, self.model), given.without_data_bar()
+            flow = self._above_bar(given)
+            flow.run(given.without_data_bar(), AboveBar(result, given, self.model))
+            return
         micrograph = given
         if self.match_pixel_size:
             micrograph = self.processes.together(lambda: matched(self.model, given))
@@ -182,8 +198,20 @@ class Flow:
             self._fill(given.image, result)
             return
         with result.between(*result_form(self.model, micrograph.image), self.processes) as between:
-            self._fill(micrograph.image, between)
-            self._resample(between, result)
+            with self._doubt_between(between.shape) as doubt:
+                replace(self, doubt=doubt)._fill(micrograph.image, between)
+                if doubt is not None and self.doubt is not None:
+                    self._resample(doubt, self.doubt, nearest=False)
+            self._resample(between, result, task_of(self.model).nearest)
+
+    def _above_bar(self, given: Micrograph) -> "Flow":
+        """Return the flow for a micrograph without its data bar, of which nothing is unsure."""
+        return self if self.doubt is None else replace(self, doubt=AboveBar(self.doubt, given, self.model, blank=True))
+
+    def _doubt_between(self, shape: tuple[int, ...]) -> AbstractContextManager:
+        if self.doubt is None:
+            return nullcontext(None)
+        return self.doubt.between(shape, self.doubt.dtype, self.processes)
 
     def _fill(self, image: Any, result: Result) -> None:
         """Fill a result of the image's own size; objects are made of maps by the first process."""
@@ -203,9 +231,15 @@ class Flow:
         how = plan(model, image.shape, self.tile, processes.count)
         rows = len(how.tiling.spans(image.shape[0]))
         first, last = processes.rank * rows // processes.count, (processes.rank + 1) * rows // processes.count
-        blocks = Blocks(model, image, statistics, how, (first, last), self.tta)
+        unsure = None if self.doubt is None else task_of(model).doubt
+        blocks = Blocks(model, image, statistics, how, (first, last), self.tta or unsure is not None, unsure)
+        unit = statistics.scale if task_of(model).doubts_in_units else 1.0
 
         def write(row: int, column: int, maps: np.ndarray) -> None:
+            if self.doubt is not None:
+                doubt = (unit * maps[-1]).astype(np.float32)
+                self.doubt.write(row, column, _without_data(doubt, model, image, (row, column)))
+                maps = maps[:-1]
             part = model.result(maps, statistics, result.dtype)
             result.write(row, column, _without_data(part, model, image, (row, column)))
 
@@ -221,14 +255,17 @@ class Flow:
                 row, maps = blocks.blend.join(above[-1])
                 write(row, 0, maps)
 
-        with result.filling(processes):
+        with result.filling(processes), self._doubt_filling():
             processes.together(share)
             tails = processes.gather(blocks.blend.tail if first < last else None)
             processes.together(join)
 
-    def _resample(self, between: Result, result: Result) -> None:
+    def _doubt_filling(self) -> AbstractContextManager:
+        return nullcontext() if self.doubt is None else self.doubt.filling(self.processes)
+
+    def _resample(self, between: "Result", result: "Result", nearest: bool) -> None:
         """Write what lies between in the result's size; each process does some of the blocks."""
-        image = Resampled(between.read(), result.shape, nearest=task_of(self.model).nearest)
+        image = Resampled(between.read(), result.shape, nearest=nearest)
 
         def share() -> None:
             for number, (rows, columns) in enumerate(blocks_of(image.shape)):

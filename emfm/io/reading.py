@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,8 @@ def open_planes(
         raise EMError(f"dataset is '{dataset}', but {given} names one, too: give it once")
     dataset = named if dataset is None else dataset
     suffix = path.suffix.lower()
+    if path.is_dir() and suffix != ZARR:
+        raise EMError(f"{path} is a folder; expected a file: list_micrographs finds those in it, emfm predict takes it")
     if not (path.is_dir() if suffix == ZARR else path.is_file()):
         raise EMError(f"there is no {'folder' if suffix == ZARR else 'file'} {path}")
     if suffix not in readers:
@@ -219,6 +222,8 @@ def split_dataset(path: str | Path) -> tuple[Path, str | None]:
 
 
 def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
+    if isinstance(index, bool) or not isinstance(index, Integral):
+        raise EMError(f"index is {index!r}; expected the number of a slice, from 0")
     if not -planes.count <= index < planes.count:
         several = f"0 to {planes.count - 1}, or -{planes.count} to -1"
         expected = several if planes.stack else "0: it holds one image"

@@ -16,6 +16,7 @@ LOADED = ("config.json", "preprocessor_config.json", "model.safetensors", *ADAPT
 TOLD = ("README.md", "facts.json", "finetuning.json", "curve.json", "curve.png")
 PUBLISHED = (*LOADED, *TOLD, CHECKSUMS)
 # How files end that hold pickled weights, which emfm never reads.
+WRITTEN_BY = "save_pretrained alone writes none; push_to_hub of model or trainer, emfm finetune and pretrain do"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -35,7 +36,7 @@ def check_checksums(folder: str | Path) -> None:
     folder = Path(folder)
     path = folder / CHECKSUMS
     if not path.is_file():
-        raise EMError(f"{folder} has no {CHECKSUMS}, so its files cannot be verified")
+        raise EMError(f"{folder} has no {CHECKSUMS}, so its files cannot be verified: {WRITTEN_BY}")
     try:
         sums = json.loads(path.read_text(encoding="utf-8"))
         listed = {str(name): str(value) for name, value in sums.items()}

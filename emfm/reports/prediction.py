@@ -16,6 +16,7 @@ class Prediction:
     id2label: dict[int, str] | None  #: class names of a segmentation, else None
     pixel_size: float | None  #: nm per pixel of the output, None where it is not known
     name: str  #: the micrograph's file name, or "array"
+    uncertainty: np.ndarray | None = None  #: (H, W) float32, where it was asked for
 
     @property
     def labels(self) -> dict[int, str]:

@@ -27,6 +27,7 @@ from emfm.io.reading import FileChoice
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.reports.objects import ObjectReport
 from emfm.tasks.instance_metrics import INSTANCE_FIGURES, InstanceMetrics
+from emfm.tasks.losses import entropy
 from emfm.tasks.metrics import Metrics
 from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, MissingTruth
 from emfm.tasks.watershed import packed
@@ -105,6 +106,7 @@ class EMForInstanceSegmentation(EMTaskModel):
     truth = "instances"
     takes = (LabelledObjects,)
     nearest = True
+    doubts_in_units = False
     separates = True
     card = CardWords(
         pipeline_tag="image-segmentation",
@@ -192,6 +194,12 @@ class EMForInstanceSegmentation(EMTaskModel):
     def finished(outputs: Tensor) -> Tensor:
         """Return probabilities of foreground and boundary, and distances, each 0 to 1."""
         return torch.cat([outputs[:, :2].sigmoid(), outputs[:, 2:].clamp(0, 1)], dim=1)
+
+    @staticmethod
+    def doubt(maps: Tensor) -> Tensor:
+        """Return the entropy of foreground and background, 0 where sure, 1 where both are alike."""
+        foreground = maps[:, :, 0].mean(dim=0)
+        return entropy(torch.stack([foreground, 1 - foreground], dim=1))
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
         """Return the three maps (3, H, W) in one of uint32: the watershed makes objects of it."""

@@ -1,5 +1,6 @@
 """Losses of the tasks: cross-entropy + Dice, and L1 + L2."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emfm.data.examples import IGNORED
+from emfm.errors import EMError
 
 SMOOTH = 1.0  # pixels that are added to numerator and denominator of a Dice
 
@@ -35,6 +37,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor, class_weights: Sequence[fl
     Logits are (B, K, H, W), labels (B, H, W) int64, of which -100 takes no part. The cross-entropy
     is the mean over the pixels, weighted by class.
     """
+    _check_labels(logits, labels)
     weights = torch.ones(logits.shape[1]) if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     weights = weights.to(logits.device)
     total = F.cross_entropy(logits.float(), labels, weights, ignore_index=IGNORED, reduction="sum")
@@ -54,3 +57,24 @@ def restoration_loss(output: Tensor, target: Tensor) -> Tensor:
         if not len(target):
             return output.sum() * 0.0
     return F.l1_loss(output.float(), target.float()) + F.mse_loss(output.float(), target.float())
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Return the entropy (B, H, W) of probabilities (B, K, H, W), 1 where all K are alike."""
+    parts = -probabilities * probabilities.clamp_min(1e-12).log()
+    return parts.sum(dim=1) / math.log(probabilities.shape[1])
+
+
+def _check_labels(logits: Tensor, labels: Tensor) -> None:
+    """Raise an EMError where labels are no class indices of the logits' size."""
+    size = (logits.shape[0], *logits.shape[2:])
+    if tuple(labels.shape) != size:
+        raise EMError(f"labels have shape {tuple(labels.shape)}; expected class indices {size}")
+    if labels.is_cuda:  # looking at them would wait for the GPU
+        return
+    wrong = labels[((labels < 0) | (labels >= logits.shape[1])) & (labels != IGNORED)]
+    if len(wrong):
+        raise EMError(
+            f"labels hold {int(wrong[0])}; expected class indices 0 to {logits.shape[1] - 1}, or {IGNORED} for pixels "
+            "without truth"
+        )

@@ -19,7 +19,7 @@ from emfm.no_data import no_data
 from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.reports.measurements import is_background
 from emfm.reports.report import ClassMapReport
-from emfm.tasks.losses import segmentation_loss
+from emfm.tasks.losses import entropy, segmentation_loss
 from emfm.tasks.metrics import SEGMENTATION_FIGURES, Metrics, SegmentationMetrics
 from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, MissingTruth, ModelChoices
 
@@ -134,6 +134,7 @@ class EMForSemanticSegmentation(EMTaskModel):
     truth = "masks"
     takes = (LabelledMicrographs,)
     nearest = True
+    doubts_in_units = False
     own_settings = ("class_weights", "augment", "all_scales")
     card = CardWords(
         pipeline_tag="image-segmentation",
@@ -225,6 +226,11 @@ class EMForSemanticSegmentation(EMTaskModel):
     def finished(outputs: Tensor) -> Tensor:
         """Return class probabilities (B, K, H, W) from logits; tiles may blend them."""
         return outputs.softmax(dim=1)
+
+    @staticmethod
+    def doubt(maps: Tensor) -> Tensor:
+        """Return the entropy of the mean probabilities, 0 where sure, 1 where all are alike."""
+        return entropy(maps.mean(dim=0))
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
         """Return the class map (H, W) of probabilities (K, H, W): uint8, or uint16 if K > 255."""

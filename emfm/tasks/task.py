@@ -84,6 +84,7 @@ class EMTaskModel(EMPreTrainedModel):
     degradations: ClassVar[tuple[str, ...]] = ()  #: choices of `degrade`; the usual one first
     own_settings: ClassVar[tuple[str, ...]] = ()  #: of `FinetuneArguments`, that not every task has
     nearest: ClassVar[bool] = False  #: whether results are resampled by nearest pixels alone
+    doubts_in_units: ClassVar[bool] = True  #: whether `doubt` is in network values, of the input's units
     separates: ClassVar[bool] = False  #: whether `result` gives maps, of which objects are made
     card: ClassVar[CardWords] = CardWords()  #: what its model card says
     exported: ClassVar[ExportWords] = ExportWords()  #: what a package for other programs says
@@ -116,6 +117,16 @@ class EMTaskModel(EMPreTrainedModel):
     def maps(self, pixel_values: Tensor) -> Tensor:
         """Return finished outputs (B, K, H * scale, W * scale); tiles may blend them."""
         return self.finished(self(pixel_values)[0].float())
+
+    @staticmethod
+    def doubt(maps: Tensor) -> Tensor:
+        """Return how unsure finished outputs are (B, H, W), from those of all symmetries.
+
+        Args:
+            maps: (S, B, C, H, W). Restored images differ by their standard deviation, in network
+                values.
+        """
+        return maps[:, :, 0].std(dim=0, correction=0)
 
     # the data
 

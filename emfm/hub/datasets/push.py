@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from emfm.data.sources import is_dataset
 from emfm.errors import EMError
 from emfm.hub.commit import PushArguments, check_login, commit_files
@@ -65,7 +67,7 @@ def push_dataset(
         EMError: licence or citation is missing, the folder is empty or its parts do not fit,
             something in it is private, or the Hub refuses.
     """
-    folder, args = Path(folder), _arguments(repo_id, push)
+    folder, args = Path(folder), PushArguments(repo_id, **push)
     if _is_prepared(folder):
         files, _ = open_prepared_folder(folder, license, citation)
         return commit_files(files, args, "dataset")
@@ -80,20 +82,17 @@ def push_dataset(
 def describe_dataset(
     folder: str | Path, repo_id: str, license: str | None = None, citation: str | None = None, **push: Any
 ) -> str:
-    """Check without reading every image, and return as text what `push_dataset` would push."""
+    """Check every image and its truth, and return as text what `push_dataset` would push."""
     folder = Path(folder)
-    _arguments(repo_id, push)
+    PushArguments(repo_id, **push)
     if _is_prepared(folder):
         files, rows = open_prepared_folder(folder, license, citation)
         return f"{rows:,} rows in {len(files)} files: {', '.join(files)}"
     found, _ = _opened(folder, repo_id, license, citation, None, None)
+    for names in found.splits.values():
+        for name in tqdm(names, desc="checking", unit="image", leave=False):
+            found.row(name)
     return describe_parquet_folder(found.splits, found.row)
-
-
-def _arguments(repo_id: str, push: dict[str, Any]) -> PushArguments:
-    if "/" not in repo_id:  # the card says where to load it from
-        raise EMError(f"cannot push to {repo_id}: expected owner/name")
-    return PushArguments(repo_id, **push)
 
 
 def _is_prepared(folder: Path) -> bool:

@@ -209,12 +209,13 @@ def as_array(image: Any) -> np.ndarray:
         raise EMError(
             f"expected a micrograph as a 2-D array of numbers, got lists of unequal lengths ({error})"
         ) from error
-    if array.dtype.kind not in "biufc" and not isinstance(image, Image.Image):
+    given = isinstance(image, (np.ndarray, Image.Image))
+    if array.dtype == object or (array.dtype.kind not in "biufc" and not given):
         raise EMError(
             f"expected a micrograph as a 2-D array of numbers, got {type(image).__name__}: files are read by "
             "read_micrograph, several are predicted by predict_files"
         )
-    if array.ndim < 2:
+    if array.ndim < 2 and not given:
         raise EMError(f"expected a micrograph of shape (height, width), got {type(image).__name__} of {array.shape}")
     if not isinstance(image, Image.Image):
         return array

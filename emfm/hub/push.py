@@ -63,7 +63,7 @@ def push_folder(model: PreTrainedModel, folder: str | Path, args: PushArguments)
     folder = Path(folder)
     if not (folder / CARD).is_file():
         raise EMError(
-            f"{folder} has no {CARD}: a model is pushed with its card, as finetune and pretrain write it, and push_to_hub"
+            f"{folder} has no {CARD}: a model is pushed with its card, which finetune, pretrain and push_to_hub write"
         )
     verify(model, folder)
     check_private(folder)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from emfm.errors import EMError
 from emfm.files import write_atomically
-from emfm.loading.model_files import TEST_TENSORS, check_checksums, write_checksums
+from emfm.loading.model_files import TEST_TENSORS, WRITTEN_BY, check_checksums, write_checksums
 
 # Other machines sum in another order; between fp32 kernels outputs were measured to differ by less.
 TOLERANCE = 1e-3

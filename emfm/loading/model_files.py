@@ -15,8 +15,9 @@ LOADED = ("config.json", "preprocessor_config.json", "model.safetensors", *ADAPT
 # What tells of a model: people may correct a card, so these have none.
 TOLD = ("README.md", "facts.json", "finetuning.json", "curve.json", "curve.png")
 PUBLISHED = (*LOADED, *TOLD, CHECKSUMS)
-# How files end that hold pickled weights, which emfm never reads.
+# Where checksums and test tensors come from.
 WRITTEN_BY = "save_pretrained alone writes none; push_to_hub of model or trainer, emfm finetune and pretrain do"
+# How files end that hold pickled weights, which emfm never reads.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 

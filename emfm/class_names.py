@@ -26,3 +26,8 @@ def class_name(name: object, where: str) -> str:
     if not text.isprintable() or not 0 < len(text) <= LONGEST:
         raise EMError(f"{where} is called {name!r:.80}; expected a printable name of up to {LONGEST} letters")
     return text
+
+
+def is_background(label: str) -> bool:
+    """Return whether a class is what the others stand on: neither tinted nor measured."""
+    return label.lower() == "background"

@@ -23,6 +23,7 @@ from emfm.backbones.restoring_heads import ImageHead, ResidualHead
 from emfm.backbones.trunk import Trunk
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
+from emfm.loading.domain import Domain, read_domain, write_domain
 from emfm.loading.names import HUB_ARGUMENTS, model_folder
 from emfm.loading.strict import check_weights, load_with_adapter, read_config, read_processor
 from emfm.processing import EMImageProcessor, IntensityStatistics
@@ -41,10 +42,7 @@ class ImageOutput(ModelOutput):
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Hide transformers' bar and its report of a head that is new or left out.
-
-    The bar only disturbs those of longer work. What loads was compared before: see `check_weights`.
-    """
+    """Hide transformers' bar, and its report of what `check_weights` compared before."""
     shown, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity(max(level, transformers_logging.ERROR))
@@ -88,6 +86,7 @@ class EMPreTrainedModel(PreTrainedModel):
     Attributes:
         processor: the EMImageProcessor that belongs to the weights; saved and loaded with them.
         new_head: whether the head is random or of another class, so not trained for this task.
+        domain: what the training's micrographs were like; None where that was not kept.
     """
 
     config_class = EMFoundationConfig
@@ -103,6 +102,7 @@ class EMPreTrainedModel(PreTrainedModel):
         self.trunk: Trunk = BACKBONES[config.backbone](config)
         self.processor = EMImageProcessor()
         self.new_head = True
+        self.domain: Domain | None = None
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
@@ -243,7 +243,7 @@ class EMPreTrainedModel(PreTrainedModel):
                 )
         except (OSError, SafetensorError) as error:
             raise EMError(f"cannot load {name}: {error}") from error
-        model.processor = model.fitting(processor)
+        model.processor, model.domain = model.fitting(processor), read_domain(folder)
         model.name_or_path = name
         _look_at_head(model, saved_by, info)
         return (model, info) if want_info else model
@@ -274,6 +274,8 @@ class EMPreTrainedModel(PreTrainedModel):
         with _quietly():
             super().save_pretrained(save_directory, *args, **kwargs)
         self.processor.save_pretrained(save_directory)
+        if self.domain is not None:
+            write_domain(self.domain, save_directory)
         for file in Path(save_directory).glob("*.safetensors"):
             file.chmod(0o644)  # safetensors makes them readable by their owner alone
 

@@ -34,7 +34,7 @@ WRONG = [
     ([*FINETUNE, "--steps", "2", "--steps", "3"], "--steps is given as 2 and as 3: give it once"),
     ([*FINETUNE, "--license", ""], "--license is empty: give it a value, or leave it out"),
     (["finetune", "segmentation", "--data", "a"], "finetune needs --output: Folder of the finished model."),
-    (["finetune", "--output", "a", "--data", "b"], "finetune needs TASK: segmentation, denoising, "),
+    (["finetune", "--output", "a", "--data", "b"], "finetune needs TASK: segmentation, instances, denoising, "),
     (["finetune", "segmentatoin", "--data", "a", "--output", "o"], r"expected one of .*; did you mean segmentation\?"),
     (["finetune", "", "--data", "a", "--output", "o"], "an argument is empty"),
     (["predict", "a.tif", "--model", "", "--output", "o"], "--model is empty"),

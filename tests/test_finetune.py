@@ -21,6 +21,7 @@ from emfm.finetuning.finetune import FinetuneArguments, build_model, finetune, r
 from emfm.hub.verify import verify
 
 EXPECTED_FILES = {
+    "domain.json",
     "README.md",
     "checksums.json",
     "config.json",
@@ -160,7 +161,7 @@ def test_a_model_with_other_classes_is_not_evaluated(labelled_folder, tmp_path):
         ({"scratch": None}, "--model"),
         ({"model": "unet4-rf200"}, "--scratch"),
         ({"num_images": 9}, "the split has 3"),
-        ({"steps": 0}, "^steps is 0"),
+        ({"steps": -1}, "^steps is -1"),
         ({"precision": "fp16"}, "one of auto, fp32, bf16"),
     ],
 )

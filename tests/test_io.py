@@ -228,7 +228,7 @@ def test_a_missing_file_a_folder_and_an_unknown_suffix_are_refused_with_the_path
     (tmp_path / "image.gif").write_bytes(b"")
     for name, message in (
         ("missing.tif", r"there is no file .*missing\.tif"),
-        ("folder.tif", r"there is no file .*folder\.tif"),
+        ("folder.tif", r"folder\.tif is a folder; expected a file"),
         ("image.gif", r"image\.gif: cannot read '\.gif' files; supported: \.png"),
     ):
         with pytest.raises(EMError, match=message):

@@ -64,7 +64,7 @@ def test_what_timm_cannot_give_is_said_by_name(name, message):
 
 @pytest.mark.parametrize("name", ["timm-resnet18-w4", "timm-tf-efficientnet-lite0-w4"])
 def test_the_reach_bounds_how_far_a_pixel_sees(name):
-    model = build(name).double()
+    model = build(name, norm="batch").double()
     reach = model.trunk.reach
     side = -(-(2 * reach + 64) // 32) * 32
     centre = side // 2
@@ -209,7 +209,8 @@ def test_it_is_exported_to_onnx(tmp_path):
     pytest.importorskip("onnxscript")
     from emfm.export.onnx_file import TOLERANCE, export_onnx
 
-    model = build("timm-tf-efficientnet-lite0-w4", EMForSemanticSegmentation, id2label={0: "background", 1: "disc"})
+    fields = dict(id2label={0: "background", 1: "disc"}, norm="batch")
+    model = build("timm-tf-efficientnet-lite0-w4", EMForSemanticSegmentation, **fields)
     assert export_onnx(model, tmp_path / "model.onnx") < TOLERANCE
 
 

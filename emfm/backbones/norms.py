@@ -17,7 +17,7 @@ class InstanceNorm(nn.InstanceNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of each image (B, C, H, W) by its own mean and variance."""
         if x.shape[-2:] == (1, 1):
-            return self.bias.view(1, -1, 1, 1).expand_as(x)
+            return self.bias.view(1, -1, 1, 1).expand_as(x).clone()  # an activation may change it in place
         return super().forward(x)
 
 

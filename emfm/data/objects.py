@@ -6,10 +6,11 @@ import numpy as np
 from scipy import ndimage
 from scipy.ndimage import distance_transform_edt, find_objects
 
+from emfm.class_names import is_background
 from emfm.data.examples import Examples, LabelledMicrographs
 from emfm.no_data import no_data
-from emfm.reports.measurements import EIGHT_NEIGHBOURS, is_background
 
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 UNKNOWN = -1  # instead of a number: nobody knows whose pixel this is
 # What `object_map` adds to the distance, which lies between 0 and 1.
 INSIDE, BOUNDARY = 1.0, 3.0

@@ -63,6 +63,9 @@ def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None,
     metrics = model.new_metrics()
     for index in tqdm(range(len(examples)), unit="image", leave=False):
         with naming(examples.names[index]):
-            metrics.add(predict(model, examples.images[index], tile, tta=tta).output, model.truth_of(examples, index))
+            metrics.add(
+                predict(model, examples.images[index], tile, tta=tta, compare=False).output,
+                model.truth_of(examples, index),
+            )
     answer = model.trivial_figures(examples, metrics)
     return {**metrics.result(), "trivial": {figure.name: answer[figure.name] for figure in model.figures}}

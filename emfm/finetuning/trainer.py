@@ -43,7 +43,9 @@ from emfm.finetuning.training_crops import HEAD_CROPS, training_crops
 from emfm.finetuning.truth import check_validation_truth
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
+from emfm.inference.domain import domain_of_examples
 from emfm.inference.predict import predict
+from emfm.loading.domain import write_domain
 from emfm.no_data import naming
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
@@ -173,13 +175,21 @@ class EMTrainer(Trainer):
         self.model.new_head = False
         if self.args.max_steps == 0:
             self._note(self.model, self._measure(self.model, self.eval_dataset))
+            self._note_domain()
             return TrainOutput(0, math.nan, {})
         output = self._train_until_stopped(resume_from_checkpoint, **kwargs)
         # Accelerate leaves its bf16 wrapper on forward: back to the model's own precision
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.course.best_weights:
             self.model.load_state_dict(self.course.best_weights)
+        self._note_domain()
         return output
+
+    def _note_domain(self) -> None:
+        """Keep with the model what its training's micrographs were like; not of a stream."""
+        self.model.domain = domain_of_examples(self.model, self.training_kind)
+        if self.model.domain is not None and self.is_world_process_zero():
+            write_domain(self.model.domain, str(self.args.output_dir))
 
     def _train_until_stopped(self, checkpoint: str | bool | None, **kwargs: Any) -> TrainOutput:
         with StopRequest(self.accelerator) as request:
@@ -218,7 +228,7 @@ class EMTrainer(Trainer):
         metrics = model.new_metrics()
         for index in range(self.args.process_index, len(data), self.args.world_size):
             with naming(data.names[index]):
-                metrics.add(predict(model, data.images[index]).output, model.truth_of(data, index))
+                metrics.add(predict(model, data.images[index], compare=False).output, model.truth_of(data, index))
         if self.args.world_size > 1:
             moved = {name: total.to(self.args.device) for name, total in metrics.totals.items()}
             metrics.totals = {name: total.cpu() for name, total in self.accelerator.reduce(moved).items()}

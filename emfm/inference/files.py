@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from emfm.errors import EMError
 from emfm.files import reason_of, writable_folder, write_text
 from emfm.inference.arguments import PredictArguments
+from emfm.inference.domain import compared
 from emfm.inference.inputs import Input, check_names
 from emfm.inference.owner import Place, check_labels, result_labels
 from emfm.inference.predict import Flow, no_data_value, ready_model, result_form
@@ -230,6 +231,9 @@ def _write(
         "pixel_size": pixel_size,
         "shown": shown,
     }
+    place_there = compared(model, image, str(job.source))
+    if place_there is not None:
+        form["domain"] = place_there.to_dict()
     missing = count_no_data(image)
     if model.classes is not None:
         missing += micrograph.data_bar * image.shape[1]

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.blocks import Block, Blocks
+from emfm.inference.domain import compared
 from emfm.inference.plan import plan
 from emfm.inference.processes import Processes
 from emfm.inference.resampling import Resampled, blocks_of, check_pixel_size, matched
@@ -36,6 +37,7 @@ def predict(
     nodata: float | None = None,
     tta: bool = False,
     uncertainty: bool = False,
+    compare: bool = True,
 ) -> Prediction:
     """Run a model on one micrograph and return an array; `predict_files` writes files of any size.
 
@@ -55,6 +57,7 @@ def predict(
         uncertainty: tell how unsure the result is, too, from the eight symmetries: the standard
             deviation of a restored micrograph, in its units; of classes and objects the entropy, 0
             where sure and 1 where all are alike.
+        compare: warn where the micrograph is unlike those of the model's training.
         tta: take the mean over the eight symmetries of the square, which costs eight times as much.
 
     Raises:
@@ -77,7 +80,8 @@ def predict(
     Flow(model, tile, match_pixel_size, progress, Processes(0, 1), tta, doubt).run(micrograph, result)
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     unsure = None if doubt is None else doubt.read()
-    return Prediction(micrograph.array, result.read(), model.classes, pixel_size, micrograph.name, unsure)
+    place = compared(model, micrograph.image, micrograph.name) if compare else None
+    return Prediction(micrograph.array, result.read(), model.classes, pixel_size, micrograph.name, unsure, place)
 
 
 def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from emfm.errors import EMError
 from emfm.files import sha256, write_text
+from emfm.loading.domain import DOMAIN
 
 CHECKSUMS = "checksums.json"
 TEST_TENSORS = "test_tensors.safetensors"
 # LoRA's additions, which a folder may hold in the place of whole weights.
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 # What loading or verifying a model reads: these have checksums.
-LOADED = ("config.json", "preprocessor_config.json", "model.safetensors", *ADAPTER, TEST_TENSORS)
+LOADED = ("config.json", "preprocessor_config.json", "model.safetensors", *ADAPTER, TEST_TENSORS, DOMAIN)
 # What tells of a model: people may correct a card, so these have none.
 TOLD = ("README.md", "facts.json", "finetuning.json", "curve.json", "curve.png")
 PUBLISHED = (*LOADED, *TOLD, CHECKSUMS)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
+from emfm.loading.domain import read_domain
 from emfm.processing import EMImageProcessor
 
 # How the name of a head ends: what one class saved, another may lack.
@@ -118,7 +119,7 @@ def load_with_adapter(
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise EMError(f"the LoRA additions in {folder} do not fit {base}: {error}") from error
     model.processor, model.new_head = read_processor(folder), False
-    model.config, model.name_or_path = config, name
+    model.config, model.name_or_path, model.domain = config, name, read_domain(folder)
     return model
 
 

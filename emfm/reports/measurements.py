@@ -11,6 +11,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from emfm.class_names import is_background
 from emfm.files import write_atomically
 from emfm.io.large_images import release_pages
 
@@ -30,11 +31,6 @@ COLUMNS = (
     "centroid_y_px",
     "touches_border",
 )
-
-
-def is_background(label: str) -> bool:
-    """Return whether a class is what the others stand on: neither tinted nor measured."""
-    return label.lower() == "background"
 
 
 @dataclass(frozen=True)

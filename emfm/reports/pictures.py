@@ -5,8 +5,8 @@ from math import floor, log10
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from emfm.class_names import is_background
 from emfm.io.large_images import release_pages, thinned
-from emfm.reports.measurements import is_background
 from emfm.reports.prediction import Prediction
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; orange stands out on grey.

@@ -1,6 +1,7 @@
 """What a prediction is: the micrograph, and what a model made of it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ class Prediction:
     pixel_size: float | None  #: nm per pixel of the output, None where it is not known
     name: str  #: the micrograph's file name, or "array"
     uncertainty: np.ndarray | None = None  #: (H, W) float32, where it was asked for
+    domain: Any = None  #: an `emfm.inference.domain.Place`, where the model knows its training's
 
     @property
     def labels(self) -> dict[int, str]:

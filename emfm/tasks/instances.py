@@ -150,7 +150,7 @@ class EMForInstanceSegmentation(EMTaskModel):
         return load_em_dataset(source, split, None, None, cls.truth, streaming, choice)
 
     def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of outputs (B, 3, H, W) for `object_map`s (B, 1, H, W), NaN unknown."""
+        """Return the loss of outputs (B, 3, H, W) for object maps (B, 1, H, W), NaN unknown."""
         target = labels[:, 0]
         known = ~torch.isnan(target)
         if not known.any():

@@ -12,9 +12,9 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchmetrics.functional.regression import mean_absolute_error
 
+from emfm.class_names import is_background
 from emfm.errors import EMError
 from emfm.processing import EMImageProcessor
-from emfm.reports.measurements import is_background
 
 # Two boundaries this many pixels apart, along rows, columns or diagonals, still count as the same.
 BOUNDARY_TOLERANCE = 2

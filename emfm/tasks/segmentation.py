@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.utils import ModelOutput, can_return_tuple
 
+from emfm.class_names import is_background
 from emfm.config import EMFoundationConfig
 from emfm.data.augmentation import Augmentation, sample, sample_nearest
 from emfm.data.croppers import LEAST_KNOWN, Key, cut, dihedral, part_around, random_corner
@@ -17,7 +18,6 @@ from emfm.errors import EMError
 from emfm.hub.card import figure, table
 from emfm.no_data import no_data
 from emfm.processing import EMImageProcessor, IntensityStatistics
-from emfm.reports.measurements import is_background
 from emfm.reports.report import ClassMapReport
 from emfm.tasks.losses import entropy, segmentation_loss
 from emfm.tasks.metrics import SEGMENTATION_FIGURES, Metrics, SegmentationMetrics

@@ -11,6 +11,7 @@ from emfm.finetuning.arguments import FinetuneArguments
 from emfm.hub.arguments import PushArguments
 from emfm.inference.arguments import PredictArguments
 from emfm.pretraining.arguments import PretrainArguments
+from emfm.reports.measure_arguments import MeasureArguments
 from emfm.settings import Range, flag_of, help_of, settings_of
 from emfm.simulate import SimulateArguments
 
@@ -20,6 +21,7 @@ TABLES = {
     "settings-corruption": CorruptionStrength,
     "settings-finetune": FinetuneArguments,
     "settings-predict": PredictArguments,
+    "settings-measure": MeasureArguments,
     "settings-simulate": SimulateArguments,
     "settings-push": PushArguments,
     "settings-export": PackageArguments,

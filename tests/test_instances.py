@@ -271,3 +271,30 @@ def test_no_object_at_all_is_no_error(tmp_path):
     assert measure_objects(np.zeros((20, 20), np.uint32), np.zeros((20, 20))) == []
     assert summary_of([], None)["median_diameter"] is None
     assert separated(np.zeros((3, 40, 40), np.float32)).max() == 0
+
+
+def test_masks_that_are_there_are_measured_as_objects_that_were_found(tmp_path, emfm, caplog):  # noqa: F811
+    ids = discs((90, 120), [(30, 30), (30, 80), (65, 60)], 12)
+    folder, images, output = tmp_path / "masks", tmp_path / "images", tmp_path / "out"
+    for kind in (folder, images):
+        kind.mkdir()
+    Image.fromarray((ids > 0).astype(np.uint8) * 255).save(folder / "a.png")
+    Image.fromarray(ids.astype(np.uint16)).save(folder / "b.png")
+    for name in "ab":
+        Image.fromarray(np.where(ids > 0, 200, 50).astype(np.uint8)).save(images / f"{name}.png")
+    given = ("--output", output, "--images", images, "--pixel-size", 2, "--json")
+    code, stdout, err = emfm("measure", folder, *given)
+    assert code == 0, err
+    assert "each value is the number of an object" in err + caplog.text
+    entries = json.loads(stdout)
+    assert [entry["objects"] for entry in entries] == [3, 3]
+    with (output / "objects.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["a.png"] * 3 + ["b.png"] * 3
+    area = float((ids == 1).sum())
+    assert float(rows[0]["area_px2"]) == area and float(rows[0]["area_nm2"]) == 4 * area
+    assert all(row["mean_intensity"] == "200" for row in rows)
+    for name in ("a_objects.csv", "a_summary.json", "a_sizes.png", "a_overlay.png", "sizes.png"):
+        assert (output / name).is_file()
+    code, _, err = emfm("measure", folder / "a.png", "--output", output, "--images", tmp_path / "elsewhere")
+    assert code == 2 and "holds no micrograph of the name a" in err

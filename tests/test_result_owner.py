@@ -54,7 +54,7 @@ def test_another_models_result_stays_until_overwrite_and_then_all_that_it_brough
     assert "a.tif is the result of another model: choose another --output, or replace it" in entry["error"]
     assert {name: (out / name).read_bytes() for name in names(out)} == before
     run(denoiser, a, out, overwrite=True)
-    beside = ["a_compare.png", "a_profile.csv", "a_profile.png"]
+    beside = ["a_compare.png", "a_profile.csv", "a_profile.png", "a_residual.json", "a_residual.png"]
     assert names(out) == sorted(["a.tif", "a.tif.json", *beside, "labels.json"])
 
 

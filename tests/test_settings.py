@@ -22,6 +22,7 @@ from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.hub.arguments import PushArguments
 from emfm.inference.arguments import PredictArguments
 from emfm.pretraining.arguments import RECIPES, PretrainArguments, from_recipe
+from emfm.reports.measure_arguments import MeasureArguments
 from emfm.settings import OneOf, Range, check_settings, field_of, flag_of, options_in, setting, settings_of
 from emfm.simulate import SimulateArguments
 
@@ -34,6 +35,7 @@ NEEDED = {
     PushArguments: {"repo_id": "lab/model"},
     PackageArguments: {},
     SimulateArguments: {"kind": "structures"},
+    MeasureArguments: {},
     DemoArguments: {},
     ServeArguments: {},
     CorruptionStrength: {},
@@ -47,6 +49,7 @@ VERBS = {
     "push": (PushArguments, ["a", "lab/model"]),
     "push-dataset": (PushArguments, ["a", "lab/data"]),
     "export": (PackageArguments, ["unet4-rf200", "--output", "OUT"]),
+    "measure": (MeasureArguments, ["a.png", "--output", "OUT"]),
     "simulate": (SimulateArguments, ["structures", "--output", "OUT"]),
     "demo": (DemoArguments, ["--output", "OUT"]),
     "app": (ServeArguments, []),

@@ -56,6 +56,7 @@ CONTENTS = {
 :caption: Guides
 
 docs/predicting
+docs/trust
 docs/finetuning
 docs/pretraining
 docs/formats

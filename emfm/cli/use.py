@@ -13,6 +13,7 @@ from emfm.errors import EMError
 from emfm.export import PackageArguments
 from emfm.files import writable_file
 from emfm.inference.arguments import PredictArguments
+from emfm.reports.measure_arguments import MeasureArguments
 
 
 class Format(StrEnum):
@@ -139,3 +140,24 @@ def app_command(
     page = build_page(named([*(model or []), *bundled_names()]))
     say(f"emfm app: http://{given['host']}:{given['port']} (Ctrl-C stops it)")
     serve(page, **given)
+
+
+@app.command()
+@takes(MeasureArguments)
+def measure(
+    masks: Annotated[list[str], typer.Argument(help="Masks: files, patterns, folders.", metavar="MASK...")],
+    output: Annotated[str, typer.Option(help="Folder for tables and figures.")],
+    given: dict[str, Any],
+    as_json: Json = False,
+) -> None:
+    """Measure the objects of masks that are there: sizes, shapes, neighbours, one by one."""
+    from emfm.inference.inputs import expand_inputs
+    from emfm.reports.measure_files import measure_files
+
+    files = [found.file for found in expand_inputs(masks, Path(output))]
+    entries = measure_files(files, Path(output), MeasureArguments(**given))
+    lines = [
+        f"{entry['file']}: {entry['objects']} objects, median diameter {entry['median_diameter']} {entry['unit']}"
+        for entry in entries
+    ]
+    answer(as_json, entries, "\n".join(lines), indent=1)

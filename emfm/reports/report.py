@@ -1,6 +1,7 @@
 """How results are shown: a restored micrograph beside its input, a class map over its own."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,21 @@ from emfm.reports.measurements import measure, write_measurements
 from emfm.reports.pictures import Legend, as_rgb, beside, captioned, shrink
 from emfm.reports.prediction import Prediction
 
+logger = logging.getLogger(__name__)
+
 
 class ImageReport:
     """Writes what shows a prediction; the result itself is written elsewhere.
 
     Image and output may be memory-mapped: they are read in bands. Pictures of more than 2048 pixels
     a side are reduced. This report shows an image, `STEM_compare.png`, and the intensities along
-    its middle row, `STEM_profile.csv` and `STEM_profile.png`.
+    its middle row, `STEM_profile.csv` and `STEM_profile.png`. `STEM_residual.png` and
+    `STEM_residual.json` show what was taken away.
     """
 
     first = "compare"  # the picture to look at first
-    endings: tuple[str, ...] = ("compare.png", "profile.csv", "profile.png")  # of what is written
+    # of what is written
+    endings: tuple[str, ...] = ("compare.png", "profile.csv", "profile.png", "residual.png", "residual.json")
 
     def names(self, stem: str) -> tuple[str, ...]:
         """Return the names of the files that `write` makes."""
@@ -60,7 +65,7 @@ class ImageReport:
         return [("left: input, right: output", None)]
 
     def write_tables(self, prediction: Prediction, folder: Path, stem: str) -> dict[str, Path]:
-        """Write tables and plots; returns `profile` and `profile_picture`."""
+        """Write tables and plots; returns `profile`, `residual`, and a picture of each."""
         # matplotlib loads slowly
         from emfm.reports.profiles import line_profile, plot_profile, write_profile
 
@@ -68,7 +73,21 @@ class ImageReport:
         table, picture = folder / f"{stem}_profile.csv", folder / f"{stem}_profile.png"
         write_profile(table, profile)
         plot_profile(picture, profile)
-        return {"profile": table, "profile_picture": picture}
+        return {"profile": table, "profile_picture": picture, **self._write_residual(prediction, folder, stem)}
+
+    def _write_residual(self, prediction: Prediction, folder: Path, stem: str) -> dict[str, Path]:
+        """Write what was taken away, where sizes are the same; say if it is not noise."""
+        from emfm.reports.residual import measure_residual, plot_residual
+
+        if prediction.image.shape != prediction.output.shape:
+            return {}
+        found, residual = measure_residual(prediction.image, prediction.output)
+        figures, picture = folder / f"{stem}_residual.json", folder / f"{stem}_residual.png"
+        write_text(figures, json.dumps(found.to_dict(), indent=1))
+        plot_residual(picture, found, residual)
+        if found.looks_like != ("noise",):
+            logger.warning("%s: what was taken away looks like %s", prediction.name, " and ".join(found.looks_like))
+        return {"residual": figures, "residual_picture": picture}
 
 
 class ClassMapReport(ImageReport):

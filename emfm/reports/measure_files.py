@@ -1,0 +1,105 @@
+"""Objects of masks that are there already, measured as those that a model finds."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from emfm.errors import EMError
+from emfm.files import writable_folder, write_text
+from emfm.io.masks import Mask, read_masks
+from emfm.io.reading import read_micrograph
+from emfm.io.writing import write_image
+from emfm.reports.measure_arguments import MeasureArguments
+from emfm.reports.measurements import EIGHT_NEIGHBOURS
+from emfm.reports.object_measures import measure_objects, rows_of, summary_of, write_object_table
+from emfm.reports.objects import ObjectReport, plot_sizes
+from emfm.reports.prediction import Prediction
+
+logger = logging.getLogger(__name__)
+TABLE, SIZES = "objects.csv", "sizes.png"  # of all files together
+
+
+def measure_files(
+    masks: Sequence[Path], output: Path, arguments: MeasureArguments | None = None
+) -> list[dict[str, Any]]:
+    """Measure the objects of masks; write a table and a figure for each and for all together.
+
+    Args:
+        masks: files of numbers of objects, or of which connected parts are objects.
+        output: folder for `NAME_objects.csv`, `NAME_sizes.png`, `NAME_overlay.png`,
+            `NAME_summary.json`, and `objects.csv` and `sizes.png` of all.
+        arguments: how; the defaults if None.
+
+    Returns:
+        For each mask the entries of its summary, and `file`.
+
+    Raises:
+        EMError: nothing was given, a file cannot be read, or sizes differ.
+    """
+    if not masks:
+        raise EMError("no mask was given")
+    how = arguments or MeasureArguments()
+    writable_folder(output)
+    rows, entries, everything = [], [], []
+    for path in masks:
+        mask = _single(path)
+        ids = _numbers(mask.array, how.objects, path)
+        micrograph = _image_of(path, None if how.images is None else Path(how.images))
+        image = ids if micrograph is None else micrograph.array
+        if image.shape != ids.shape:
+            raise EMError(
+                f"{path} is {ids.shape} pixels, its micrograph {image.shape}: give those that belong together"
+            )
+        size = how.pixel_size or (micrograph.pixel_size if micrograph else None) or mask.pixel_size
+        measured = measure_objects(ids, image)
+        mine = list(rows_of(measured, size, path.name))
+        _write(output, path.stem, Prediction(image, ids, None, size, path.name), mine, measured)
+        rows += mine
+        everything += measured
+        entries.append({"file": str(path), **summary_of(measured, size)})
+    write_object_table(output / TABLE, rows)
+    sizes = {entry["pixel_size_nm"] for entry in entries}
+    if len(sizes) == 1:  # else pixels of several sizes would stand beside each other
+        plot_sizes(output / SIZES, everything, sizes.pop())
+    return entries
+
+
+def _write(output: Path, stem: str, prediction: Prediction, rows: list[dict[str, Any]], measured: list[Any]) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    write_object_table(output / f"{stem}_objects.csv", rows)
+    write_text(output / f"{stem}_summary.json", json.dumps(summary_of(measured, prediction.pixel_size), indent=1))
+    plot_sizes(output / f"{stem}_sizes.png", measured, prediction.pixel_size)
+    write_image(output / f"{stem}_overlay.png", ObjectReport().pictures(prediction)["overlay"])
+
+
+def _single(path: Path) -> Mask:
+    found = read_masks(path)
+    if len(found) > 1:
+        raise EMError(f"{path} holds {len(found)} masks; save each slice as its own file")
+    return found[0]
+
+
+def _numbers(values: np.ndarray, objects: str, path: Path) -> np.ndarray:
+    """Return numbers of objects (H, W), 0 for the background."""
+    values = np.nan_to_num(values, nan=0.0) if values.dtype.kind == "f" else values
+    if objects == "numbers" or (objects == "auto" and len(np.unique(values[values > 0])) > 1):
+        if objects == "auto":
+            logger.warning("%s: each value is the number of an object; --objects parts takes connected parts", path)
+        return np.where(values > 0, values, 0).astype(np.int64)
+    return ndimage.label(values > 0, structure=EIGHT_NEIGHBOURS)[0]
+
+
+def _image_of(mask: Path, images: Path | None) -> Any:
+    if images is None:
+        return None
+    if images.is_file():
+        return read_micrograph(images)
+    found = [path for path in sorted(images.iterdir()) if path.stem == mask.stem] if images.is_dir() else []
+    if not found:
+        raise EMError(f"{images} holds no micrograph of the name {mask.stem}, for {mask}")
+    return read_micrograph(found[0])

@@ -298,3 +298,26 @@ def test_masks_that_are_there_are_measured_as_objects_that_were_found(tmp_path, 
         assert (output / name).is_file()
     code, _, err = emfm("measure", folder / "a.png", "--output", output, "--images", tmp_path / "elsewhere")
     assert code == 2 and "holds no micrograph of the name a" in err
+
+
+def test_where_the_distance_says_nothing_boundaries_part_the_objects(monkeypatch):
+    """Objects far larger than those that were learnt: their distance stays low, their boundary does not."""
+    ids = discs((300, 140), [(60, 60), (60, 100), (230, 70)], 50)
+    maps = perfect_maps(ids)
+    maps[2] *= 0.2
+    metrics = InstanceMetrics()
+    metrics.add(separated(maps), ids)
+    assert metrics.result()["ap50"] == 1.0
+    monkeypatch.setattr("emfm.tasks.watershed.BAND_ROWS", (64, 64))
+    banded = InstanceMetrics()
+    banded.add(separated(maps), ids)
+    assert banded.result()["ap50"] == 1.0
+
+
+def test_where_boundaries_are_missing_the_distance_parts_the_objects():
+    ids = discs((100, 140), [(40, 40), (40, 58)], 10)
+    maps = perfect_maps(ids)
+    maps[1] = 0
+    metrics = InstanceMetrics()
+    metrics.add(separated(maps), ids)
+    assert metrics.result()["ap50"] == 1.0

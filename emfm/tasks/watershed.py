@@ -17,10 +17,12 @@ from skimage.segmentation import watershed
 from emfm.io.large_images import release_pages
 
 # A pixel belongs to an object where the foreground is more likely than not, and to the middle of
-# one where the distance is above this share, and a boundary less likely than not.
+# one where the distance is above this share. Boundaries part objects where they are likely.
 FOREGROUND, MIDDLE, AT_BOUNDARY = 0.5, 0.45, 0.5
 # Smaller objects are left out, in pixels.
 LEAST_AREA = 9
+# A part of the foreground without a middle is an object if it is thicker than twice this (px).
+RIM = 4
 # Pixels of a band, the fewest and most rows of it, and the rows that it looks beyond its own.
 BAND_PIXELS, BAND_ROWS, BEYOND = 2**22, (256, 2048), 192
 Write = Callable[[int, int, np.ndarray], None]
@@ -47,7 +49,7 @@ def separate(maps: Any, write: Write) -> int:
         write: receives row, column and a block (h, w) uint32.
     """
     height, band = maps.shape[0], band_rows(maps.shape[1])
-    middles = _Middles(maps)
+    middles = _middles(maps)
     for top in range(0, height, band):
         first, last = max(0, top - BEYOND), min(height, top + band + BEYOND)
         foreground, boundary, distance = unpacked(np.asarray(maps[first:last]))
@@ -70,15 +72,22 @@ def band_rows(width: int) -> int:
     return int(np.clip(BAND_PIXELS // width, *BAND_ROWS))
 
 
-class _Middles:
-    """Numbers the middles of all objects; those that touch across two bands are one."""
+class _Numbered:
+    """Numbers the connected parts of what a function selects, band by band, from 1 on.
 
-    def __init__(self, maps: Any):
-        self._maps, self._band = maps, band_rows(maps.shape[1])
+    Parts that touch across two bands are one; numbers follow the first row of each.
+
+    Args:
+        shape: (H, W) of the whole.
+        select: returns which pixels (rows, W) of the rows `first` to `last - 1` belong to parts.
+    """
+
+    def __init__(self, shape: tuple[int, int], select: Callable[[int, int], np.ndarray]):
+        self._height, self._band, self._select = shape[0], band_rows(shape[1]), select
         self._pieces = lru_cache(maxsize=4)(self._label)
         counts, joins = [0], [np.empty((0, 2), dtype=np.int64)]
         above: np.ndarray | None = None
-        for band in range(-(-maps.shape[0] // self._band)):
+        for band in range(-(-self._height // self._band)):
             pieces, count = self._pieces(band)
             if above is not None:
                 touching = (above > 0) & (pieces[0] > 0)
@@ -86,27 +95,60 @@ class _Middles:
                 joins.append(np.unique(np.stack(both, axis=1), axis=0))
             above = pieces[-1]
             counts.append(counts[-1] + count)
-            release_pages(maps)
-        self._offsets, total = counts, counts[-1]
-        pairs = np.concatenate(joins)
-        graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(total, total))
-        found: tuple[int, np.ndarray] = connected_components(graph, directed=False) if total else (0, np.empty(0, int))
-        self.count, number_of = found
-        _, first = np.unique(number_of, return_index=True)
-        order = np.empty(self.count, dtype=np.int64)  # by the first piece of each
-        order[np.argsort(first)] = np.arange(self.count)
-        self._numbers = np.concatenate([[0], order[number_of] + 1]) if total else np.zeros(1, dtype=np.int64)
+        self._offsets = counts
+        self.count, self._numbers = _joined(np.concatenate(joins), counts[-1])
 
     def _label(self, band: int) -> tuple[np.ndarray, int]:
-        """Return the middles' pieces in a band of rows, numbered from 1, and how many there are."""
-        foreground, boundary, distance = unpacked(np.asarray(self._maps[band * self._band : (band + 1) * self._band]))
-        return ndimage.label((foreground > FOREGROUND) & (distance > MIDDLE) & (boundary < AT_BOUNDARY))
+        """Return the pieces in a band of rows, numbered from 1, and how many there are."""
+        first = band * self._band
+        return ndimage.label(self._select(first, min(first + self._band, self._height)))
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """Return the middles' numbers in some rows (last - first, W), 0 elsewhere."""
+        """Return the parts' numbers in some rows (last - first, W), 0 elsewhere."""
         parts = []
         for band in range(first // self._band, -(-last // self._band)):
             pieces, _ = self._pieces(band)
             part = np.where(pieces > 0, self._numbers[pieces + self._offsets[band] * (pieces > 0)], 0)
             parts.append(part[max(0, first - band * self._band) : last - band * self._band])
         return np.concatenate(parts).astype(np.int32)
+
+
+def _joined(pairs: np.ndarray, total: int) -> tuple[int, np.ndarray]:
+    """Return how many parts pieces make, and the number of each piece; 0, no piece, stays 0."""
+    if not total:
+        return 0, np.zeros(1, dtype=np.int64)
+    graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(total, total))
+    count, part_of = connected_components(graph, directed=False)
+    _, first = np.unique(part_of, return_index=True)
+    order = np.empty(count, dtype=np.int64)  # by the first piece of each
+    order[np.argsort(first)] = np.arange(count)
+    return count, np.concatenate([[0], order[part_of] + 1])
+
+
+def _middles(maps: Any) -> _Numbered:
+    """Return the middles of all objects, one for each.
+
+    Boundaries part the foreground. In a part the distance says where the middles are; where it
+    says so nowhere, as of objects larger than those it has learnt, the part itself is one.
+    """
+
+    def parts_of(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        foreground, boundary, distance = unpacked(np.asarray(maps[first:last]))
+        release_pages(maps)
+        inside = (foreground > FOREGROUND) & (boundary < AT_BOUNDARY)
+        return inside, inside & (distance > MIDDLE)
+
+    parts = _Numbered(maps.shape, lambda first, last: parts_of(first, last)[0])
+    has_middle = np.zeros(parts.count + 1, dtype=bool)
+    step = band_rows(maps.shape[1])
+    for top in range(0, maps.shape[0], step):
+        last = min(top + step, maps.shape[0])
+        has_middle[parts.rows(top, last)[parts_of(top, last)[1]]] = True
+
+    def select(first: int, last: int) -> np.ndarray:
+        inside, middle = parts_of(first, last)
+        alone = inside & ~has_middle[parts.rows(first, last)]
+        # rims along boundaries are no objects
+        return middle | ndimage.binary_erosion(alone, iterations=RIM, border_value=1)
+
+    return _Numbered(maps.shape, select)

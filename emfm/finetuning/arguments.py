@@ -73,7 +73,7 @@ class FinetuneArguments(Settings):
         0.2, "Random change of contrast and brightness; 0: none.", Range(least=0, below=1)
     )
     augment: float = setting(
-        1.0,
+        0.0,
         "Segmentation: strength of random zoom, rotation, bending, gamma, blur and noise; 0: turns "
         "by 90 degrees and mirrors alone.",
         Range(least=0, most=2),

@@ -28,7 +28,7 @@ def labelled(records: Iterable[Record], source: str, labels: GreyValues | None) 
         micrograph, mask = above_data_bar(given, truth)
         class_maps.append(class_map(_as_mask(mask), micrograph, labels, name))
         micrographs.append(micrograph)
-    return LabelledMicrographs(*_common(micrographs), class_maps, labels.id2label)
+    return LabelledMicrographs(*columns_of(micrographs), class_maps, labels.id2label)
 
 
 def paired(records: Iterable[Record], scale: int | None) -> PairedMicrographs:
@@ -40,7 +40,7 @@ def paired(records: Iterable[Record], scale: int | None) -> PairedMicrographs:
         scale = target_scale(image, micrograph, scale, name)
         micrographs.append(micrograph)
         targets.append(image)
-    return PairedMicrographs(*_common(micrographs), targets, scale or 1)
+    return PairedMicrographs(*columns_of(micrographs), targets, scale or 1)
 
 
 def numbered(records: Iterable[Record], labels: GreyValues | None) -> LabelledObjects:
@@ -51,7 +51,7 @@ def numbered(records: Iterable[Record], labels: GreyValues | None) -> LabelledOb
         micrograph, mask = above_data_bar(given, truth)
         numbers.append(object_numbers(_as_mask(mask), micrograph, unknown, name))
         micrographs.append(micrograph)
-    return LabelledObjects(*_common(micrographs), numbers)
+    return LabelledObjects(*columns_of(micrographs), numbers)
 
 
 def object_numbers(mask: Mask, micrograph: Micrograph, unknown: list[int], name: str) -> np.ndarray:
@@ -79,7 +79,7 @@ def object_numbers(mask: Mask, micrograph: Micrograph, unknown: list[int], name:
 def clean(records: Iterable[Record], degradation: Degradation) -> CleanMicrographs:
     """Return clean micrographs that are damaged to make pairs."""
     images = [above_data_bar(micrograph, micrograph)[0] for micrograph, _, _ in records]
-    return CleanMicrographs(*_common(images), degradation)
+    return CleanMicrographs(*columns_of(images), degradation)
 
 
 def above_data_bar(micrograph: Micrograph, truth: Micrograph) -> tuple[Micrograph, Micrograph]:
@@ -97,7 +97,7 @@ def above_data_bar(micrograph: Micrograph, truth: Micrograph) -> tuple[Micrograp
     return micrograph.without_data_bar(), truth
 
 
-def _common(micrographs: list[Micrograph]) -> tuple[list[np.ndarray], list[str], list[float | None]]:
+def columns_of(micrographs: list[Micrograph]) -> tuple[list[np.ndarray], list[str], list[float | None]]:
     """Return images, names and pixel sizes, as all examples have them."""
     images = [micrograph.array for micrograph in micrographs]
     return images, [part.name for part in micrographs], [part.pixel_size for part in micrographs]

@@ -49,7 +49,7 @@ class LabelledFolder:
     def _read(self, names: list[str], warn: bool) -> Iterator[Record]:
         for name in names:
             path = self.images / name
-            slices = [_named(micrograph) for micrograph in read_slices(path, self.choice)]
+            slices = [named_slice(micrograph) for micrograph in read_slices(path, self.choice)]
             if self.truth is None:
                 yield from ((micrograph, micrograph, "") for micrograph in slices)
                 continue
@@ -73,7 +73,7 @@ class LabelledFolder:
             self.truth.warn_of_unused()
 
 
-def _named(micrograph: Micrograph) -> Micrograph:
+def named_slice(micrograph: Micrograph) -> Micrograph:
     """Return a slice of a stack under a name that tells which; a single image as it is."""
     index = micrograph.index
     return micrograph if index is None else replace(micrograph, name=f"{micrograph.name}[{index}]")

@@ -77,3 +77,12 @@ def same_place(first: np.ndarray, second: np.ndarray) -> bool:
     if min(noise.std() for noise in noises) == 0:
         return False
     return bool(structure > SAME_PLACE and np.corrcoef(noises[0], noises[1])[0, 1] < CORRELATED)
+
+
+def noise_deviation(values: np.ndarray) -> float:
+    """Return the standard deviation of the noise of values (H, W), from their finest structure.
+
+    After Immerkaer 1996; the median over the pixels leaves edges out.
+    """
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
+    return float(np.median(np.abs(ndimage.convolve(values, kernel, mode="mirror")))) / 6 / 0.6745

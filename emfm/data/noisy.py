@@ -9,8 +9,7 @@ place each is the other's target (Noise2Noise, Lehtinen et al. 2018, arXiv:1803.
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -22,7 +21,8 @@ from torch import Tensor
 from emfm.data.augmentation import Augmentation
 from emfm.data.croppers import Key, cut, dihedral, random_corner
 from emfm.data.examples import Examples, PairedMicrographs
-from emfm.data.labelled_folder import open_labelled_folder
+from emfm.data.kinds import columns_of
+from emfm.data.labelled_folder import named_slice, open_labelled_folder
 from emfm.data.noise import noise_correlation, same_place
 from emfm.errors import EMError
 from emfm.io.reading import FileChoice, Micrograph, read_slices
@@ -112,7 +112,7 @@ def load_noisy(source: str | Path, split: str, noise: str, choice: FileChoice) -
     """
     path = Path(source)
     if path.is_file():
-        micrographs = [_named(micrograph) for micrograph in read_slices(path, choice)]
+        micrographs = [named_slice(micrograph) for micrograph in read_slices(path, choice)]
     else:
         micrographs = [micrograph for micrograph, _, _ in open_labelled_folder(path, None, choice).records(split)]
     micrographs = [micrograph.without_data_bar() if micrograph.data_bar else micrograph for micrograph in micrographs]
@@ -123,20 +123,9 @@ def load_noisy(source: str | Path, split: str, noise: str, choice: FileChoice) -
         logger.warning("%s: %d pairs of slices of one place: each is the other's target", source, len(pairs))
         both = [*pairs, *((second, first) for first, second in pairs)]
         images, targets = ([pair[side] for pair in both] for side in (0, 1))
-        return PairedMicrographs(*_columns(images), [target.array for target in targets], 1)
+        return PairedMicrographs(*columns_of(images), [target.array for target in targets], 1)
     chosen, length = _choice(micrographs, noise, str(source))
-    return NoisyMicrographs(*_columns(micrographs), chosen, length)
-
-
-def _named(micrograph: Micrograph) -> Micrograph:
-    return (
-        micrograph if micrograph.index is None else replace(micrograph, name=f"{micrograph.name}[{micrograph.index}]")
-    )
-
-
-def _columns(micrographs: Sequence[Micrograph]) -> tuple[list[np.ndarray], list[str], list[float | None]]:
-    images = [micrograph.array for micrograph in micrographs]
-    return images, [one.name for one in micrographs], [one.pixel_size for one in micrographs]
+    return NoisyMicrographs(*columns_of(micrographs), chosen, length)
 
 
 def _pairs(micrographs: list[Micrograph]) -> list[tuple[Micrograph, Micrograph]]:

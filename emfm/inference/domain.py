@@ -10,6 +10,7 @@ import torch
 from scipy import ndimage
 
 from emfm.data.examples import Examples
+from emfm.data.noise import noise_deviation
 from emfm.io.large_images import release_pages
 from emfm.loading.domain import Domain, Respect
 from emfm.modeling import EMPreTrainedModel
@@ -62,17 +63,11 @@ def descriptors(model: EMPreTrainedModel, image: Any) -> Descriptors:
     skewness = float(((values - mean) ** 3).mean()) / max(spread, 1e-3) ** 3
     return {
         "contrast": (mean, spread, float(np.cbrt(skewness))),
-        "noise": (float(np.log(_noise(values) + 0.01)),),
+        "noise": (float(np.log(noise_deviation(values) + 0.01)),),
         "scale": (float(np.log(_correlation_length(values))),),
         "texture": tuple(float(np.log(band + 0.01)) for band in _bands(values)),
         "features": _features(model, values),
     }
-
-
-def _noise(values: np.ndarray) -> float:
-    """Return the noise's standard deviation (Immerkaer 1996), by the median over the pixels."""
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
-    return float(np.median(np.abs(ndimage.convolve(values, kernel, mode="mirror")))) / 6 / 0.6745
 
 
 def _correlation_length(values: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from emfm.class_names import is_background
+from emfm.data.objects import EIGHT_NEIGHBOURS
 from emfm.files import write_atomically
 from emfm.io.large_images import release_pages
 
@@ -19,7 +20,6 @@ from emfm.io.large_images import release_pages
 BAND_PIXELS = 2**20
 # What is known of a piece of a region: all but the class are sums over its pixels.
 PIECE = ("class", "pixels", "rows", "columns", "pixels on the micrograph's edge")
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 COLUMNS = (
     "region",
     "class",

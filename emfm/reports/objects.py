@@ -9,29 +9,21 @@ from matplotlib.figure import Figure
 from emfm.files import write_atomically, write_text
 from emfm.reports import pictures
 from emfm.reports.object_measures import ObjectMeasures, measure_objects, rows_of, summary_of, write_object_table
-from emfm.reports.pictures import Legend, as_rgb, beside, captioned, shrink
+from emfm.reports.pictures import Legend, as_rgb, shrink
 from emfm.reports.prediction import Prediction
-from emfm.reports.report import ImageReport
+from emfm.reports.report import ClassMapReport
 
 OPACITY = 0.4
 
 
-class ObjectReport(ImageReport):
+class ObjectReport(ClassMapReport):
     """Writes what shows numbered objects.
 
     `STEM_overlay.png`, `STEM_compare.png` (input beside overlay), `STEM_objects.csv` (a row per
     object), `STEM_summary.json` (count and sizes) and `STEM_sizes.png` (their distribution).
     """
 
-    first = "overlay"
     endings = ("compare.png", "overlay.png", "objects.csv", "summary.json", "sizes.png")
-
-    def pictures(self, prediction: Prediction) -> dict[str, np.ndarray]:
-        """Return `compare`, micrograph and overlay beside each other, and `overlay` alone."""
-        before, after = self.before_and_after(prediction)
-        legend = self.legend(prediction)
-        compared = captioned(beside(before, after), legend, prediction)
-        return {"compare": compared, "overlay": captioned(after, legend, prediction)}
 
     def before_and_after(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
         """Return the micrograph without and with its objects (H, W, 3) uint8, of one size."""

@@ -98,7 +98,7 @@ class ClassMapReport(ImageReport):
     """
 
     first = "overlay"
-    endings = ("compare.png", "overlay.png", "measurements.csv", "summary.json")
+    endings: tuple[str, ...] = ("compare.png", "overlay.png", "measurements.csv", "summary.json")
 
     def pictures(self, prediction: Prediction) -> dict[str, np.ndarray]:
         """Return `compare`, micrograph and overlay beside each other, and `overlay` alone."""

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import ndimage
 
+from emfm.data.noise import noise_deviation
 from emfm.files import write_atomically
 from emfm.io.large_images import release_pages
 from emfm.no_data import filled, no_data
@@ -70,7 +71,7 @@ def measure_residual(image: Any, output: Any) -> tuple[Residual, np.ndarray]:
     figures = {
         "mean": float(residual.mean()),
         "deviation": float(residual.std()),
-        "noise": _noise(before / contrast),
+        "noise": noise_deviation(before / contrast),
         "along_rows": across,
         "along_columns": down,
         "with_signal": _correlation(ndimage.gaussian_filter(residual**2, STRUCTURE), clean),
@@ -114,12 +115,6 @@ def _slow(residual: np.ndarray, deviation: float) -> float:
     variance = residual.var()
     left = ndimage.gaussian_filter(residual, deviation).var() / variance if variance else 0.0
     return float(left * 4 * np.pi * deviation**2)
-
-
-def _noise(values: np.ndarray) -> float:
-    """Return the noise's standard deviation (Immerkaer 1996), by the median."""
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
-    return float(np.median(np.abs(ndimage.convolve(values, kernel, mode="mirror")))) / 6 / 0.6745
 
 
 def plot_residual(path: str | Path, found: Residual, residual: np.ndarray) -> None:

@@ -296,6 +296,13 @@ def test_masks_that_are_there_are_measured_as_objects_that_were_found(tmp_path, 
     assert all(row["mean_intensity"] == "200" for row in rows)
     for name in ("a_objects.csv", "a_summary.json", "a_sizes.png", "a_overlay.png", "sizes.png"):
         assert (output / name).is_file()
+    code, _, err = emfm("measure", folder, *given)
+    assert code == 2 and "holds objects.csv: choose another --output, or replace it with --overwrite" in err
+    assert emfm("measure", folder, *given, "--overwrite")[0] == 0
+    Image.fromarray(ids.astype(np.uint16)).save(folder / "a.tif")
+    code, _, err = emfm("measure", folder, "--output", tmp_path / "two")
+    assert code == 2 and "would have one name" in err and not (tmp_path / "two" / "objects.csv").exists()
+    output = tmp_path / "three"
     code, _, err = emfm("measure", folder / "a.png", "--output", output, "--images", tmp_path / "elsewhere")
     assert code == 2 and "holds no micrograph of the name a" in err
 

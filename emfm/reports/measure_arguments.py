@@ -14,4 +14,5 @@ class MeasureArguments(Settings):
 
     images: str | None = setting(None, "Micrograph, or folder of micrographs of the masks' names, for intensities.")
     pixel_size: float | None = setting(None, "nm per pixel, whatever the files say.", Range(above=0))
+    overwrite: bool = setting(False, "Replace tables and figures that are there.")
     objects: str = setting("auto", "What is an object: parts (connected), numbers, or auto.", OneOf(OBJECTS))

@@ -22,6 +22,7 @@ from emfm.reports.prediction import Prediction
 
 logger = logging.getLogger(__name__)
 TABLE, SIZES = "objects.csv", "sizes.png"  # of all files together
+ENDINGS = ("objects.csv", "summary.json", "sizes.png", "overlay.png")  # of each
 
 
 def measure_files(
@@ -39,12 +40,13 @@ def measure_files(
         For each mask the entries of its summary, and `file`.
 
     Raises:
-        EMError: nothing was given, a file cannot be read, or sizes differ.
+        EMError: nothing was given, a file cannot be read, sizes differ, or files would be replaced.
     """
     if not masks:
         raise EMError("no mask was given")
     how = arguments or MeasureArguments()
     writable_folder(output)
+    _check_places(masks, output, how.overwrite)
     rows, entries, everything = [], [], []
     for path in masks:
         mask = _single(path)
@@ -67,6 +69,19 @@ def measure_files(
     if len(sizes) == 1:  # else pixels of several sizes would stand beside each other
         plot_sizes(output / SIZES, everything, sizes.pop())
     return entries
+
+
+def _check_places(masks: Sequence[Path], output: Path, overwrite: bool) -> None:
+    """Raise an EMError where two masks have one name, or a file that is there would be replaced."""
+    by_stem: dict[str, Path] = {}
+    for path in masks:
+        other = by_stem.setdefault(path.stem.casefold(), path)
+        if other is not path:
+            raise EMError(f"the tables of {other} and {path} would have one name: use folders of their own")
+    names = [TABLE, SIZES, *(f"{path.stem}_{ending}" for path in masks for ending in ENDINGS)]
+    there = [name for name in names if (output / name).exists()]
+    if there and not overwrite:
+        raise EMError(f"{output} holds {there[0]}: choose another --output, or replace it with --overwrite")
 
 
 def _write(output: Path, stem: str, prediction: Prediction, rows: list[dict[str, Any]], measured: list[Any]) -> None:

@@ -61,6 +61,13 @@ def test_a_model_is_not_written_among_the_data(inside, labelled):
     assert sorted(labelled.rglob("*")) == before
 
 
+def test_a_finished_run_is_not_taken_for_one_from_other_weights(labelled, tmp_path):
+    run(labelled, tmp_path / "out")
+    with pytest.raises(EMError, match=r"finished with other settings \(start was unet2-rf44, now unet2-rf84\)"):
+        run(labelled, tmp_path / "out", model="unet2-rf84", resume=True)
+    assert run(labelled, tmp_path / "out", resume=True)["start"] == "unet2-rf44"
+
+
 def test_a_model_may_lie_in_a_folder_of_its_own_beside_images(labelled):
     run(labelled, labelled / "model")
     assert load_model(labelled / "model").classes

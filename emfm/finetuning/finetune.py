@@ -21,6 +21,7 @@ from emfm.errors import EMError, MissingSplitError
 from emfm.files import writable_folder, write_atomically, write_text
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.budget import steps_within
+from emfm.finetuning.card import short_name
 from emfm.finetuning.start import pretrained_start
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
@@ -171,8 +172,9 @@ def _finished(output: Path, args: FinetuneArguments) -> dict[str, Any]:
             f"{output} was finished ({record.get('task')}, {record.get('steps')} steps), and its checkpoints are "
             f"gone: go on with --model {output} and another --output"
         )
-    asked = asdict(args)
-    known = [name for name in (*RECORDED, "batch_size") if name in record]
+    start = f"random {args.scratch}" if args.model is None else short_name(args.model)
+    asked = asdict(args) | {"start": start, "data": Path(args.data).resolve().name}
+    known = [name for name in (*RECORDED, "batch_size", "start", "data") if name in record]
     others = [name for name in known if record[name] != asked[name]]
     if others:
         changed = ", ".join(f"{name} was {record[name]}, now {asked[name]}" for name in others)

@@ -215,12 +215,13 @@ def _write(
     if arguments.uncertainty:
         doubt = ResultFile(_beside(target), result.shape, np.float32, pixel_size)
     flow = Flow(model, arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt)
-    flow.run(micrograph, result)
+    kinds = flow.run(micrograph, result)
     if processes.rank > 0:
         return {}
     image: Any = micrograph.image  # what shows the result reads it in parts, too
     output = result.read()
-    prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name)
+    shown_as = dict(object_classes=kinds, data_bar=micrograph.data_bar * model.scale)
+    prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name, **shown_as)
     written = task_of(model).report().write(prediction, target.parent, target.stem)
     shown = {kind: path.name for kind, path in written.items()}
     if doubt is not None:

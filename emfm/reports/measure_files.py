@@ -17,7 +17,8 @@ from emfm.io.writing import write_image
 from emfm.reports.measure_arguments import MeasureArguments
 from emfm.reports.measurements import EIGHT_NEIGHBOURS
 from emfm.reports.object_measures import measure_objects, rows_of, summary_of, write_object_table
-from emfm.reports.objects import ObjectReport, plot_sizes
+from emfm.reports.object_sizes import plot_sizes
+from emfm.reports.objects import ObjectReport
 from emfm.reports.prediction import Prediction
 
 logger = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ from emfm.errors import EMError
 from emfm.hub.card import figure, table
 from emfm.io.reading import FileChoice
 from emfm.modeling import EMPreTrainedModel
+from emfm.reports.prediction import Prediction
 from emfm.reports.report import ImageReport
 from emfm.tasks.metrics import Figure, Metrics
 
@@ -90,6 +91,11 @@ class EMTaskModel(EMPreTrainedModel):
     exported: ClassVar[ExportWords] = ExportWords()  #: what a package for other programs says
 
     # the network
+
+    @property
+    def object_classes(self) -> dict[int, str]:
+        """Names of the classes that its objects have, by their index; empty without any."""
+        return {}
 
     @property
     def last_layer(self) -> nn.Conv2d:
@@ -216,6 +222,10 @@ class EMTaskModel(EMPreTrainedModel):
     def truth_of(self, data: Examples, index: int) -> np.ndarray:
         """Return what a prediction of micrograph `index` is compared with."""
         return data.truth(index)
+
+    def measure(self, metrics: Metrics, prediction: Prediction, data: Examples, index: int) -> None:
+        """Compare a prediction of micrograph `index` with its truth, and add it to the metrics."""
+        metrics.add(prediction.output, self.truth_of(data, index))
 
     def trivial_answer(self, image: np.ndarray) -> np.ndarray:
         """Return the answer to a micrograph (H, W) that needs no network."""

@@ -175,8 +175,8 @@ def test_what_was_found_where_nobody_knows_is_no_mistake():
 
 def test_one_network_learns_objects_and_classes(folder, tmp_path, emfm):  # noqa: F811
     output = tmp_path / "model"
-    run = dict(task="instances", data=str(folder), output=str(output), scratch="unet3-rf96")
-    settings = dict(steps=150, batch_size=4, crop=64, precision="fp32", learning_rate=3e-3, augment=0.0)
+    run = dict(task="instances", data=str(folder), output=str(output), scratch="unet3-rf96-w8")
+    settings = dict(steps=150, batch_size=4, crop=64, precision="fp32", learning_rate=1e-2, augment=0.0)
     finetune(FinetuneArguments(**run, **settings))
     model = load_model(output)
     assert model.object_classes == NAMES and model.classes is None

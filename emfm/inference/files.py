@@ -26,10 +26,12 @@ from emfm.inference.predict import Flow, no_data_value, ready_model, result_form
 from emfm.inference.processes import Processes
 from emfm.inference.result_files import ResultFile
 from emfm.inference.stacks import Stack
-from emfm.io.bar_look import say_seen_bars
+from emfm.io.bar_look import say_seen_bars, with_seen_bar
 from emfm.io.reading import FileChoice, Micrograph, count_slices, read_micrograph, read_stack
+from emfm.io.scale_bar import offer_scale_bar, pixel_size_by_bar
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import count_no_data, without
+from emfm.reports.outlines import write_outlines
 from emfm.reports.prediction import Prediction
 from emfm.tasks import task_of
 
@@ -87,6 +89,8 @@ def predict_files(
     targets = [(source, source.result(output, arguments.format, arguments.slice)) for source in sources]
     check_names(targets)
     model = ready_model(model)
+    if arguments.outlines and not task_of(model).separates:
+        raise EMError(f"--outlines are of numbered objects; {type(model).__name__} finds none: leave it out")
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
     made_by = {"model": _fingerprint(model), **settings}
     check_labels(output, model.classes, arguments.overwrite)
@@ -131,15 +135,23 @@ def _read(job: _Job) -> Micrograph:
     """Read the micrograph; what the user says of its pixel size wins over the file."""
     arguments = job.arguments
     micrograph = read_micrograph(job.source.file, arguments.slice, dataset=job.source.dataset, colour=arguments.colour)
-    if not micrograph.data_bar:
+    if task_of(job.model).separates:
+        micrograph = with_seen_bar(micrograph)
+    elif not micrograph.data_bar:
         say_seen_bars([micrograph.image], [str(job.source)])
-    return _as_stated(micrograph, job)
+    micrograph = _as_stated(micrograph, job)
+    if task_of(job.model).nearest:  # what is measured
+        offer_scale_bar(micrograph)
+    return micrograph
 
 
 def _as_stated(micrograph: Micrograph, job: _Job) -> Micrograph:
     """Return a micrograph with what the user says of its pixels."""
     micrograph = replace(micrograph, image=without(micrograph.image, job.arguments.nodata))
-    return with_pixel_size(micrograph, job.arguments.pixel_size, str(job.source))
+    stated = job.arguments.pixel_size
+    if job.arguments.scale_bar is not None:
+        stated = pixel_size_by_bar(micrograph, job.arguments.scale_bar)
+    return with_pixel_size(micrograph, stated, str(job.source))
 
 
 def with_pixel_size(micrograph: Micrograph, stated: float | None, name: str) -> Micrograph:
@@ -161,12 +173,18 @@ def _place(job: _Job) -> Place:
     if job.arguments.every_slice:  # pictures alone: tables are of one image
         names = tuple(name for name in names if name.endswith(("_compare.png", "_overlay.png")))
     names += (_beside(job.target).name,) if job.arguments.uncertainty else ()
+    names += (_outlines(job.target).name,) if job.arguments.outlines else ()
     return Place(job.target, {"input": facts, **job.made_by}, names)
 
 
 def _beside(target: Path) -> Path:
     """Return where the map of uncertainty goes."""
     return target.with_name(f"{target.stem}_uncertainty{target.suffix}")
+
+
+def _outlines(target: Path) -> Path:
+    """Return where the outlines of objects go."""
+    return target.with_name(f"{target.stem}_outlines.zip")
 
 
 def _predict(job: _Job, micrograph: Micrograph | None, place: Place, processes: Processes) -> dict[str, str]:
@@ -224,6 +242,9 @@ def _write(
     prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name, **shown_as)
     written = task_of(model).report().write(prediction, target.parent, target.stem)
     shown = {kind: path.name for kind, path in written.items()}
+    if arguments.outlines:
+        shown["outlines"] = _outlines(target).name
+        write_outlines(_outlines(target), output, kinds)
     if doubt is not None:
         shown["uncertainty"] = doubt.path.name
     form: dict[str, Any] = {

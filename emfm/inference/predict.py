@@ -15,10 +15,12 @@ from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.blocks import Block, Blocks
 from emfm.inference.domain import compared
+from emfm.inference.drawn import Blanked, drawn_boxes
 from emfm.inference.plan import plan
 from emfm.inference.processes import Processes
 from emfm.inference.resampling import Resampled, blocks_of, check_pixel_size, matched
 from emfm.inference.result_files import ResultFile
+from emfm.io.bar_look import with_seen_bar
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import no_data, say_data_bar, without
@@ -75,6 +77,8 @@ def predict(
     elif not isinstance(micrograph, Micrograph):
         micrograph = Micrograph(as_array(micrograph), None, "array")
     micrograph = replace(micrograph, image=without(micrograph.image, nodata))
+    if task_of(model).separates:
+        micrograph = with_seen_bar(micrograph)
     result = ArrayResult(*result_form(model, micrograph.image))
     doubt = ArrayResult(result.shape, np.dtype(np.float32)) if uncertainty else None
     kinds = Flow(model, tile, match_pixel_size, progress, Processes(0, 1), tta, doubt).run(micrograph, result)
@@ -201,10 +205,10 @@ class Flow:
         elif self.processes.rank == 0:
             check_pixel_size(self.model, given)
         if micrograph is given:
-            return self._fill(given.image, result)
+            return self._fill(given.image, result, given)
         with result.between(*result_form(self.model, micrograph.image), self.processes) as between:
             with self._doubt_between(between.shape) as doubt:
-                kinds = replace(self, doubt=doubt)._fill(micrograph.image, between)
+                kinds = replace(self, doubt=doubt)._fill(micrograph.image, between, given)
                 if doubt is not None and self.doubt is not None:
                     self._resample(doubt, self.doubt, nearest=False)
             self._resample(between, result, task_of(self.model).nearest)
@@ -219,8 +223,11 @@ class Flow:
             return nullcontext(None)
         return self.doubt.between(shape, self.doubt.dtype, self.processes)
 
-    def _fill(self, image: Any, result: Result) -> ObjectClasses | None:
-        """Fill a result of the image's own size; objects are made of maps by the first process."""
+    def _fill(self, image: Any, result: Result, given: Micrograph) -> ObjectClasses | None:
+        """Fill a result of the image's own size; objects are made of maps by the first process.
+
+        What was drawn into the given micrograph, of another size perhaps, is no object.
+        """
         if not task_of(self.model).separates:
             self._predict(image, result)
             return None
@@ -229,7 +236,10 @@ class Flow:
             self._predict(image, maps)
 
             def objects() -> np.ndarray | None:
-                return separate(maps.read(), result.write, len(names)) if self.processes.rank == 0 else None
+                if self.processes.rank > 0:
+                    return None
+                seen = Blanked(maps.read(), drawn_boxes(given, image.shape))
+                return separate(seen, result.write, len(names))
 
             with result.filling(self.processes):
                 kinds = self.processes.together(objects)

@@ -52,7 +52,7 @@ def measure_objects(ids: Any, image: Any) -> list[ObjectMeasures]:
         ids: (H, W) numbers, 0 is the background; read in bands.
         image: (H, W) the micrograph; NaN is no data.
     """
-    boxes = _boxes(ids)
+    boxes = boxes_of(ids)
     measured = [_measured(number, box, ids, image) for number, box in sorted(boxes.items())]
     if len(measured) < 2:
         return measured
@@ -61,7 +61,7 @@ def measure_objects(ids: Any, image: Any) -> list[ObjectMeasures]:
     return [replace(one, neighbour=float(distance)) for one, distance in zip(measured, distances, strict=True)]
 
 
-def _boxes(ids: Any) -> dict[int, tuple[int, int, int, int]]:
+def boxes_of(ids: Any) -> dict[int, tuple[int, int, int, int]]:
     """Return the box of each object: first row and column, and those after the last."""
     height, width = ids.shape
     step = max(1, BAND_PIXELS // width)

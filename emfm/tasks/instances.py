@@ -40,6 +40,8 @@ from emfm.tasks.watershed import MOST_CLASSES, packed
 OUTPUTS = ("foreground", "boundary", "distance")
 # Boundaries are few: each of their pixels weighs so much in the cross-entropy.
 BOUNDARY_WEIGHT = 3.0
+# Of the classes' loss: to tell objects apart is harder to learn than to name them.
+CLASSES_WEIGHT = 0.5
 # What transformers puts in the place of names of classes that nobody gave.
 UNNAMED = {"LABEL_0", "LABEL_1"}
 
@@ -171,7 +173,7 @@ class EMForInstanceSegmentation(EMTaskModel):
         kinds = torch.zeros((), device=outputs.device)
         if labels.shape[1] > 1:
             named = torch.where(known & (labels[:, 1] >= 0), labels[:, 1], IGNORED).long()
-            kinds = segmentation_loss(outputs[:, len(OUTPUTS) :], named)
+            kinds = CLASSES_WEIGHT * segmentation_loss(outputs[:, len(OUTPUTS) :], named)
         target = target[known]
         inside, edge = (target > 0).float(), (target >= BOUNDARY).float()
         share = torch.where(target >= BOUNDARY, target - BOUNDARY, target - INSIDE).clamp_min(0)

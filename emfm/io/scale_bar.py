@@ -1,0 +1,159 @@
+"""Scale bars that were drawn into a micrograph: plain, horizontal, of one grey value.
+
+Bars with ticks at their ends, broken ones and those in colour are not found.
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from emfm.errors import EMError
+from emfm.io.reading import Micrograph
+
+logger = logging.getLogger(__name__)
+# Ink is within this share of the image's range from its darkest or brightest value.
+INK = 0.08
+# A bar fills its box to this share. It is so many times as long as it is high, so many pixels
+# long at least, and takes these shares of the image's width and height at most.
+FILLED, SLENDER, SHORTEST = 0.97, 4.0, 16
+LONGEST, HIGHEST = 0.75, 0.05
+LOWEST_HEIGHT = 2
+# Rows above and below that are compared with it; they differ by this share of the range.
+BESIDE, CONTRAST = 2, 0.25
+# Letters stand so many times their height above or below the bar at most; they are so high, as
+# shares of the image's height, and there are so many at least.
+NEAR, LETTERS, FEWEST = 2.0, (0.008, 0.09), 2
+MARGIN = 2  # pixels around what is left out
+LARGEST = 2**26  # pixels of an image that is looked at
+
+Box = tuple[int, int, int, int]  # first row and column, and those after the last
+NM = {"nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "a": 0.1, "å": 0.1, "pm": 1e-3}
+LENGTH = re.compile(r"\s*([0-9]+(?:[.,][0-9]+)?)\s*([a-zåµμ]+)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ScaleBar:
+    """A scale bar in an image."""
+
+    box: Box  #: of the bar itself
+    around: Box  #: of the bar and the letters beside it, with a margin
+
+    @property
+    def pixels(self) -> int:
+        """Its length in pixels."""
+        return self.box[3] - self.box[1]
+
+
+def length_in_nm(text: str) -> float:
+    """Return a length such as "500 nm", "0.2 um" or "2 µm" in nm.
+
+    Raises:
+        EMError: it is none.
+    """
+    found = LENGTH.fullmatch(text)
+    unit = NM.get(found.group(2).casefold()) if found else None
+    length = float(found.group(1).replace(",", ".")) if found else 0.0
+    if unit is None or length <= 0:
+        raise EMError(f"scale_bar is '{text}'; expected a length with its unit, such as '500 nm' or '0.2 um'")
+    return length * unit
+
+
+def find_scale_bars(image: Any) -> list[ScaleBar]:
+    """Return the scale bars of an image (H, W), the lowest first.
+
+    Images that stay in their files are not looked at.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype.kind not in "iuf" or image.size > LARGEST:
+        return []
+    known = image[np.isfinite(image)] if image.dtype.kind == "f" else image
+    if not known.size or known.min() == known.max():
+        return []
+    low, high = float(known.min()), float(known.max())
+    grey = (np.nan_to_num(image, nan=low).astype(np.float32) - low) / (high - low)
+    found = [bar for ink in (grey >= 1 - INK, grey <= INK) for bar in _bars_of(ink, grey)]
+    return sorted(found, key=lambda bar: bar.box[0], reverse=True)
+
+
+def _bars_of(ink: np.ndarray, grey: np.ndarray) -> list[ScaleBar]:
+    """Return the bars of one ink: which pixels (H, W) have it, and all grey values, 0 to 1."""
+    height, width = ink.shape
+    labels, count = ndimage.label(ink)
+    boxes = [
+        (rows.start, columns.start, rows.stop, columns.stop) for rows, columns in ndimage.find_objects(labels, count)
+    ]
+    found = []
+    for number, box in enumerate(boxes, start=1):
+        rows, columns = box[2] - box[0], box[3] - box[1]
+        slender = columns >= max(SHORTEST, SLENDER * rows) and columns <= LONGEST * width
+        if not slender or not LOWEST_HEIGHT <= rows <= max(LOWEST_HEIGHT, HIGHEST * height):
+            continue
+        filled = (labels[box[0] : box[2], box[1] : box[3]] == number).mean()
+        if filled >= FILLED and _stands_out(grey, box):
+            found.append(ScaleBar(box, _grown(_with_letters(box, boxes, height), ink.shape)))
+    return found
+
+
+def _stands_out(grey: np.ndarray, box: Box) -> bool:
+    """Return whether the rows above and below a bar differ from it, all along."""
+    top, left, bottom, right = box
+    bar = float(grey[top:bottom, left:right].mean())
+    sides = [
+        grey[max(0, top - 1 - BESIDE) : max(0, top - 1), left:right],
+        grey[bottom + 1 : bottom + 1 + BESIDE, left:right],
+    ]
+    return all(side.size and (np.abs(side - bar) > CONTRAST).mean() > FILLED for side in sides)
+
+
+def _with_letters(bar: Box, boxes: list[Box], height: int) -> Box:
+    """Return the box of a bar and of the letters above or below it, if there are some."""
+    letters = []
+    for box in boxes:
+        tall, wide = box[2] - box[0], box[3] - box[1]
+        gap = max(bar[0] - box[2], box[0] - bar[2])
+        middle = (box[1] + box[3]) / 2
+        fits = LETTERS[0] * height <= tall <= LETTERS[1] * height and wide <= 3 * tall
+        if fits and 0 <= gap <= NEAR * tall and bar[1] - tall <= middle <= bar[3] + tall:
+            letters.append(box)
+    if len(letters) < FEWEST:
+        return bar
+    tops, lefts, bottoms, rights = (list(side) for side in zip(bar, *letters, strict=True))
+    return min(tops), min(lefts), max(bottoms), max(rights)
+
+
+def _grown(box: Box, shape: tuple[int, ...]) -> Box:
+    top, left, bottom, right = box
+    return (
+        max(0, top - MARGIN),
+        max(0, left - MARGIN),
+        min(shape[0], bottom + MARGIN),
+        min(shape[1], right + MARGIN),
+    )
+
+
+def pixel_size_by_bar(micrograph: Micrograph, length: str) -> float:
+    """Return nm per pixel of a micrograph whose scale bar has some length, such as "500 nm".
+
+    Raises:
+        EMError: it is no length, or the micrograph has not exactly one plain bar.
+    """
+    nanometres, bars = length_in_nm(length), find_scale_bars(micrograph.image)
+    if len(bars) != 1:
+        raise EMError(
+            f"{micrograph.name}: {len(bars) or 'no'} plain scale bar{'s' if len(bars) != 1 else ''} found, --scale-bar "
+            "needs exactly one: measure it and give --pixel-size"
+        )
+    return nanometres / bars[0].pixels
+
+
+def offer_scale_bar(micrograph: Micrograph) -> None:
+    """Say that a micrograph of unknown pixel size has a scale bar, of which the user knows more."""
+    bars = find_scale_bars(micrograph.image) if micrograph.pixel_size is None else []
+    if len(bars) == 1:
+        logger.warning(
+            "%s: scale bar of %d px found; give its length with --scale-bar '500 nm', or --pixel-size",
+            *(micrograph.name, bars[0].pixels),
+        )

@@ -16,10 +16,11 @@ from emfm.io.reading import Micrograph
 
 logger = logging.getLogger(__name__)
 # Ink is within this share of the image's range from its darkest or brightest value.
-INK = 0.08
-# A bar fills its box to this share. It is so many times as long as it is high, so many pixels
-# long at least, and takes these shares of the image's width and height at most.
-FILLED, SLENDER, SHORTEST = 0.97, 4.0, 16
+INK = 0.2
+# A bar fills its box to this share, without the blurred lines of its rim. It is so many times as
+# long as it is high, so many pixels long at least, and takes these shares of the image's width and
+# height at most.
+FILLED, SLENDER, SHORTEST = 0.97, 3.0, 16
 LONGEST, HIGHEST = 0.75, 0.05
 LOWEST_HEIGHT = 2
 # Rows above and below that are compared with it; they differ by this share of the range.
@@ -80,21 +81,36 @@ def find_scale_bars(image: Any) -> list[ScaleBar]:
 
 def _bars_of(ink: np.ndarray, grey: np.ndarray) -> list[ScaleBar]:
     """Return the bars of one ink: which pixels (H, W) have it, and all grey values, 0 to 1."""
-    height, width = ink.shape
+    height = ink.shape[0]
     labels, count = ndimage.label(ink)
     boxes = [
         (rows.start, columns.start, rows.stop, columns.stop) for rows, columns in ndimage.find_objects(labels, count)
     ]
     found = []
-    for number, box in enumerate(boxes, start=1):
-        rows, columns = box[2] - box[0], box[3] - box[1]
-        slender = columns >= max(SHORTEST, SLENDER * rows) and columns <= LONGEST * width
-        if not slender or not LOWEST_HEIGHT <= rows <= max(LOWEST_HEIGHT, HIGHEST * height):
+    for number, whole in enumerate(boxes, start=1):
+        if not _slender(whole, ink.shape):
             continue
-        filled = (labels[box[0] : box[2], box[1] : box[3]] == number).mean()
+        box = _core(labels[whole[0] : whole[2], whole[1] : whole[3]] == number, whole)
+        filled = (labels[box[0] : box[2], box[1] : box[3]] == number).mean() if _slender(box, ink.shape) else 0.0
         if filled >= FILLED and _stands_out(grey, box):
-            found.append(ScaleBar(box, _grown(_with_letters(box, boxes, height), ink.shape)))
+            found.append(ScaleBar(box, _grown(_with_letters(whole, boxes, height), ink.shape)))
     return found
+
+
+def _slender(box: Box, shape: tuple[int, ...]) -> bool:
+    """Return whether a box has the form of a bar in an image (H, W)."""
+    rows, columns = box[2] - box[0], box[3] - box[1]
+    if not LOWEST_HEIGHT <= rows <= max(LOWEST_HEIGHT, HIGHEST * shape[0]):
+        return False
+    return max(SHORTEST, SLENDER * rows) <= columns <= LONGEST * shape[1]
+
+
+def _core(mask: np.ndarray, box: Box) -> Box:
+    """Return the box of a mask (h, w) without the lines at its rim of which half is missing."""
+    rows, columns = (np.flatnonzero(mask.mean(axis=axis) > 0.5) for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        return (0, 0, 0, 0)
+    return box[0] + int(rows[0]), box[1] + int(columns[0]), box[0] + int(rows[-1]) + 1, box[1] + int(columns[-1]) + 1
 
 
 def _stands_out(grey: np.ndarray, box: Box) -> bool:

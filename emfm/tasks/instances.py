@@ -34,12 +34,17 @@ from emfm.tasks.instance_metrics import INSTANCE_FIGURES, InstanceMetrics
 from emfm.tasks.losses import entropy, segmentation_loss
 from emfm.tasks.metrics import Metrics
 from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, MissingTruth, ModelChoices
-from emfm.tasks.watershed import MOST_CLASSES, packed
+from emfm.tasks.watershed import AT_BOUNDARY, FOREGROUND, LEAST_AREA, MIDDLE, MOST_CLASSES, packed
 
 # What the network puts out, in this order.
 OUTPUTS = ("foreground", "boundary", "distance")
 # Boundaries are few: each of their pixels weighs so much in the cross-entropy.
 BOUNDARY_WEIGHT = 3.0
+WATERSHED = (
+    f"Objects are made of the maps by a watershed: foreground above {FOREGROUND} with a boundary below {AT_BOUNDARY} "
+    f"is searched for distances above {MIDDLE}, and from these middles objects grow over the foreground, by boundary "
+    f"minus distance; what is smaller than {LEAST_AREA} pixels is left out."
+)
 # Of the classes' loss: to tell objects apart is harder to learn than to name them.
 CLASSES_WEIGHT = 0.5
 # What transformers puts in the place of names of classes that nobody gave.
@@ -80,14 +85,18 @@ class EMForInstanceSegmentation(EMTaskModel):
         image="micrograph",
         truth=" with objects",
         needs="labels",
+        limits=(WATERSHED, "Objects of more than about 800 pixels may lose parts of their rims."),
     )
     exported = ExportWords(
         tag="instance-segmentation",
         output="logits",
-        finished="logits",
-        channel="foreground, boundary, distance",
-        description="logits of foreground and boundary, and the distance to the boundary",
-        meaning="a logit above 0 for more likely than not; the distance as a share of the object's largest",
+        finished="maps",
+        channels=OUTPUTS,
+        description="probabilities of foreground and boundary, the distance to the boundary, and of each class",
+        meaning=(
+            "foreground and boundary are probabilities, the distance a share of the object's largest; classes of "
+            f"objects, where there are some, follow. {WATERSHED}"
+        ),
         metric="average precision of the objects, after a seeded watershed",
     )
 

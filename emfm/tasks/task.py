@@ -66,7 +66,7 @@ class ExportWords:
     tag: str = "image-restoration"  #: the kind of task, among the tags of bioimage.io
     output: str = "reconstruction"  #: name of what the network puts out
     finished: str = "reconstruction"  #: name of what it is after `steps`
-    channel: str = "intensity"  #: name of the output's channel, where there are no classes
+    channels: tuple[str, ...] = ("intensity",)  #: names of the output's channels before classes
     description: str = "restored image, in network values"  #: of the finished output
     meaning: str = "the restored image, -1 and +1 being those percentiles"  #: of its values
     metric: str = "L1, PSNR and SSIM"  #: what to measure on own micrographs
@@ -91,11 +91,6 @@ class EMTaskModel(EMPreTrainedModel):
     exported: ClassVar[ExportWords] = ExportWords()  #: what a package for other programs says
 
     # the network
-
-    @property
-    def object_classes(self) -> dict[int, str]:
-        """Names of the classes that its objects have, by their index; empty without any."""
-        return {}
 
     @property
     def last_layer(self) -> nn.Conv2d:

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from emfm.errors import EMError
 from emfm.files import reason_of, writable_folder, write_text
 from emfm.inference.arguments import PredictArguments
+from emfm.inference.batch import check_batch_table, write_batch
 from emfm.inference.domain import compared
 from emfm.inference.inputs import Input, check_names
 from emfm.inference.owner import Place, check_labels, result_labels
@@ -58,7 +59,8 @@ def predict_files(
     """Predict micrographs of any size to files, in memory bounded by the tile.
 
     For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what the
-    task's report makes of it, and the record `NAME.tif.json` are written. NAME is that of the file,
+    task's report makes of it, and the record `NAME.tif.json` are written; of objects in several
+    files also `objects.csv` and `sizes.png` of all. NAME is that of the file,
     with its sub-folder, its dataset and the slice that was chosen. A result whose record says that
     it was made from the same input, model and settings is left as it is; one of another input or
     model is replaced only by `overwrite`. Under torchrun or accelerate the processes divide the
@@ -94,8 +96,13 @@ def predict_files(
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
     made_by = {"model": _fingerprint(model), **settings}
     check_labels(output, model.classes, arguments.overwrite)
+    if task_of(model).separates and len(sources) > 1:
+        check_batch_table(output, arguments.overwrite)
     jobs = [_Job(model, source, target, arguments, made_by) for source, target in targets]
     entries = _all(jobs, processes)
+    tables = [Path(entry["objects"]) for entry in entries if "objects" in entry]
+    if processes.rank == 0 and len(tables) > 1:
+        write_batch(output, tables)
     if processes.rank == 0 and model.classes is not None and any("output" in entry for entry in entries):
         write_text(output / "labels.json", json.dumps(result_labels(model.classes, targets), indent=1))
     return entries

@@ -15,8 +15,9 @@ from emfm.errors import EMError
 from emfm.io.reading import Micrograph
 
 logger = logging.getLogger(__name__)
-# Ink is within this share of the image's range from its darkest or brightest value.
-INK = 0.2
+# Ink is within this share of the image's range from its darkest or brightest value: first what is
+# plainly so, then what compression has blurred.
+INKS = (0.08, 0.2)
 # A bar fills its box to this share, without the blurred lines of its rim. It is so many times as
 # long as it is high, so many pixels long at least, and takes these shares of the image's width and
 # height at most.
@@ -75,8 +76,15 @@ def find_scale_bars(image: Any) -> list[ScaleBar]:
         return []
     low, high = float(known.min()), float(known.max())
     grey = (np.nan_to_num(image, nan=low).astype(np.float32) - low) / (high - low)
-    found = [bar for ink in (grey >= 1 - INK, grey <= INK) for bar in _bars_of(ink, grey)]
+    found: list[ScaleBar] = []
+    for tolerance in INKS:
+        for ink in (grey >= 1 - tolerance, grey <= tolerance):
+            found += [bar for bar in _bars_of(ink, grey) if not any(_meet(bar.box, other.box) for other in found)]
     return sorted(found, key=lambda bar: bar.box[0], reverse=True)
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _bars_of(ink: np.ndarray, grey: np.ndarray) -> list[ScaleBar]:

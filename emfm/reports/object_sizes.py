@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emfm.files import write_atomically
-from emfm.reports.object_measures import ObjectMeasures, by_class, summary_of
+from emfm.reports.object_measures import ObjectMeasures, by_class
 from emfm.reports.pictures import COLOURS
 from emfm.reports.prediction import ObjectClasses
 
@@ -31,13 +31,24 @@ def plot_sizes(
 
     Objects that the micrograph's edge cuts are left out. Each class has bars of its own.
     """
+    groups = {"": measured} if classes is None else by_class(measured, classes)
+    sizes = {label: whole_sizes(some, pixel_size) for label, some in groups.items()}
+    draw_sizes(path, sizes, "px" if pixel_size is None else "nm")
+
+
+def whole_sizes(measured: Sequence[ObjectMeasures], pixel_size: float | None) -> np.ndarray:
+    """Return the equivalent diameters of objects that the edge does not cut, in nm or pixels."""
+    sizes = [one.equivalent_diameter for one in measured if not one.touches_border]
+    return np.array(sizes) * (1.0 if pixel_size is None else pixel_size)
+
+
+def draw_sizes(path: str | Path, groups: dict[str, np.ndarray], unit: str) -> None:
+    """Draw distributions of diameters, by the names of their groups, into a PNG file."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
-    unit = "px" if pixel_size is None else "nm"
-    groups = {"": measured} if classes is None else by_class(measured, classes)
-    shown = {label: sizes for label, some in groups.items() if len(sizes := whole_sizes(some, pixel_size))}
+    shown = {label: sizes for label, sizes in groups.items() if len(sizes)}
     if shown:
-        _draw(axes, shown, {label: summary_of(groups[label], pixel_size) for label in shown})
+        _draw(axes, shown, unit)
     else:
         axes.text(0.5, 0.5, "no object that the edge does not cut", ha="center", transform=axes.transAxes, fontsize=8)
     axes.set_xlabel(f"equivalent diameter ({unit})", fontsize=8)
@@ -48,31 +59,24 @@ def plot_sizes(
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI))
 
 
-def whole_sizes(measured: Sequence[ObjectMeasures], pixel_size: float | None) -> np.ndarray:
-    """Return the equivalent diameters of objects that the edge does not cut, in nm or pixels."""
-    sizes = [one.equivalent_diameter for one in measured if not one.touches_border]
-    return np.array(sizes) * (1.0 if pixel_size is None else pixel_size)
-
-
-def _draw(axes: Any, shown: dict[str, np.ndarray], found: dict[str, dict[str, Any]]) -> None:
+def _draw(axes: Any, shown: dict[str, np.ndarray], unit: str) -> None:
     """Draw bars, a line at the median and a band of the quartiles for each group of sizes."""
     everything = np.concatenate(list(shown.values()))
     bins = np.histogram_bin_edges(everything, bins="auto" if len(everything) > 5 else 5)
     if len(bins) > MOST_BINS + 1:
         bins = np.linspace(bins[0], bins[-1], MOST_BINS + 1)
+    single = len(shown) == 1
     for number, (label, sizes) in enumerate(shown.items()):
-        colour = BLUE if len(shown) == 1 else tuple(COLOURS[number % len(COLOURS)] / 255)
-        line = ORANGE if len(shown) == 1 else colour
-        low, high = found[label]["quartiles"]
-        median, unit = found[label]["median_diameter"], found[label]["unit"]
-        text = f"median {median:.3g} {unit}\nquartiles {low:.3g} to {high:.3g} {unit}\nn = {len(sizes)}"
-        text = text if not label else f"{label}: {text.replace(chr(10), ', ')}"
-        axes.hist(sizes, bins, color=colour, alpha=0.8 if len(shown) == 1 else 0.5, edgecolor="white", linewidth=0.5)
+        colour = BLUE if single else tuple(COLOURS[number % len(COLOURS)] / 255)
+        line = ORANGE if single else colour
+        low, median, high = np.percentile(sizes, [25, 50, 75])
+        told = [f"median {median:.3g} {unit}", f"quartiles {low:.3g} to {high:.3g} {unit}", f"n = {len(sizes)}"]
+        text = "\n".join(told) if single else f"{label or 'all'}: {', '.join(told)}"
+        axes.hist(sizes, bins, color=colour, alpha=0.8 if single else 0.5, edgecolor="white", linewidth=0.5)
         axes.axvspan(low, high, color=line, alpha=0.12, linewidth=0)
         axes.axvline(median, color=line, linewidth=1.2, label=text)
         if len(everything) <= MOST_STROKES:
             axes.plot(sizes, np.zeros(len(sizes)), "|", color="black", markersize=5, markeredgewidth=0.5, clip_on=False)
-    if len(shown) == 1:
-        axes.legend(fontsize=7, frameon=False)
-    else:  # long lines would cover the bars
-        axes.legend(fontsize=6, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    # long lines would cover the bars
+    place = {} if single else {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    axes.legend(fontsize=7 if single else 6, frameon=False, **place)

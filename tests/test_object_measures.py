@@ -83,6 +83,13 @@ def test_neighbours_lie_as_far_apart_as_their_middles():
     assert [one.neighbour for one in measure_objects(ids, ids)] == [20, 20, 40]
 
 
+def test_what_the_data_bar_cuts_touches_the_border():
+    ids = np.zeros((60, 40), np.uint32)
+    ids[40:50, 5:15], ids[20:30, 20:30] = 1, 2
+    assert [one.touches_border for one in measure_objects(ids, ids)] == [False, False]
+    assert [one.touches_border for one in measure_objects(ids, ids, 10)] == [True, False]
+
+
 def real_ids():
     paths = sorted((SHARED / "instances").glob("*"))[:4] if SHARED.is_dir() else []
     return paths or [None]

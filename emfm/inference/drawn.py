@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from emfm.io.large_images import release_pages
 from emfm.io.reading import Micrograph
 from emfm.io.scale_bar import Box, find_scale_bars
 
@@ -30,17 +31,10 @@ class Blanked:
     def __getitem__(self, place: Any) -> np.ndarray:
         """Return a part, given as a slice of rows, or slices of rows and columns."""
         rows, columns = place if isinstance(place, tuple) else (place, slice(None))
-        part = np.asarray(self._maps[rows, columns])
-        inside = [box for box in self._boxes if self._overlaps(box, rows, columns)]
-        if not inside:
-            return part
-        part, (first, _, _), (start, _, _) = part.copy(), rows.indices(self.shape[0]), columns.indices(self.shape[1])
-        for top, left, bottom, right in inside:
-            part[max(0, top - first) : bottom - first, max(0, left - start) : right - start] = 0
+        part = np.array(self._maps[rows, columns])
+        release_pages(self._maps)
+        first, start = rows.indices(self.shape[0])[0], columns.indices(self.shape[1])[0]
+        for top, left, bottom, right in self._boxes:
+            if bottom > first and right > start:  # what lies beyond the end is an empty slice
+                part[max(0, top - first) : bottom - first, max(0, left - start) : right - start] = 0
         return part
-
-    def _overlaps(self, box: Box, rows: slice, columns: slice) -> bool:
-        spans = rows.indices(self.shape[0]), columns.indices(self.shape[1])
-        return all(
-            first < stop and start < last for (first, last, _), start, stop in zip(spans, box[:2], box[2:], strict=True)
-        )

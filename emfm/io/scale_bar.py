@@ -30,7 +30,7 @@ BESIDE, CONTRAST = 2, 0.25
 # shares of the image's height, and there are so many at least.
 NEAR, LETTERS, FEWEST = 2.0, (0.008, 0.09), 2
 MARGIN = 2  # pixels around what is left out
-LARGEST = 2**26  # pixels of an image that is looked at
+LARGEST = 2**25  # pixels of an image that is looked at
 
 Box = tuple[int, int, int, int]  # first row and column, and those after the last
 NM = {"nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "a": 0.1, "å": 0.1, "pm": 1e-3}

@@ -45,15 +45,16 @@ class ObjectMeasures:
 LENGTHS = ("equivalent_diameter", "feret_max", "feret_min", "centroid_x", "centroid_y", "neighbour")
 
 
-def measure_objects(ids: Any, image: Any) -> list[ObjectMeasures]:
+def measure_objects(ids: Any, image: Any, data_bar: int = 0) -> list[ObjectMeasures]:
     """Measure every object of a map of numbers, in the order of the numbers.
 
     Args:
         ids: (H, W) numbers, 0 is the background; read in bands.
         image: (H, W) the micrograph; NaN is no data.
+        data_bar: lowest rows, without objects: what ends there is cut, as at the edge.
     """
-    boxes = boxes_of(ids)
-    measured = [_measured(number, box, ids, image) for number, box in sorted(boxes.items())]
+    edges = ids.shape[0] - data_bar, ids.shape[1]
+    measured = [_measured(number, box, ids, image, edges) for number, box in sorted(boxes_of(ids).items())]
     if len(measured) < 2:
         return measured
     places = np.array([(one.centroid_y, one.centroid_x) for one in measured])
@@ -81,20 +82,19 @@ def boxes_of(ids: Any) -> dict[int, tuple[int, int, int, int]]:
     return boxes
 
 
-def _measured(number: int, box: tuple[int, int, int, int], ids: Any, image: Any) -> ObjectMeasures:
+def _measured(
+    number: int, box: tuple[int, int, int, int], ids: Any, image: Any, edges: tuple[int, int]
+) -> ObjectMeasures:
+    """Measure an object in its box; the edges are one past the last row and column that count."""
     top, left, bottom, right = box
     mask = np.asarray(ids[top:bottom, left:right]) == number
     values = np.asarray(image[top:bottom, left:right], dtype=np.float64)
     # scikit-image takes what touches the edge of its image for cut off
     region = regionprops(np.pad(mask, 1).astype(np.uint8))[0]
-    points = region.coords - 1.0
-    # a pixel is a square, not a point: its corners count
-    offsets = np.array([(-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)])
-    corners = np.unique((points[:, None] + offsets).reshape(-1, 2), axis=0)
-    widths = np.ptp(corners @ np.stack([np.sin(ANGLES), np.cos(ANGLES)]), axis=0)
+    widths = _widths(mask)
     perimeter = region.perimeter_crofton
     known = values[mask & ~np.isnan(values)]
-    height, width = ids.shape
+    height, width = edges
     return ObjectMeasures(
         id=number,
         area=float(region.area),
@@ -106,11 +106,24 @@ def _measured(number: int, box: tuple[int, int, int, int], ids: Any, image: Any)
         solidity=float(region.solidity) if region.area > 2 else 1.0,
         orientation=math.degrees(region.orientation) % 180 - 90,
         mean_intensity=float(known.mean()) if len(known) else math.nan,
-        centroid_x=float(points[:, 1].mean() + left),
-        centroid_y=float(points[:, 0].mean() + top),
+        centroid_x=float(region.centroid[1] - 1 + left),
+        centroid_y=float(region.centroid[0] - 1 + top),
         neighbour=math.nan,
         touches_border=top == 0 or left == 0 or bottom == height or right == width,
     )
+
+
+def _widths(mask: np.ndarray) -> np.ndarray:
+    """Return how wide a mask (h, w) is in each of `ANGLES`.
+
+    A pixel is a square, not a point: its corners count. Those at the ends of rows are the farthest.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    left = mask[rows].argmax(axis=1) - 0.5
+    right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1) - 0.5
+    y = np.concatenate([rows - 0.5, rows - 0.5, rows + 0.5, rows + 0.5])
+    x = np.concatenate([left, right, left, right])
+    return np.ptp(y[:, None] * np.sin(ANGLES) + x[:, None] * np.cos(ANGLES), axis=0)
 
 
 def rows_of(

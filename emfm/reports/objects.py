@@ -40,8 +40,7 @@ class ObjectReport(ClassMapReport):
     def write_tables(self, prediction: Prediction, folder: Path, stem: str) -> dict[str, Path]:
         """Write `objects`, `summary` and `sizes`."""
         size, classes = prediction.pixel_size, prediction.object_classes
-        rows = prediction.output.shape[0] - prediction.data_bar  # what the bar cuts touches the border
-        measured = measure_objects(prediction.output[:rows], prediction.image[:rows])
+        measured = measure_objects(prediction.output, prediction.image, prediction.data_bar)
         paths = {
             "objects": folder / f"{stem}_objects.csv",
             "summary": folder / f"{stem}_summary.json",

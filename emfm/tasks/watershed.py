@@ -127,7 +127,8 @@ class _Numbered:
     """
 
     def __init__(self, shape: tuple[int, int], select: Callable[[int, int], np.ndarray]):
-        self._height, self._band, self._select = shape[0], band_rows(shape[1]), select
+        self._height, self._width = shape
+        self._band, self._select = band_rows(shape[1]), select
         self._pieces = lru_cache(maxsize=4)(self._label)
         counts, joins = [0], [np.empty((0, 2), dtype=np.int64)]
         above: np.ndarray | None = None
@@ -148,25 +149,28 @@ class _Numbered:
         return ndimage.label(self._select(first, min(first + self._band, self._height)))
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """Return the parts' numbers in some rows (last - first, W), 0 elsewhere."""
-        parts = []
+        """Return the parts' numbers in some rows (last - first, W) int32, 0 elsewhere."""
+        found = np.zeros((last - first, self._width), dtype=np.int32)
         for band in range(first // self._band, -(-last // self._band)):
             pieces, _ = self._pieces(band)
-            part = np.where(pieces > 0, self._numbers[pieces + self._offsets[band] * (pieces > 0)], 0)
-            parts.append(part[max(0, first - band * self._band) : last - band * self._band])
-        return np.concatenate(parts).astype(np.int32)
+            start = band * self._band
+            top, bottom = max(first, start), min(last, start + len(pieces))
+            part = pieces[top - start : bottom - start]
+            inside = part > 0
+            found[top - first : bottom - first][inside] = self._numbers[part[inside] + self._offsets[band]]
+        return found
 
 
 def _joined(pairs: np.ndarray, total: int) -> tuple[int, np.ndarray]:
     """Return how many parts pieces make, and the number of each piece; 0, no piece, stays 0."""
     if not total:
-        return 0, np.zeros(1, dtype=np.int64)
+        return 0, np.zeros(1, dtype=np.int32)
     graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(total, total))
     count, part_of = connected_components(graph, directed=False)
     _, first = np.unique(part_of, return_index=True)
     order = np.empty(count, dtype=np.int64)  # by the first piece of each
     order[np.argsort(first)] = np.arange(count)
-    return count, np.concatenate([[0], order[part_of] + 1])
+    return count, np.concatenate([[0], order[part_of] + 1]).astype(np.int32)
 
 
 def _middles(maps: Any) -> _Numbered:
@@ -177,10 +181,11 @@ def _middles(maps: Any) -> _Numbered:
     """
 
     def parts_of(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        foreground, boundary, distance = unpacked(np.asarray(maps[first:last]))
+        seen = np.asarray(maps[first:last])
+        inside = ((seen & 255) > FOREGROUND * 255) & ((seen >> 8 & 255) < AT_BOUNDARY * 255)
+        middle = inside & ((seen >> 16 & 255) > MIDDLE * 255)
         release_pages(maps)
-        inside = (foreground > FOREGROUND) & (boundary < AT_BOUNDARY)
-        return inside, inside & (distance > MIDDLE)
+        return inside, middle
 
     parts = _Numbered(maps.shape, lambda first, last: parts_of(first, last)[0])
     has_middle = np.zeros(parts.count + 1, dtype=bool)

@@ -83,7 +83,7 @@ def test_two_processes_agree_with_one(model, image, whole, form, tmp_path):
     model.save_pretrained(tmp_path / "model")
     np.save(tmp_path / "a.npy", image)
     command = ["predict", "--tile", "256", "--format", form, "--outlines", "--model", str(tmp_path / "model")]
-    done = share(call_emfm, *command, "--output", str(tmp_path / "out"), str(tmp_path / "a.npy"))
+    done = share(call_emfm, *command, "--output", str(tmp_path / "out"), str(tmp_path / "a.npy"), seconds=600)
     assert [process.returncode for process in done] == [0, 0], done[0].stderr[-3000:]
     ids = np.asarray(open_result(tmp_path / "out" / f"a.{form}"))
     assert ids.dtype == np.uint32

@@ -157,7 +157,7 @@ def _as_stated(micrograph: Micrograph, job: _Job) -> Micrograph:
     micrograph = replace(micrograph, image=without(micrograph.image, job.arguments.nodata))
     stated = job.arguments.pixel_size
     if job.arguments.scale_bar is not None:
-        stated = pixel_size_by_bar(micrograph, job.arguments.scale_bar)
+        stated = pixel_size_by_bar(micrograph.image, job.arguments.scale_bar, str(job.source))
     return with_pixel_size(micrograph, stated, str(job.source))
 
 

@@ -122,14 +122,18 @@ def _core(mask: np.ndarray, box: Box) -> Box:
 
 
 def _stands_out(grey: np.ndarray, box: Box) -> bool:
-    """Return whether the rows above and below a bar differ from it, all along."""
+    """Return whether what lies above, below and at the ends of a bar differs from it.
+
+    A particle of many greys is no bar: where its brightest part ends, it goes on a little darker.
+    """
     top, left, bottom, right = box
     bar = float(grey[top:bottom, left:right].mean())
-    sides = [
-        grey[max(0, top - 1 - BESIDE) : max(0, top - 1), left:right],
-        grey[bottom + 1 : bottom + 1 + BESIDE, left:right],
-    ]
-    return all(side.size and (np.abs(side - bar) > CONTRAST).mean() > FILLED for side in sides)
+    before, after = [(max(0, start - 1 - BESIDE), max(0, start - 1)) for start in (top, left)], (bottom + 1, right + 1)
+    sides = [grey[slice(*before[0]), left:right], grey[after[0] : after[0] + BESIDE, left:right]]
+    ends = [grey[top:bottom, slice(*before[1])], grey[top:bottom, after[1] : after[1] + BESIDE]]
+    if not all(side.size and (np.abs(side - bar) > CONTRAST).mean() > FILLED for side in sides):
+        return False
+    return all(not end.size or (np.abs(end - bar) > CONTRAST).mean() > 0.5 for end in ends)
 
 
 def _with_letters(bar: Box, boxes: list[Box], height: int) -> Box:
@@ -158,18 +162,16 @@ def _grown(box: Box, shape: tuple[int, ...]) -> Box:
     )
 
 
-def pixel_size_by_bar(micrograph: Micrograph, length: str) -> float:
-    """Return nm per pixel of a micrograph whose scale bar has some length, such as "500 nm".
+def pixel_size_by_bar(image: Any, length: str, name: str) -> float:
+    """Return nm per pixel of an image (H, W) whose scale bar has some length, such as "500 nm".
 
     Raises:
-        EMError: it is no length, or the micrograph has not exactly one plain bar.
+        EMError: it is no length, or the image has not exactly one plain bar; says `name`.
     """
-    nanometres, bars = length_in_nm(length), find_scale_bars(micrograph.image)
+    nanometres, bars = length_in_nm(length), find_scale_bars(image)
     if len(bars) != 1:
-        raise EMError(
-            f"{micrograph.name}: {len(bars) or 'no'} plain scale bar{'s' if len(bars) != 1 else ''} found, --scale-bar "
-            "needs exactly one: measure it and give --pixel-size"
-        )
+        found = f"{len(bars)} plain scale bars" if bars else "no plain scale bar"
+        raise EMError(f"{name}: {found} found, --scale-bar needs exactly one: measure it and give --pixel-size")
     return nanometres / bars[0].pixels
 
 

@@ -84,7 +84,7 @@ def _pair(path: Path, how: MeasureArguments) -> Prediction:
             f"{path} is {ids.shape} pixels, its micrograph {found.image.shape}: give those that belong together"
         )
     if how.scale_bar is not None:
-        size = pixel_size_by_bar(found, how.scale_bar)
+        size = pixel_size_by_bar(found.image, how.scale_bar, f"the micrograph of {path}")
     elif (size := how.pixel_size or found.pixel_size or mask.pixel_size) is None:
         offer_scale_bar(found)
     found = with_seen_bar(found)

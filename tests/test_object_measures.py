@@ -33,7 +33,8 @@ def test_a_disc_is_measured_within_the_pixel(radius):
     assert one.equivalent_diameter == pytest.approx(2 * radius, abs=0.5)
     assert one.feret_max == pytest.approx(2 * radius, abs=1.5) and one.feret_min == pytest.approx(2 * radius, abs=1)
     assert one.aspect == pytest.approx(1, abs=0.02)
-    assert one.circularity == pytest.approx(1, abs=0.06) and one.solidity > 0.93
+    assert one.circularity == pytest.approx(1, abs=0.1 if radius < 10 else 0.03)
+    assert one.solidity > (0.85 if radius < 10 else 0.95)
     assert one.mean_intensity == 5 and (one.centroid_x, one.centroid_y) == (80, 80)
 
 
@@ -56,24 +57,24 @@ def test_an_ellipse_is_measured_within_the_pixel_at_any_angle(long, short, angle
 
 
 @pytest.mark.parametrize("angle", [0, 30, 45])
-@pytest.mark.parametrize(("width", "height"), [(80, 20), (41, 41), (61, 7)])
+@pytest.mark.parametrize(("width", "height"), [(81, 21), (41, 41), (61, 7)])
 def test_a_rectangle_is_measured_within_the_pixel_at_any_angle(width, height, angle):
     turn = np.deg2rad(angle)
 
     def inside(x, y):
         along, across = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
-        return (np.abs(along) <= (width - 0.5) / 2) & (np.abs(across) <= (height - 0.5) / 2)
+        return (np.abs(along) < width / 2) & (np.abs(across) < height / 2)
 
     one = drawn(inside)
-    whole = angle == 0
-    wide, high = (width - width % 2 * 0 - (width + 1) % 2, height - (height + 1) % 2) if whole else (width, height)
-    assert one.area == pytest.approx(wide * high, abs=0 if whole else 0.04 * wide * high + 2)
-    assert one.feret_max == pytest.approx(np.hypot(wide, high), abs=0.05 if whole else 1.5)
-    assert one.feret_min == pytest.approx(high, abs=0.01 if whole else 1.5)
-    assert one.aspect == pytest.approx(wide / high, rel=0.05)
-    around = 2 * (wide + high)
-    assert one.circularity == pytest.approx(4 * np.pi * wide * high / around**2, abs=0.1)
-    assert one.solidity == pytest.approx(1, abs=1e-6 if whole else 0.08)
+    straight = angle == 0
+    assert one.area == pytest.approx(width * height, rel=1e-9 if straight else 0.03)
+    assert one.feret_max == pytest.approx(np.hypot(width, height), abs=0.05 if straight else 1.5)
+    assert one.feret_min == pytest.approx(height, abs=0.01 if straight else 1.5)
+    assert one.aspect == pytest.approx(width / height, rel=0.05)
+    # Crofton's perimeter, from four directions, is up to 5 % wrong for straight edges
+    formula = np.pi * width * height / (width + height) ** 2
+    assert one.circularity == pytest.approx(formula, rel=0.15)
+    assert one.solidity == pytest.approx(1, abs=1e-6 if straight else 0.1)
 
 
 def test_neighbours_lie_as_far_apart_as_their_middles():

@@ -122,10 +122,11 @@ def test_the_pipeline_gives_a_mask_for_each_object_with_its_class(model, image, 
     assert type(AutoModelForInstanceSegmentation.from_pretrained(tmp_path / "model")) is EMForInstanceSegmentation
 
 
-def test_masks_that_would_fill_the_memory_are_refused_with_a_way_out(model, image, monkeypatch):
+def test_masks_that_would_fill_the_memory_are_refused_with_a_way_out(model, image, monkeypatch, tmp_path):
+    model.save_pretrained(tmp_path / "model")
     monkeypatch.setattr("emfm.inference.pipelines.MOST_BYTES", 10**6)
     with pytest.raises(EMError, match=r"objects would take .* GiB; emfm\.predict\(model, image\)\.output holds"):
-        pipeline("image-segmentation", model=model)(image)
+        pipeline("image-segmentation", model=str(tmp_path / "model"))(image)
 
 
 def test_the_page_tells_how_many_objects_there_are(model, image, whole, tmp_path):

@@ -83,7 +83,7 @@ class Blocks:
         pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
         try:
             networks = [self._model] * len(self._symmetries)
-            # one pass sees the whole of a small micrograph; numbers of objects hang on the last digit
+            # one pass sees the whole of a small one; numbers of objects hang on the last digit
             tiled = len(self._spans[0]) * len(self._spans[1]) > 1 or np.prod(self._image.shape) > NORM_PIXELS
             if tiled or task_of(self._model).separates:
                 networks = self._frozen()

@@ -67,14 +67,15 @@ def test_a_rectangle_is_measured_within_the_pixel_at_any_angle(width, height, an
 
     one = drawn(inside)
     straight = angle == 0
-    assert one.area == pytest.approx(width * height, rel=1e-9 if straight else 0.03)
+    # half a pixel along its edges
+    assert one.area == pytest.approx(width * height, abs=0 if straight else width + height)
     assert one.feret_max == pytest.approx(np.hypot(width, height), abs=0.05 if straight else 1.5)
     assert one.feret_min == pytest.approx(height, abs=0.01 if straight else 1.5)
     assert one.aspect == pytest.approx(width / height, rel=0.05)
     # Crofton's perimeter, from four directions, is up to 5 % wrong for straight edges
     formula = np.pi * width * height / (width + height) ** 2
     assert one.circularity == pytest.approx(formula, rel=0.15)
-    assert one.solidity == pytest.approx(1, abs=1e-6 if straight else 0.1)
+    assert one.solidity == pytest.approx(1, abs=1e-6 if straight else 0.15)
 
 
 def test_neighbours_lie_as_far_apart_as_their_middles():

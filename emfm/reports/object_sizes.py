@@ -42,8 +42,10 @@ def whole_sizes(measured: Sequence[ObjectMeasures], pixel_size: float | None) ->
     return np.array(sizes) * (1.0 if pixel_size is None else pixel_size)
 
 
-def draw_sizes(path: str | Path, groups: dict[str, np.ndarray], unit: str) -> None:
-    """Draw distributions of diameters, by the names of their groups, into a PNG file."""
+def draw_sizes(
+    path: str | Path, groups: dict[str, np.ndarray], unit: str, quantity: str = "equivalent diameter"
+) -> None:
+    """Draw distributions of sizes, by the names of their groups, into a PNG file."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     shown = {label: sizes for label, sizes in groups.items() if len(sizes)}
@@ -51,7 +53,7 @@ def draw_sizes(path: str | Path, groups: dict[str, np.ndarray], unit: str) -> No
         _draw(axes, shown, unit)
     else:
         axes.text(0.5, 0.5, "no object that the edge does not cut", ha="center", transform=axes.transAxes, fontsize=8)
-    axes.set_xlabel(f"equivalent diameter ({unit})", fontsize=8)
+    axes.set_xlabel(f"{quantity} ({unit})", fontsize=8)
     axes.set_ylabel("number of objects", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

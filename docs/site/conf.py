@@ -58,6 +58,7 @@ CONTENTS = {
 docs/predicting
 docs/trust
 docs/finetuning
+docs/objects
 docs/pretraining
 docs/formats
 docs/datasets

@@ -68,19 +68,22 @@ def plot_sizes(path: str | Path, measured: list[ObjectMeasures], pixel_size: flo
 
     Objects that the micrograph's edge cuts are left out; median, quartiles and number are written.
     """
-    found = summary_of(measured, pixel_size)
     factor = 1.0 if pixel_size is None else pixel_size
     sizes = [factor * one.equivalent_diameter for one in measured if not one.touches_border]
+    draw_sizes(path, np.array(sizes), "equivalent diameter", "px" if pixel_size is None else "nm")
+
+
+def draw_sizes(path: str | Path, sizes: np.ndarray, label: str, unit: str) -> None:
+    """Draw how sizes (N,) are distributed into a PNG file, with median, quartiles and number."""
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
-    if sizes:
+    if len(sizes):
+        low, median, high = np.percentile(sizes, [25, 50, 75])
         axes.hist(sizes, bins="auto" if len(sizes) > 5 else 5, color="#0072b2", edgecolor="white")
-        axes.axvline(found["median_diameter"], color="#d55e00", linewidth=1.5)
-        low, high = found["quartiles"]
-        median = f"median {found['median_diameter']:.3g} {found['unit']}"
-        title = f"{median} (quartiles {low:.3g} to {high:.3g}), n = {len(sizes)}"
+        axes.axvline(median, color="#d55e00", linewidth=1.5)
+        title = f"median {median:.3g} {unit} (quartiles {low:.3g} to {high:.3g}), n = {len(sizes)}"
     else:
         title = "no object that the edge does not cut"
-    axes.set(xlabel=f"equivalent diameter ({found['unit']})", ylabel="objects", title=title)
+    axes.set(xlabel=f"{label} ({unit})", ylabel="objects", title=title)
     axes.title.set_fontsize(9)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))

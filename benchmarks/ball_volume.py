@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from emfm.files import write_text
 
-MATRIX, BALL, NOISE, TEXTURE = 110.0, 150.0, 40.0, 10.0  # grey values; the noise's standard deviation
+MATRIX, BALL, NOISE, TEXTURE = 110.0, 150.0, 28.0, 10.0  # grey values; the noise's standard deviation
 RADII = (7.0, 13.0)  # voxels
 TOUCHING = 0.4  # share of the balls that are set against an earlier one
 TRIES = 60  # for a place

@@ -79,6 +79,11 @@ class Orthoplanes:
         return len(self.model.classes) if self.model.classes else 3 if task_of(self.model).separates else 1
 
     @property
+    def averaged(self) -> int:
+        """How many of the maps, the first ones, are the same seen from any side."""
+        return 1 if task_of(self.model).separates else self.channels
+
+    @property
     def dtype(self) -> np.dtype:
         """Of the maps in their files: probabilities need no more, intensities keep their units."""
         return np.dtype(np.float32 if task_of(self.model).doubts_in_units else np.float16)
@@ -100,17 +105,18 @@ class Orthoplanes:
     def mean_maps(self, first: int, last: int) -> np.ndarray:
         """Return the maps of the slices `first` to `last - 1`, (last - first, C, H, W) float32.
 
-        They are means over the three directions.
+        They are means over the three directions. Of objects only the foreground is: boundary and
+        distance are those within a slice, and say nothing of planes across it.
         """
         total = np.stack([np.asarray(self._maps(0, number), dtype=np.float32) for number in range(first, last)])
         for axis in (1, 2):
             for number in range(self.slices.shape[axis]):
                 part = np.asarray(self._maps(axis, number)[:, first:last], dtype=np.float32).swapaxes(0, 1)
                 if axis == 1:
-                    total[:, :, number] += part
+                    total[:, : self.averaged, number] += part
                 else:
-                    total[:, :, :, number] += part
-        total /= 3
+                    total[:, : self.averaged, :, number] += part
+        total[:, : self.averaged] /= 3
         return total
 
     @property
@@ -135,7 +141,7 @@ class Orthoplanes:
             return
         first = self.slices[0].image
         voxels = math.prod(self.slices.shape)
-        needed = voxels * (first.dtype.itemsize + 3 * self.channels * self.dtype.itemsize)
+        needed = voxels * (first.dtype.itemsize + (self.channels + 2 * self.averaged) * self.dtype.itemsize)
         check_space(self.folder, needed, "what --orthoplanes keeps until the volume is done")
         copy = ResultFile(self._copied, self.slices.shape, first.dtype, None)
         with copy.filling(ALONE):
@@ -174,7 +180,8 @@ class Orthoplanes:
     def _one(self, axis: int, number: int, plane: np.ndarray) -> None:
         """Predict a plane (h, w), and write its maps."""
         model = self.model
-        result = ResultFile(self._path(axis, number), (self.channels, *plane.shape), self.dtype, None)
+        channels = self.averaged if axis else self.channels
+        result = ResultFile(self._path(axis, number), (channels, *plane.shape), self.dtype, None)
         missing = no_data(plane) if plane.dtype.kind == "f" else None
         with result.filling(ALONE):
             if missing is not None and missing.all():
@@ -185,5 +192,5 @@ class Orthoplanes:
                 if task_of(model).doubts_in_units:
                     # planes have statistics of their own: units are what they share
                     maps = model.processor.denormalize(maps, statistics, np.float32)
-                for channel, part in enumerate(maps):
+                for channel, part in enumerate(maps[:channels]):
                     result.write(channel * plane.shape[0] + row, column, part)

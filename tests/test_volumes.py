@@ -237,6 +237,10 @@ def test_what_an_mrc_file_cannot_hold_is_refused_with_the_way_out(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", stack()[0].astype(np.float64))
     (entry,) = predict_files(model_of(EMForDenoising), [tmp_path / "a.tif"], tmp_path, PredictArguments(format="mrc"))
     assert "an MRC file holds no float64: choose --format tif or zarr" in entry["error"]
+    tifffile.imwrite(tmp_path / "v.tif", stack().astype(np.int32), photometric="minisblack")
+    stated = PredictArguments(index="all", format="mrc")
+    (entry,) = predict_files(model_of(EMForDenoising), [tmp_path / "v.tif"], tmp_path / "out", stated)
+    assert "an MRC file holds no int32" in entry["error"] and not (tmp_path / "out").exists()
 
 
 def test_a_pixel_size_that_the_model_does_not_know_is_said_once(tmp_path, caplog):
@@ -245,6 +249,17 @@ def test_a_pixel_size_that_the_model_does_not_know_is_said_once(tmp_path, caplog
     model.config.pixel_size_range = [1.0, 2.0]
     predict_files(model, [tmp_path / "v.mrc"], tmp_path / "out", ALL)
     assert sum("the model was trained at" in record.message for record in caplog.records) == 1
+
+
+def test_classes_of_a_stack_without_data_are_named_as_such(tmp_path):
+    volume = stack().astype(np.float32)
+    volume[2, :3] = np.nan
+    tifffile.imwrite(tmp_path / "v.tif", volume, photometric="minisblack")
+    (entry,) = predict_files(segmenter(), [tmp_path / "v.tif"], tmp_path / "out", ALL)
+    assert (tifffile.imread(entry["output"]) == 255).sum() == 3 * 64
+    record = json.loads((tmp_path / "out" / "v.tif.json").read_text())
+    assert record["no_data"] == {"pixels": 192, "value": "255.0"}
+    assert json.loads((tmp_path / "out" / "labels.json").read_text())["255"] == "ignore"
 
 
 # reading and learning

@@ -24,6 +24,7 @@ from emfm.io.reading import Micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import no_data
 from emfm.tasks import task_of
+from emfm.tasks.instances import OUTPUTS
 
 DIRECTIONS = "zyx"
 # Bytes of the volume, and of the maps of its slices, that are in memory at a time.
@@ -76,7 +77,9 @@ class Orthoplanes:
     @property
     def channels(self) -> int:
         """Maps of the network."""
-        return len(self.model.classes) if self.model.classes else 3 if task_of(self.model).separates else 1
+        if task_of(self.model).separates:
+            return len(OUTPUTS)
+        return len(self.model.classes or [0])
 
     @property
     def averaged(self) -> int:

@@ -17,14 +17,14 @@ from tqdm.auto import tqdm
 from emfm.errors import EMError
 from emfm.files import write_text
 from emfm.inference.orthoplanes import Orthoplanes, check_cubic
-from emfm.inference.predict import Flow, hide_no_data, result_form
+from emfm.inference.predict import Flow, hide_no_data, no_data_value, result_form
 from emfm.inference.processes import ALONE, Processes
 from emfm.inference.resampling import check_pixel_size
 from emfm.inference.result_files import ResultFile, open_result
 from emfm.inference.stated_slices import StatedSlices
 from emfm.io.writing import write_image
 from emfm.modeling import EMPreTrainedModel
-from emfm.no_data import say_data_bar
+from emfm.no_data import count_no_data, say_data_bar
 from emfm.processing import IntensityStatistics
 from emfm.reports.prediction import Prediction
 from emfm.reports.volumes import VolumeObjects, Voxel, montage, slices_shown
@@ -98,6 +98,8 @@ class Stack:
             check_cubic(self.model, first, len(self.slices))
         elif not self.flow.match_pixel_size:
             check_pixel_size(self.model, first)
+        if not task_of(self.model).separates:  # which must not be found out at the end
+            ResultFile(self.target, self._form[0], self._form[1], None)
         if first.data_bar:
             say_data_bar(first.name, first.data_bar)
 
@@ -146,19 +148,31 @@ class Stack:
             dtype = self._dtype_of_numbers(count)
         whole = (len(self.slices), *shape)
         volume = ResultFile(self.target, whole, dtype, self._pixel_size, self.slices.slice_distance)
-        with volume.filling(ALONE):
-            for number in tqdm(range(len(self.slices)), unit="slice", leave=False):
-                result = self._result(number, links)
-                for top in range(0, shape[0], step := max(1, BAND_PIXELS // shape[1])):
-                    volume.write(number * shape[0] + top, 0, np.asarray(result[top : top + step]))
-                if objects is not None:
-                    objects.add(number, result, self.slices[number].image)
+        missing = self._join(volume, links, objects)
         shown = self._show(links)
         if objects is not None:
             shown |= objects.write(self.target.parent, self.target.stem, self.slices[0].name)
-        form = {"shape": list(whole), "dtype": str(volume.dtype)}
+        form: dict[str, Any] = {"shape": list(whole), "dtype": str(volume.dtype)}
+        if missing:
+            form["no_data"] = {"pixels": missing, "value": str(no_data_value(dtype))}
         sides = {"pixel_size": self._pixel_size, "slice_distance": self.slices.slice_distance}
         return {**form, **sides, "shown": shown}
+
+    def _join(self, volume: ResultFile, links: list[np.ndarray] | None, objects: VolumeObjects | None) -> int:
+        """Write the slices into the volume, measure its objects, and return the pixels without data."""
+        height, width = volume.shape[-2:]
+        step, missing = max(1, BAND_PIXELS // width), 0
+        with volume.filling(ALONE):
+            for number in tqdm(range(len(self.slices)), unit="slice", leave=False):
+                given, result = self.slices[number], self._result(number, links)
+                for top in range(0, height, step):
+                    volume.write(number * height + top, 0, np.asarray(result[top : top + step]))
+                if objects is not None:
+                    objects.add(number, result, given.image)
+                missing += count_no_data(given.image)
+                if self.model.classes is not None:
+                    missing += given.data_bar * given.image.shape[1]
+        return missing
 
     def _dtype_of_numbers(self, count: int) -> np.dtype:
         """Return what holds the numbers of so many objects in the volume's format."""

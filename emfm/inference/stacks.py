@@ -159,7 +159,7 @@ class Stack:
         return {**form, **sides, "shown": shown}
 
     def _join(self, volume: ResultFile, links: list[np.ndarray] | None, objects: VolumeObjects | None) -> int:
-        """Write the slices into the volume, measure its objects, and return the pixels without data."""
+        """Write the slices, measure the objects, and return how many pixels hold no data."""
         height, width = volume.shape[-2:]
         step, missing = max(1, BAND_PIXELS // width), 0
         with volume.filling(ALONE):

@@ -19,7 +19,7 @@ def test_balls_have_the_sizes_that_were_drawn_and_some_of_them_touch():
     voxels = np.bincount(found.ids.ravel(), minlength=len(found.radii) + 1)[1:]
     boxes = ndimage.find_objects(found.ids.astype(int))
     whole = [
-        number for number, box in enumerate(boxes) if box and all(0 < part.start and part.stop < 64 for part in box)
+        number for number, box in enumerate(boxes) if box and all(part.start > 0 and part.stop < 64 for part in box)
     ]
     assert len(whole) > 3
     for number in whole:

@@ -19,7 +19,7 @@ from emfm.reports.prediction import Prediction
 from emfm.reports.report import ClassMapReport, ImageReport
 
 BAND_PIXELS = 2**21
-# Of the picture of slices: how many of them it shows at most, in a row, and how wide each one.
+# Of the picture of slices: how many of them it shows at most, in a row, and each one's side.
 SHOWN, IN_A_ROW, SIDE, GAP = 9, 3, 512, 6
 COLUMNS = (
     "file",
@@ -175,7 +175,7 @@ def montage(report: ImageReport, predictions: Iterator[tuple[int, Prediction]]) 
     panels, shown = [], None
     for number, prediction in predictions:
         picture = Image.fromarray(report.before_and_after(prediction)[1])
-        factor = min(1.0, SIDE / max(picture.size))
+        factor = _factor(max(picture.size))
         size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
         panel = picture.resize(size, Image.Resampling.BOX)
         font = ImageFont.load_default(max(10, panel.height // 16))
@@ -194,3 +194,8 @@ def montage(report: ImageReport, predictions: Iterator[tuple[int, Prediction]]) 
     restored: Legend = [("restored slices, with their numbers", None)]
     legend = report.legend(shown) if isinstance(report, ClassMapReport) else restored
     return captioned(np.asarray(canvas), legend, shown)
+
+
+def _factor(side: int) -> float:
+    """Return how much a slice is enlarged: large ones shrink, small ones grow by a whole number."""
+    return SIDE / side if side > SIDE else float(max(1, SIDE // 2 // side))

@@ -2,8 +2,9 @@
 
 Parts, each a line of JSON in the results file; what is there is not measured again:
 
-- `memory`: by how much memory grows for stacks of 1024 x 1024 pixels, and whether a run that SIGTERM stopped and that
-  went on ends with the bytes of one that was not stopped;
+- `memory`: by how much memory grows for 20 slices of 1024 x 1024 pixels, and whether a run that SIGTERM stopped and that
+  went on ends with the bytes of one that was not stopped. Then the same of 500, which repeat the 20: their results are
+  put where a stopped run leaves its slices, and the run does the last two and puts all together;
 - `restored`: noise on consecutive slices of an isotropic volume, restored by slices and by planes of all directions;
 - `balls`: a network that learns from a stack of 24 slices of simulated balls, on another volume.
 
@@ -36,7 +37,8 @@ from emfm.io.reading import read_micrograph
 from emfm.tasks import load_model
 from emfm.tasks.instance_metrics import InstanceMetrics
 
-DEPTHS = (15, 60)
+# Slices of the stack that is predicted, of the one that repeats them, and of those that are left to do of it.
+PERIOD, DEEP, COMPUTED = 20, 500, 2
 SIDE = 1024
 NOISE = 25.0  # grey values of 255
 RESTORER, START = "unet4-rf200", "unet3-rf96"
@@ -53,36 +55,52 @@ def predicted(model: Any, stack: Path, output: Path, orthoplanes: bool = False) 
 
 
 def memory(folder: Path, data: Path) -> list[dict[str, Any]]:
-    """Measure stacks of some depths, and stop the deepest."""
+    """Measure a stack, stop and go on with the same, and put together one that repeats its slices."""
     import torch
 
     from emfm import EMForSemanticSegmentation, EMFoundationConfig
 
     torch.manual_seed(0)
     model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label={0: "a", 1: "b"})).eval()
-    part = simulate_balls((DEPTHS[-1], 128, 128), 0).image
-    found = []
-    for depth in DEPTHS:
-        stack = folder / f"{depth}.tif"
-        write_volume(stack, np.tile(part[:depth], (1, SIDE // 128, SIDE // 128)))
-        results = FORK.SimpleQueue()
-        child = FORK.Process(target=_measured, args=(model, stack, folder / "whole", results))
-        child.start()
-        child.join()
-        found.append({"depth": depth, "side": SIDE, **results.get()})
-    stopped = folder / "stopped"
-    child = FORK.Process(target=_measured, args=(model, stack, stopped, FORK.SimpleQueue()))
+    part = np.tile(simulate_balls((PERIOD, 128, 128), 0).image, (1, SIDE // 128, SIDE // 128))
+    stacks = [folder / f"{depth}.tif" for depth in (PERIOD, DEEP)]
+    write_volume(stacks[0], part)
+    write_volume(stacks[1], np.tile(part, (DEEP // PERIOD, 1, 1)))
+    whole = {"depth": PERIOD, **_run(model, stacks[0], folder / "whole")}
+    whole["slices_done"] = _stop(model, stacks[0], folder / "stopped", PERIOD // 2)
+    resumed = _run(model, stacks[0], folder / "stopped")
+    ends = [hashlib.sha256((folder / at / stacks[0].name).read_bytes()).hexdigest() for at in ("whole", "stopped")]
+    whole |= {"same_bytes": ends[0] == ends[1], "resumed_peak_mib": resumed["peak_mib"]}
+    # the deep one is stopped at once; its slices are those of the other, again and again
+    _stop(model, stacks[1], folder / "deep", 1)
+    volume = tifffile.imread(folder / "whole" / stacks[0].name)
+    for number in range(DEEP - COMPUTED):
+        np.save(folder / "deep" / f".{DEEP}.slices" / f"{number:06d}.npy", volume[number % PERIOD])
+    deep = {"depth": DEEP, "slices_done": DEEP - COMPUTED, **_run(model, stacks[1], folder / "deep")}
+    result = tifffile.memmap(folder / "deep" / stacks[1].name)
+    deep["same_bytes"] = all(bool((result[n] == volume[n % PERIOD]).all()) for n in range(DEEP))
+    return [{"side": SIDE, **one} for one in (whole, deep)]
+
+
+def _run(model: Any, stack: Path, output: Path) -> dict[str, float]:
+    """Predict a stack in a process of its own, and return its figures."""
+    results = FORK.SimpleQueue()
+    child = FORK.Process(target=_measured, args=(model, stack, output, results))
     child.start()
-    while child.is_alive() and _slices(stopped) < depth // 2:
+    child.join()
+    return results.get()
+
+
+def _stop(model: Any, stack: Path, output: Path, after: int) -> int:
+    """Predict a stack until some slices are done, send SIGTERM, and return how many were."""
+    child = FORK.Process(target=_measured, args=(model, stack, output, FORK.SimpleQueue()))
+    child.start()
+    while child.is_alive() and _slices(output) < after:
         time.sleep(0.1)
     child.terminate()
     child.join()
-    found[-1] |= {"signal": signal.Signals(-(child.exitcode or 0)).name, "slices_done": _slices(stopped)}
-    child = FORK.Process(target=_measured, args=(model, stack, stopped, FORK.SimpleQueue()))
-    child.start()
-    child.join()
-    ends = [hashlib.sha256((at / stack.name).read_bytes()).hexdigest() for at in (folder / "whole", stopped)]
-    return [*found[:-1], {**found[-1], "same_bytes": ends[0] == ends[1]}]
+    assert child.exitcode == -signal.SIGTERM, child.exitcode
+    return _slices(output)
 
 
 def _slices(output: Path) -> int:
@@ -160,10 +178,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             rows.append(f"| {name} | objects of {one['balls']} | | {one['count_slices']} | {one['count_planes']} |")
     rows += ["", "| stack | file MiB | peak MiB over base | s | stopped and resumed |", "|---|---|---|---|---|"]
     for one in by_part["memory"]:
-        resumed = ""
-        if "same_bytes" in one:
-            ended = "the same bytes" if one["same_bytes"] else "other bytes"
-            resumed = f"{one['signal']} after {one['slices_done']} slices: {ended}"
+        ended = "the same bytes" if one["same_bytes"] else "other bytes"
+        resumed = f"with {one['slices_done']} slices done: {ended}"
         stack = f"{one['depth']} x {one['side']} x {one['side']}"
         rows.append(f"| {stack} | {one['file_mib']:.0f} | {one['peak_mib']:.0f} | {one['seconds']:.0f} | {resumed} |")
     return "\n".join(rows)

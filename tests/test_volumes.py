@@ -90,6 +90,18 @@ def test_slices_without_objects_end_them_and_a_volume_may_have_none():
     assert linked([none, none])[1] == 0
 
 
+def test_a_fragment_between_two_parts_of_an_object_belongs_to_it_and_beside_it_does_not():
+    whole = np.ones((2, 10), dtype=np.uint32)
+    whole[:, 8:] = 0
+    parts = np.zeros_like(whole)
+    parts[:, :5], parts[:, 5:8], parts[:, 8:] = 4, 7, 9
+    volume, count = linked([whole, parts, whole])
+    assert count == 2
+    assert volume[1, 0].tolist() == [1] * 8 + [2] * 2
+    volume, count = linked([whole, parts])  # nothing below says that the fragment is none
+    assert count == 3
+
+
 # measuring
 
 

@@ -1,7 +1,8 @@
 """From numbers of objects in each slice to numbers of objects in a volume.
 
 An object of one slice goes on in that of the next which it overlaps most, if that holds the other
-way round, too. Two slices at a time are looked at, in bands of rows.
+way round, too. What is in a single slice, between two parts of one object, belongs to that. Two
+slices at a time are looked at, in bands of rows; of each pair it is kept which objects overlap.
 """
 
 from collections.abc import Callable
@@ -30,6 +31,7 @@ def link_slices(count: int, read: Callable[[int], Any]) -> tuple[list[np.ndarray
         slice, 0 where there is none; and how many objects the volume has.
     """
     links: list[np.ndarray] = []
+    tables: list[tuple[np.ndarray, np.ndarray]] = []
     total = 0
     above: Any = None
     for number in range(count):
@@ -41,12 +43,46 @@ def link_slices(count: int, read: Callable[[int], Any]) -> tuple[list[np.ndarray
         if above is not None:
             first, second = partners(pairs, shared)
             found[second] = links[-1][first]
+            tables.append((pairs, shared))
         new = numbers[found[numbers] == 0]
         found[new] = np.arange(total + 1, total + 1 + len(new))
         total += len(new)
         links.append(found)
         above = below
-    return links, total
+    _take_in(links, tables, total)
+    return _renumbered(links)
+
+
+def _take_in(links: list[np.ndarray], tables: list[tuple[np.ndarray, np.ndarray]], total: int) -> None:
+    """Give what is in one slice alone to the object that holds most of it above and below."""
+    slices = np.zeros(total + 1, dtype=np.int64)
+    for link in links:
+        slices[link] += 1
+    for number in range(1, len(links) - 1):
+        link = links[number]
+        above = links[number - 1][holders(*tables[number - 1], 1, len(link))]
+        below = links[number + 1][holders(*tables[number], 0, len(link))]
+        taken = (slices[link] == 1) & (above == below) & (above > 0)
+        link[taken] = above[taken]
+
+
+def holders(pairs: np.ndarray, shared: np.ndarray, side: int, size: int) -> np.ndarray:
+    """Return which object of the other slice holds more than half of each number (size,), or 0.
+
+    Arguments are those of `partners`, and the column of the numbers: 0 above, 1 below.
+    """
+    own, other = pairs[:, side], pairs[:, 1 - side]
+    areas = np.bincount(own, weights=shared, minlength=size)
+    held = (own > 0) & (other > 0) & (2 * shared > areas[own])
+    found = np.zeros(size, dtype=np.int64)
+    found[own[held]] = other[held]
+    return found
+
+
+def _renumbered(links: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
+    """Return the links with numbers that none is missing of, and the highest."""
+    used = np.unique(np.concatenate([np.zeros(1, np.uint32), *links]))
+    return [np.searchsorted(used, link).astype(np.uint32) for link in links], len(used) - 1
 
 
 def overlaps(above: Any, below: Any) -> tuple[np.ndarray, np.ndarray]:

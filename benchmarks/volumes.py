@@ -2,8 +2,8 @@
 
 Parts, each a line of JSON in the results file; what is there is not measured again:
 
-- `memory`: by how much memory grows for 20 slices of 1024 x 1024 pixels, and whether a run that SIGTERM stopped and that
-  went on ends with the bytes of one that was not stopped. Then the same of 500, which repeat the 20: their results are
+- `memory`: by how much memory grows for 20 slices of 1024 x 1024 pixels, and whether a run that SIGTERM stopped and
+  that went on ends with the bytes of one that was not stopped. Then the same of 500, which repeat the 20: results are
   put where a stopped run leaves its slices, and the run does the last two and puts all together;
 - `restored`: noise on consecutive slices of an isotropic volume, restored by slices and by planes of all directions;
 - `balls`: a network that learns from a stack of 24 slices of simulated balls, on another volume.

@@ -13,6 +13,7 @@ from emfm import EMError, EMForDenoising, EMForSemanticSegmentation, EMFoundatio
 from emfm.inference import stacks
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.files import predict_files
+from emfm.inference.predict import Flow
 
 
 def stack(count=5, dtype=np.uint8):
@@ -66,41 +67,39 @@ def test_a_restored_volume_keeps_units_and_dtype(tmp_path):
 def test_a_stopped_run_goes_on_with_the_next_slice_and_ends_with_the_same_bytes(given, tmp_path, monkeypatch):
     model, whole = segmenter(), tmp_path / "whole"
     predict_files(model, [given], whole, PredictArguments(index="all"))
-    one, done = stacks.Stack._one, []
+    run, done = Flow.run, []
 
-    def stops(self, number, *rest):
-        if number == 3:
+    def stops(self, micrograph, result):
+        if micrograph.index == 3:
             raise KeyboardInterrupt
-        one(self, number, *rest)
+        run(self, micrograph, result)
 
-    monkeypatch.setattr(stacks.Stack, "_one", stops)
+    monkeypatch.setattr(Flow, "run", stops)
     with pytest.raises(KeyboardInterrupt):
         predict_files(model, [given], tmp_path / "out", PredictArguments(index="all"))
     assert not (tmp_path / "out" / "v.tif").exists()
 
-    def counts(self, number, *rest):
-        done.append(self._path(number).is_file())
-        one(self, number, *rest)
+    def counts(self, micrograph, result):
+        done.append(micrograph.index)
+        run(self, micrograph, result)
 
-    monkeypatch.setattr(stacks.Stack, "_one", counts)
+    monkeypatch.setattr(Flow, "run", counts)
     predict_files(model, [given], tmp_path / "out", PredictArguments(index="all"))
-    assert done == [True, True, True, False, False]
+    assert done == [3, 4]
     assert (tmp_path / "out" / "v.tif").read_bytes() == (whole / "v.tif").read_bytes()
 
 
 def test_slices_of_another_model_are_not_used(given, tmp_path, monkeypatch):
-    one = stacks.Stack._one
-    monkeypatch.setattr(stacks.Stack, "_join", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    run = Flow.run
+    monkeypatch.setattr(stacks.Stack, "_finish", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         predict_files(segmenter(), [given], tmp_path / "out", PredictArguments(index="all"))
     monkeypatch.undo()
     other, done = segmenter(), []
     other.class_head.bias.data += torch.tensor([0.0, 5.0])
-    monkeypatch.setattr(
-        stacks.Stack, "_one", lambda self, n, *r: (done.append(self._path(n).is_file()), one(self, n, *r))
-    )
+    monkeypatch.setattr(Flow, "run", lambda self, given, result: (done.append(given.index), run(self, given, result)))
     predict_files(other, [given], tmp_path / "out", PredictArguments(index="all"))
-    assert done == [False] * 5
+    assert done == [0, 1, 2, 3, 4]
 
 
 def test_index_all_from_the_command_line_and_wrong_ones(given, tmp_path, emfm):  # noqa: F811

@@ -223,7 +223,7 @@ def test_damaged_facts_are_an_error_that_names_the_file(tmp_path):
     (folder / "facts.json").unlink()
     with pytest.raises(EMError, match="no model of the zoo"):
         read_facts(folder)
-    with pytest.raises(EMError, match="the zoo has no model 'unet9'; it has .*hrnet-w18-small, .*unet2"):
+    with pytest.raises(EMError, match=r"the zoo has no model 'unet9'; it has .*hrnet-w18-small, .*unet2"):
         model_info("unet9")
 
 

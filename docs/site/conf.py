@@ -56,6 +56,7 @@ CONTENTS = {
 :caption: Guides
 
 docs/predicting
+docs/volumes
 docs/trust
 docs/finetuning
 docs/objects

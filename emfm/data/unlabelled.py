@@ -9,7 +9,7 @@ import numpy as np
 
 from emfm.data.decoded_cache import decode_dataset, decode_files, fits
 from emfm.data.sources import is_dataset
-from emfm.io.reading import FileChoice, count_slices, list_micrographs, read_micrograph
+from emfm.io.reading import FileChoice, list_micrographs, open_stack, read_micrograph
 from emfm.no_data import naming, say_data_bar, without
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
@@ -45,7 +45,7 @@ class Undecoded:
         self, files: Sequence[str], processor: EMImageProcessor, nodata: float | None = None, choice: FileChoice = ALL
     ):
         self._processor, self._nodata, self._choice = processor, nodata, choice
-        self._places = [(file, index) for file in files for index in range(count_slices(file, choice))]
+        self._places = [(file, index) for file in files for index in range(len(open_stack(file, choice)))]
         self._statistics: dict[int, IntensityStatistics] = {}
 
     def __len__(self) -> int:

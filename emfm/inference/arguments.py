@@ -8,7 +8,7 @@ from emfm.io.formats.planes import RULES
 from emfm.io.scale_bar import length_in_nm
 from emfm.settings import COUNT, OneOf, Range, Settings, setting
 
-FORMATS = ("tif", "npy", "zarr")
+FORMATS = ("tif", "npy", "zarr", "mrc")
 ALL = "all"  # every slice of a stack
 
 
@@ -23,9 +23,17 @@ class PredictArguments(Settings):
     uncertainty: bool = setting(False, "Write how unsure the result is, too: NAME_uncertainty; 8 times the work.")
     scale_bar: str | None = setting(None, "Length of the scale bar in the image, as '500 nm': gives the pixel size.")
     outlines: bool = setting(False, "Of objects: write NAME_outlines.zip, which ImageJ and napari open.")
-    format: str = setting("tif", "File format of the results.", OneOf(FORMATS))
+    format: str | None = setting(
+        None, "File format of the results: tif; of whole stacks by default that of their file's kind.", OneOf(FORMATS)
+    )
     overwrite: bool = setting(False, "Predict again what is finished, and replace what others wrote.")
     index: str | None = setting(None, "Slice of a stack, from 0, -1 is the last; or all, into one volume.")
+    orthoplanes: bool = setting(
+        False, "With --index all, of cubic voxels: take the mean over planes in all three directions; 3 times the work."
+    )
+    slice_distance: float | None = setting(
+        None, "nm from a slice of a stack to the next, whatever the file says.", Range(above=0)
+    )
     nodata: float | None = setting(None, "Value of pixels without data; NaN is such in any case.")
     dataset: str | None = setting(None, "Which image of HDF5, Zarr, DM and EMD files, by its name.")
     colour: str | None = setting(None, "Grey from colour; refused by default.", OneOf(RULES))
@@ -41,6 +49,10 @@ class PredictArguments(Settings):
         for name in ("uncertainty", "outlines"):
             if self.every_slice and getattr(self, name):
                 raise EMError(f"--{name} is of single images: give one slice with --index")
+        if self.orthoplanes and not self.every_slice:
+            raise EMError("--orthoplanes is of whole volumes: give --index all")
+        if self.orthoplanes and self.match_pixel_size:
+            raise EMError("--orthoplanes takes voxels as they are: leave --match-pixel-size out")
         if self.index is not None and self.index != ALL and not re.fullmatch(r"-?[0-9]{1,9}", self.index):
             raise EMError(f"index is '{self.index}'; expected the number of a slice, or all")
 

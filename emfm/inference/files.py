@@ -24,11 +24,12 @@ from emfm.inference.domain import compared
 from emfm.inference.inputs import Input, check_names
 from emfm.inference.owner import Place, check_labels, result_labels
 from emfm.inference.predict import Flow, no_data_value, ready_model, result_form
-from emfm.inference.processes import Processes
+from emfm.inference.processes import ALONE, Processes
 from emfm.inference.result_files import ResultFile
-from emfm.inference.stacks import Stack
+from emfm.inference.stacks import Stack, stack_endings
+from emfm.inference.stated_slices import StatedSlices
 from emfm.io.bar_look import say_seen_bars, with_seen_bar
-from emfm.io.reading import FileChoice, Micrograph, count_slices, read_micrograph, read_stack
+from emfm.io.reading import MRC_SUFFIXES, ZARR, FileChoice, Micrograph, open_stack, read_micrograph
 from emfm.io.scale_bar import offer_scale_bar, pixel_size_by_bar
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import count_no_data, without
@@ -88,7 +89,7 @@ def predict_files(
     choice = FileChoice(arguments.dataset)
     sources = [Input.of(given).choosing(choice) for given in inputs]
     choice.check((source.file for source in sources), "the input")
-    targets = [(source, source.result(output, arguments.format, arguments.slice)) for source in sources]
+    targets = [(source, source.result(output, _format(source, arguments), arguments.slice)) for source in sources]
     check_names(targets)
     model = ready_model(model)
     if arguments.outlines and not task_of(model).separates:
@@ -106,6 +107,14 @@ def predict_files(
     if processes.rank == 0 and model.classes is not None and any("output" in entry for entry in entries):
         write_text(output / "labels.json", json.dumps(result_labels(model.classes, targets), indent=1))
     return entries
+
+
+def _format(source: Input, arguments: PredictArguments) -> str:
+    """Return the suffix of a result: of a whole stack by default that of its file's kind."""
+    if arguments.format is not None or not arguments.every_slice:
+        return arguments.format or "tif"
+    suffix = source.file.suffix.lower()
+    return "mrc" if suffix in MRC_SUFFIXES else "zarr" if suffix == ZARR else "tif"
 
 
 def _all(jobs: list[_Job], processes: Processes) -> list[dict[str, Any]]:
@@ -177,8 +186,8 @@ def with_pixel_size(micrograph: Micrograph, stated: float | None, name: str) -> 
 def _place(job: _Job) -> Place:
     facts = job.source.facts(job.target.parent)
     names = task_of(job.model).report().names(job.target.stem)
-    if job.arguments.every_slice:  # pictures alone: tables are of one image
-        names = tuple(name for name in names if name.endswith(("_compare.png", "_overlay.png")))
+    if job.arguments.every_slice:
+        names = tuple(f"{job.target.stem}_{ending}" for ending in stack_endings(job.model))
     names += (_beside(job.target).name,) if job.arguments.uncertainty else ()
     names += (_outlines(job.target).name,) if job.arguments.outlines else ()
     return Place(job.target, {"input": facts, **job.made_by}, names)
@@ -216,14 +225,16 @@ def _predict(job: _Job, micrograph: Micrograph | None, place: Place, processes: 
 
 
 def _write_stack(job: _Job, place: Place, processes: Processes, old: dict[str, Any]) -> dict[str, str]:
-    """Write the volume of a stack, pictures of its middle slice, and its record."""
+    """Write the volume of a stack, what shows it, and its record."""
     arguments, source = job.arguments, job.source
     choice = FileChoice(source.dataset, arguments.colour)
-    count = processes.together(lambda: count_slices(source.file, choice))
-    slices = read_stack(source.file, dataset=source.dataset, colour=arguments.colour)
-    how = arguments.tile, arguments.match_pixel_size, arguments.tta
-    stack = Stack(job.model, count, job.target, place.made_from, *how)
-    record = stack.predict((_as_stated(micrograph, job) for micrograph in slices), processes)
+    slices = processes.together(lambda: open_stack(source.file, choice))
+    first = processes.together(lambda: _as_stated(slices[0], job))
+    distance = arguments.slice_distance or first.slice_distance
+    stated = StatedSlices(slices, first.pixel_size, distance, arguments.nodata)
+    flow = Flow(job.model, arguments.tile, arguments.match_pixel_size, False, ALONE, arguments.tta, warn=False)
+    stack = Stack(job.model, stated, job.target, place.made_from, flow, arguments.orthoplanes)
+    record = stack.predict(processes)
     if processes.rank == 0:
         place.finish(old, {**record, "classes": job.model.classes})
     return record["shown"]

@@ -185,6 +185,7 @@ class Flow:
     processes: Processes
     tta: bool = False
     doubt: "Result | None" = None  # of the result's shape, float32: filled with how unsure it is
+    warn: bool = True  # of what the micrograph says of itself; of a stack that is said once
 
     def run(self, given: Micrograph, result: Result) -> ObjectClasses | None:
         """Fill a result that has the `result_form` of the micrograph; return its objects' classes.
@@ -196,13 +197,14 @@ class Flow:
             OSError: the result cannot be written.
         """
         if given.data_bar:
-            say_data_bar(given.name, given.data_bar)
+            if self.warn:
+                say_data_bar(given.name, given.data_bar)
             flow = self._above_bar(given)
             return flow.run(given.without_data_bar(), AboveBar(result, given, self.model))
         micrograph = given
         if self.match_pixel_size:
             micrograph = self.processes.together(lambda: matched(self.model, given))
-        elif self.processes.rank == 0:
+        elif self.processes.rank == 0 and self.warn:
             check_pixel_size(self.model, given)
         if micrograph is given:
             return self._fill(given.image, result, given)
@@ -259,10 +261,10 @@ class Flow:
         def write(row: int, column: int, maps: np.ndarray) -> None:
             if self.doubt is not None:
                 doubt = (unit * maps[-1]).astype(np.float32)
-                self.doubt.write(row, column, _without_data(doubt, model, image, (row, column)))
+                self.doubt.write(row, column, hide_no_data(doubt, model, image, (row, column)))
                 maps = maps[:-1]
             part = model.result(maps, statistics, result.dtype)
-            result.write(row, column, _without_data(part, model, image, (row, column)))
+            result.write(row, column, hide_no_data(part, model, image, (row, column)))
 
         def share() -> None:
             if first < last:
@@ -297,7 +299,7 @@ class Flow:
             self.processes.together(share)
 
 
-def _without_data(part: np.ndarray, model: EMPreTrainedModel, image: Any, corner: tuple[int, int]) -> np.ndarray:
+def hide_no_data(part: np.ndarray, model: EMPreTrainedModel, image: Any, corner: tuple[int, int]) -> np.ndarray:
     """Return a part of a result (h, w) that says where its micrograph holds no data."""
     if image.dtype.kind != "f":
         return part

@@ -59,3 +59,6 @@ class Processes:
         if problems:
             raise EMError(problems[0])
         return value
+
+
+ALONE = Processes(0, 1)  # what one process does by itself

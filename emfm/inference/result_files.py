@@ -1,5 +1,6 @@
-"""Results written block by block: TIFF, NPY and OME-Zarr of any size, never seen half-written."""
+"""Results written block by block: TIFF, MRC, NPY, OME-Zarr of any size, never seen half-written."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from filelock import FileLock
 from numpy.lib.format import open_memmap
 
 from emfm.inference.processes import Processes
-from emfm.io.writing import resolution_tags
+from emfm.io.formats.mapped import map_mrc
+from emfm.io.formats.planes import Request
+from emfm.io.writing import mrc_dtype, mrc_header, resolution_tags
 
 ZARR_CHUNK = 1024
 LOCK = ".lock"  # in a partial Zarr image
@@ -24,17 +27,30 @@ class ResultFile:
     Args:
         path: where it will stand; the suffix chooses the format.
         shape: (H, W), or (Z, H, W) of a volume.
-        dtype: of the values; booleans become 0 and 1 as uint8 in a TIFF.
+        dtype: of the values; booleans become 0 and 1 as uint8 in a TIFF, and 8 bits 16 in an MRC.
         pixel_size: nm per pixel, None where it is not known; an NPY cannot hold it.
+        slice_distance: nm from a slice of a volume to the next, likewise.
+
+    Raises:
+        EMError: the format holds no such values.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any, pixel_size: float | None):
-        self.path, self.shape, self.pixel_size = path, shape, pixel_size
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, ...],
+        dtype: Any,
+        pixel_size: float | None,
+        slice_distance: float | None = None,
+    ):
+        self.path, self.shape, self.pixel_size, self.slice_distance = path, shape, pixel_size, slice_distance
         self.format = path.suffix[1:]
         self.partial = path.with_name(f".{path.stem}.partial{path.suffix}")
         self.dtype = np.dtype(dtype).newbyteorder("=")
         if self.format == "tif" and self.dtype.kind == "b":
             self.dtype = np.dtype(np.uint8)
+        if self.format == "mrc":
+            self.dtype = mrc_dtype(self.dtype)
         self._array: Any = None  # of a Zarr image
         self._file: BinaryIO | None = None
         self._offset = 0
@@ -44,11 +60,18 @@ class ResultFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _remove(self.partial)
         if self.format == "tif":
-            axes = {"axes": "ZYX"} if len(self.shape) == 3 else None
+            axes: dict[str, Any] | None = {"axes": "ZYX"} if len(self.shape) == 3 else None
+            if axes and self.slice_distance:
+                axes |= {"spacing": self.slice_distance, "unit": "nm"}
             kind = dict(photometric="minisblack", metadata=axes, **resolution_tags(self.pixel_size))
             tifffile.imwrite(self.partial, shape=self.shape, dtype=self.dtype, **kind)
         elif self.format == "npy":
             open_memmap(self.partial, mode="w+", dtype=self.dtype, shape=self.shape)
+        elif self.format == "mrc":
+            header = mrc_header(self.shape, self.dtype, (self.pixel_size, self.pixel_size, self.slice_distance))
+            with self.partial.open("wb") as file:
+                file.write(header)
+                file.truncate(len(header) + math.prod(self.shape) * self.dtype.itemsize)
         else:
             self._create_zarr()
 
@@ -56,10 +79,10 @@ class ResultFile:
         import zarr
 
         step = self.pixel_size or 1.0
-        unit = {"unit": "nanometer"} if self.pixel_size else {}
         names = "zyx"[-len(self.shape) :]
-        axes = [{"name": name, "type": "space", **(unit if name != "z" else {})} for name in names]
-        scale = [1.0] * (len(names) - 2) + [step, step]  # the distance of slices is not known
+        known = {"z": self.slice_distance, "y": self.pixel_size, "x": self.pixel_size}
+        axes = [{"name": name, "type": "space", **({"unit": "nanometer"} if known[name] else {})} for name in names]
+        scale = [self.slice_distance or 1.0] * (len(names) - 2) + [step, step]
         level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
         ome = {"version": "0.5", "multiscales": [{"name": self.path.stem, "axes": axes, "datasets": [level]}]}
         group = zarr.create_group(self.partial, attributes={"ome": ome})
@@ -157,6 +180,8 @@ def open_result(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
         return np.load(path, mmap_mode=mode)
     if path.suffix == ".tif":
         return tifffile.memmap(path, mode=mode)
+    if path.suffix == ".mrc":
+        return map_mrc(path, Request(str(path), "MRC"), mode)[0]
     import zarr
 
     return zarr.open_array(path / "0", mode=mode)

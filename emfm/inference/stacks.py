@@ -6,23 +6,37 @@ next one. Memory holds one slice at a time, or a tile of it.
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from emfm.errors import EMError
 from emfm.files import write_text
-from emfm.inference.predict import Flow, result_form
-from emfm.inference.processes import Processes
+from emfm.inference.orthoplanes import Orthoplanes, check_cubic
+from emfm.inference.predict import Flow, hide_no_data, no_data_value, result_form
+from emfm.inference.processes import ALONE, Processes
+from emfm.inference.resampling import check_pixel_size
 from emfm.inference.result_files import ResultFile, open_result
-from emfm.io.reading import Micrograph
+from emfm.inference.stated_slices import StatedSlices
 from emfm.io.writing import write_image
 from emfm.modeling import EMPreTrainedModel
+from emfm.no_data import count_no_data, say_data_bar
+from emfm.processing import IntensityStatistics
 from emfm.reports.prediction import Prediction
+from emfm.reports.volumes import VolumeObjects, Voxel, montage, slices_shown
 from emfm.tasks import task_of
+from emfm.tasks.linking import LinkedSlice, link_slices
+from emfm.tasks.watershed import separate
+
+BAND_PIXELS = 2**22
+# What shows the objects of a volume; the picture of slices is there in any case.
+TABLES = ("objects.csv", "summary.json", "sizes.png")
+# Numbers above this become floats in an MRC file, which hold whole ones up to 2**24.
+MRC_LIMITS = (2**16 - 1, 2**24)
 
 
 @dataclass(frozen=True)
@@ -31,82 +45,170 @@ class Stack:
 
     Attributes:
         model: of which the results are.
-        count: slices that there are.
+        slices: of the stack.
         target: file of the volume (Z, H, W).
         made_from: input, model and settings: slices of others are not used.
-        tile, match_pixel_size, tta: as in `predict`.
+        flow: how a slice is predicted.
+        orthoplanes: take the mean over planes in all three directions.
     """
 
     model: EMPreTrainedModel
-    count: int
+    slices: StatedSlices
     target: Path
     made_from: dict[str, Any]
-    tile: int | None
-    match_pixel_size: bool
-    tta: bool
+    flow: Flow
+    orthoplanes: bool
 
     @property
-    def slices(self) -> Path:
+    def folder(self) -> Path:
         """The hidden folder of the slices that are done."""
         return self.target.with_name(f".{self.target.stem}.slices")
 
-    def predict(self, micrographs: Iterator[Micrograph], processes: Processes) -> dict[str, Any]:
+    @cached_property
+    def _form(self) -> tuple[tuple[int, int], np.dtype]:
+        return result_form(self.model, self.slices[0].image)
+
+    @property
+    def _pixel_size(self) -> float | None:
+        return None if self.slices.pixel_size is None else self.slices.pixel_size / self.model.scale
+
+    def predict(self, processes: Processes) -> dict[str, Any]:
         """Predict what is not there yet, put it together, and return what the record says of it.
 
         Raises:
             EMError: a slice cannot be read or used.
         """
+        processes.together(lambda: self._check() if processes.rank == 0 else None)
         processes.together(lambda: self._prepare() if processes.rank == 0 else None)
-        form, pixel_size, middle = None, None, None
-        bar = tqdm(micrographs, total=self.count, unit="slice", disable=processes.rank > 0, leave=False)
-        for number, micrograph in enumerate(bar):
-            form = result_form(self.model, micrograph.image)
-            pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / self.model.scale
-            if number == self.count // 2:
-                middle = micrograph
-            if number % processes.count == processes.rank:
-                self._one(number, micrograph, form)
-        assert form is not None and middle is not None
+        if self.orthoplanes:
+            self._predict_planes(processes)
+        else:
+            numbers = range(processes.rank, len(self.slices), processes.count)
+            for number in tqdm(numbers, unit="slice", disable=processes.rank > 0, leave=False):
+                if not self._path(number).is_file():
+                    self.flow.run(self.slices[number], ResultFile(self._path(number), *self._form, None))
         processes.gather(None)  # all slices are there
-        processes.together(lambda: self._join(form, pixel_size) if processes.rank == 0 else None)
-        shown = processes.together(lambda: self._show(middle, pixel_size) if processes.rank == 0 else {})
-        processes.together(lambda: shutil.rmtree(self.slices) if processes.rank == 0 else None)
-        shape = [self.count, *form[0]]
-        return {"shape": shape, "dtype": str(form[1]), "pixel_size": pixel_size, "shown": processes.gather(shown)[0]}
+        record = processes.together(lambda: self._finish() if processes.rank == 0 else {})
+        processes.together(lambda: shutil.rmtree(self.folder) if processes.rank == 0 else None)
+        return processes.gather(record)[0]
+
+    def _check(self) -> None:
+        first = self.slices[0]
+        if self.orthoplanes:
+            check_cubic(self.model, first, len(self.slices))
+        elif not self.flow.match_pixel_size:
+            check_pixel_size(self.model, first)
+        if not task_of(self.model).separates:  # which must not be found out at the end
+            ResultFile(self.target, self._form[0], self._form[1], None)
+        if first.data_bar:
+            say_data_bar(first.name, first.data_bar)
 
     def _prepare(self) -> None:
         """Keep the slices of the same input, model and settings; those of others are removed."""
-        record, wanted = self.slices / "made_from.json", json.dumps(self.made_from, indent=1)
+        record, wanted = self.folder / "made_from.json", json.dumps(self.made_from, indent=1)
         if record.is_file() and record.read_text(encoding="utf-8") == wanted:
             return
-        shutil.rmtree(self.slices, ignore_errors=True)
-        self.slices.mkdir(parents=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
         write_text(record, wanted)
 
-    def _one(self, number: int, micrograph: Micrograph, form: tuple[tuple[int, int], np.dtype]) -> None:
-        path = self._path(number)
-        if not path.is_file():
-            flow = Flow(self.model, self.tile, self.match_pixel_size, False, Processes(0, 1), self.tta)
-            flow.run(micrograph, ResultFile(path, *form, None))
-
     def _path(self, number: int) -> Path:
-        return self.slices / f"{number:06d}.npy"
+        return self.folder / f"{number:06d}.npy"
 
-    def _join(self, form: tuple[tuple[int, int], np.dtype], pixel_size: float | None) -> None:
-        """Write the slices into one file."""
-        volume = ResultFile(self.target, (self.count, *form[0]), form[1], pixel_size)
-        alone = Processes(0, 1)
-        with volume.filling(alone):
-            for number in range(self.count):
-                volume.write(number * form[0][0], 0, np.asarray(open_result(self._path(number))))
+    def _predict_planes(self, processes: Processes) -> None:
+        """Predict the planes of three directions, and make each slice of their mean maps."""
+        planes = Orthoplanes(self.model, self.slices, self.folder, self.flow.tile, self.flow.tta)
+        planes.predict(processes)
+        step = planes.slices_at_a_time
+        starts = range(processes.rank * step, len(self.slices), processes.count * step)
+        for start in tqdm(starts, unit="block", disable=processes.rank > 0, leave=False):
+            numbers = range(start, min(start + step, len(self.slices)))
+            if not all(self._path(number).is_file() for number in numbers):
+                for number, maps in zip(numbers, planes.mean_maps(start, numbers.stop), strict=True):
+                    self._make(number, maps)
 
-    def _show(self, middle: Micrograph, pixel_size: float | None) -> dict[str, str]:
-        """Write the pictures of the middle slice; return their names."""
-        output = open_result(self._path(self.count // 2))
-        prediction = Prediction(middle.image, output, self.model.classes, pixel_size, middle.name)  # type: ignore[arg-type]
+    def _make(self, number: int, maps: np.ndarray) -> None:
+        """Write the slice that maps (C, H, W) stand for; those of intensities have their units."""
+        model, image, result = self.model, self.slices[number].image, ResultFile(self._path(number), *self._form, None)
+        values = model.result(maps, IntensityStatistics(0.0, 1.0), result.dtype)
+        values = hide_no_data(values, model, image, (0, 0))
+        with result.filling(ALONE):
+            if task_of(model).separates:
+                separate(values, result.write)
+            else:
+                result.write(0, 0, values)
+
+    def _finish(self) -> dict[str, Any]:
+        """Join the slices, write what shows them, and return what the record says."""
+        links: list[np.ndarray] | None = None
+        objects, (shape, dtype) = None, self._form
+        if task_of(self.model).separates:
+            links, count = link_slices(len(self.slices), lambda number: open_result(self._path(number)))
+            objects = VolumeObjects(count, len(self.slices), Voxel(self._pixel_size, self.slices.slice_distance))
+            dtype = self._dtype_of_numbers(count)
+        whole = (len(self.slices), *shape)
+        volume = ResultFile(self.target, whole, dtype, self._pixel_size, self.slices.slice_distance)
+        missing = self._join(volume, links, objects)
+        shown = self._show(links)
+        if objects is not None:
+            shown |= objects.write(self.target.parent, self.target.stem, self.slices[0].name)
+        form: dict[str, Any] = {"shape": list(whole), "dtype": str(volume.dtype)}
+        if missing:
+            form["no_data"] = {"pixels": missing, "value": str(no_data_value(dtype))}
+        sides = {"pixel_size": self._pixel_size, "slice_distance": self.slices.slice_distance}
+        return {**form, **sides, "shown": shown}
+
+    def _join(self, volume: ResultFile, links: list[np.ndarray] | None, objects: VolumeObjects | None) -> int:
+        """Write the slices, measure the objects, and return how many pixels hold no data."""
+        height, width = volume.shape[-2:]
+        step, missing = max(1, BAND_PIXELS // width), 0
+        with volume.filling(ALONE):
+            for number in tqdm(range(len(self.slices)), unit="slice", leave=False):
+                given, result = self.slices[number], self._result(number, links)
+                for top in range(0, height, step):
+                    volume.write(number * height + top, 0, np.asarray(result[top : top + step]))
+                if objects is not None:
+                    objects.add(number, result, given.image)
+                missing += count_no_data(given.image)
+                if self.model.classes is not None:
+                    missing += given.data_bar * given.image.shape[1]
+        return missing
+
+    def _dtype_of_numbers(self, count: int) -> np.dtype:
+        """Return what holds the numbers of so many objects in the volume's format."""
+        if self.target.suffix != ".mrc":
+            return np.dtype(np.uint32)
+        if count > MRC_LIMITS[1]:
+            raise EMError(f"{self.target}: an MRC file cannot hold {count} objects: choose --format tif or zarr")
+        return np.dtype(np.uint16 if count <= MRC_LIMITS[0] else np.float32)
+
+    def _result(self, number: int, links: list[np.ndarray] | None) -> Any:
+        """Return a slice of the volume (H, W), read as far as it is used."""
+        done = open_result(self._path(number))
+        return done if links is None else LinkedSlice(done, links[number])
+
+    def _show(self, links: list[np.ndarray] | None) -> dict[str, str]:
+        """Write the pictures of the middle slice and of several; return their names."""
         report = task_of(self.model).report()
-        names = {"picture": f"{self.target.stem}_{report.first}.png"}
-        for kind, picture in report.pictures(prediction).items():
-            names[kind] = f"{self.target.stem}_{kind}.png"
+
+        def prediction(number: int) -> Prediction:
+            given = self.slices[number]
+            image: Any = given.image  # what shows the result reads it in parts, too
+            output = self._result(number, links)
+            return Prediction(image, output, self.model.classes, self._pixel_size, given.name)
+
+        pictures = report.pictures(prediction(len(self.slices) // 2))
+        pictures["slices"] = montage(
+            report, ((number, prediction(number)) for number in slices_shown(len(self.slices)))
+        )
+        names = {kind: f"{self.target.stem}_{kind}.png" for kind in pictures}
+        for kind, picture in pictures.items():
             write_image(self.target.with_name(names[kind]), picture)
-        return names
+        return {"picture": names["slices"], **names}
+
+
+def stack_endings(model: EMPreTrainedModel) -> tuple[str, ...]:
+    """Return the endings of what is written beside a volume: `NAME_` stands before them."""
+    report = task_of(model).report()
+    pictures = tuple(ending for ending in report.endings if ending in ("compare.png", "overlay.png"))
+    return (*pictures, "slices.png", *(TABLES if task_of(model).separates else ()))

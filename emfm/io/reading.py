@@ -22,6 +22,7 @@ from emfm.io.listing import walk
 from emfm.io.own_output import OwnOutput
 
 ZARR = ".zarr"  # the only format whose files are folders
+MRC_SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".st")
 _CONTAINERS = {
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), open_hdf5),
     ZARR: open_zarr,
@@ -32,7 +33,7 @@ READERS: Readers = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), open_picture),
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), open_tiff),
     ".npy": open_npy,
-    **dict.fromkeys((".mrc", ".mrcs", ".map", ".rec", ".st"), open_mrc),
+    **dict.fromkeys(MRC_SUFFIXES, open_mrc),
     **_CONTAINERS,
 }
 SUFFIXES = tuple(READERS)
@@ -52,6 +53,7 @@ class Micrograph:
         index: which slice of a stack this is, None for a file of one image.
         data_bar: rows at the bottom that a scanning microscope wrote its settings into, 0 if the
             file does not say; what measures, learns or predicts leaves them out.
+        slice_distance: nm from a slice of a stack to the next, or None where the file does not say.
     """
 
     image: np.ndarray | LazyImage
@@ -60,6 +62,7 @@ class Micrograph:
     axes: str = "YX"
     index: int | None = None
     data_bar: int = 0
+    slice_distance: float | None = None
 
     def without_data_bar(self) -> "Micrograph":
         """Return the micrograph above its data bar."""
@@ -136,15 +139,36 @@ def read_micrograph(
 def read_stack(path: str | Path, *, dataset: str | None = None, colour: str | None = None) -> Iterator[Micrograph]:
     """Return an iterator over a stack's slices, each read in its turn; one image is a stack of one.
 
-    Arguments are those of `read_micrograph`, and so are its errors. The file is opened at once.
+    No more than a slice is in memory. Arguments are those of `read_micrograph`, and so are its
+    errors. The file is opened at once.
     """
-    request, planes = open_planes(path, READERS, dataset, colour)
-    return (_slice(request, planes, number) for number in range(planes.count))
+    return iter(Slices(*open_planes(path, READERS, dataset, colour)))
 
 
-def count_slices(path: str | Path, choice: FileChoice) -> int:
-    """Return how many images a file holds: the slices of a stack, else one."""
-    return open_planes(path, READERS, choice.dataset_in(path), choice.colour)[1].count
+@dataclass(frozen=True)
+class Slices:
+    """The slices of an opened file, each read when it is asked for: `slices[3]`."""
+
+    request: Request
+    planes: Planes
+
+    def __len__(self) -> int:
+        return self.planes.count
+
+    def __getitem__(self, number: int) -> Micrograph:
+        return _slice(self.request, self.planes, number)
+
+    def __iter__(self) -> Iterator[Micrograph]:
+        return (self[number] for number in range(len(self)))
+
+
+def open_stack(path: str | Path, choice: FileChoice) -> Slices:
+    """Open a file for its slices, those of a stack or the only image, with what the user chooses.
+
+    Raises:
+        EMError: the file is missing, damaged, of another format, or in colour.
+    """
+    return Slices(*open_planes(path, READERS, choice.dataset_in(path), choice.colour))
 
 
 def decode_micrograph(content: bytes, name: str, colour: str | None = None) -> Micrograph:
@@ -233,7 +257,7 @@ def _slice(request: Request, planes: Planes, index: int) -> Micrograph:
         image = planes.plane(number)
     name = Path(request.name).name
     index_of = number if planes.stack else None
-    return Micrograph(image, planes.pixel_size, name, planes.axes, index_of, planes.data_bar)
+    return Micrograph(image, planes.pixel_size, name, planes.axes, index_of, planes.data_bar, planes.slice_distance)
 
 
 def read_slices(path: str | Path, choice: FileChoice | None = None) -> Iterator[Micrograph]:
@@ -243,7 +267,7 @@ def read_slices(path: str | Path, choice: FileChoice | None = None) -> Iterator[
     """
     dataset, colour = (choice.dataset_in(path), choice.colour) if choice else (None, None)
     request, planes = open_planes(path, READERS, dataset, colour, can_choose=choice is not None)
-    return (_slice(request, planes, number) for number in range(planes.count))
+    return iter(Slices(request, planes))
 
 
 def list_micrographs(folder: str | Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:

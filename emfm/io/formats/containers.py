@@ -39,10 +39,11 @@ def open_hdf5(path: Path, request: Request) -> Planes:
         chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
         check_claim(chunk, dataset.id.get_storage_size(), request)
     sides = np.asarray(dataset.attrs.get("element_size_um", ())).ravel()
-    pixel_size = None
+    pixel_size, distance = None, None
     if sides.size >= 2 and sides.dtype.kind in "iuf":
+        distance = nanometres(sides[-3], "um") if sides.size == 3 else None
         pixel_size = pixel_side(nanometres(sides[-1], "um"), nanometres(sides[-2], "um"), request.name)
-    return planes_of_array(dataset, None, pixel_size, request)
+    return planes_of_array(dataset, None, pixel_size, request, distance)
 
 
 def _check_filters(dataset: Any, request: Request) -> None:
@@ -107,8 +108,8 @@ def open_zarr(path: Path, request: Request) -> Planes:
     if chunk > WHOLE_BYTES:
         sizes = [file.stat().st_size for file in (path / array.path).rglob("*") if file.is_file()]
         check_claim(chunk, max(sizes, default=0), request)
-    axes, pixel_size = _ome(array, multiscale, level, request) if multiscale else (None, None)
-    return planes_of_array(array, axes, pixel_size, request)
+    axes, pixel_size, distance = _ome(array, multiscale, level, request) if multiscale else (None, None, None)
+    return planes_of_array(array, axes, pixel_size, request, distance)
 
 
 def _zarr_array(root: Any, request: Request) -> tuple[Any, dict | None, str]:
@@ -164,15 +165,15 @@ def _members(node: Any) -> str:
     return _listed(sorted(named))
 
 
-def _ome(array: Any, multiscale: dict, level: str, request: Request) -> tuple[str | None, float | None]:
-    """Return axes and pixel size of a level of an OME-Zarr image."""
+def _ome(array: Any, multiscale: dict, level: str, request: Request) -> tuple[str | None, float | None, float | None]:
+    """Return axes, pixel size and distance of slices of a level of an OME-Zarr image."""
     letters, units = "", []
     for entry in multiscale.get("axes") or []:
         name = str(entry.get("name", "Q") if isinstance(entry, dict) else entry)
         letters += name[:1].upper() or "Q"
         units.append(entry.get("unit") if isinstance(entry, dict) else None)
     if len(letters) != array.ndim or letters.count("X") != 1 or letters.count("Y") != 1:
-        return None, None
+        return None, None, None
     scales = []
     of_level = [entry for entry in multiscale["datasets"] if str(entry["path"]) == level]
     for holder in (*of_level, multiscale):
@@ -180,8 +181,10 @@ def _ome(array: Any, multiscale: dict, level: str, request: Request) -> tuple[st
             if transformation.get("type") == "scale" and len(transformation.get("scale", ())) == array.ndim:
                 scales.append([float(side) for side in transformation["scale"]])
     sides = np.prod(scales, axis=0) if scales else [None] * array.ndim
-    x, y = (nanometres(sides[letters.index(axis)], units[letters.index(axis)]) for axis in "XY")
-    return letters.replace("S", "Q"), pixel_side(x, y, request.name)
+    lengths = [nanometres(side, unit) for side, unit in zip(sides, units, strict=True)]
+    x, y = (lengths[letters.index(axis)] for axis in "XY")
+    distance = lengths[letters.index("Z")] if letters.count("Z") == 1 else None
+    return letters.replace("S", "Q"), pixel_side(x, y, request.name), distance
 
 
 def _check_codecs(array: Any, request: Request) -> None:

@@ -7,7 +7,7 @@ import math
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,6 +29,15 @@ def open_npy(path: Path, request: Request) -> Planes:
 
 def open_mrc(path: Path, request: Request) -> Planes:
     """Map an MRC file; rows come in the file's order, slices along its third axis."""
+    array, header = map_mrc(path, request)
+    shape = array.shape
+    pixel_size = pixel_side(_side(header, "x"), _side(header, "y"), request.name)
+    distance = _side(header, "z") if len(shape) == 3 and int(header.mz) > 1 else None
+    return planes_of_array(array, "NZYX"[-len(shape) :], pixel_size, request, distance)
+
+
+def map_mrc(path: Path, request: Request, mode: Literal["r", "r+"] = "r") -> tuple[np.memmap, Any]:
+    """Return the array of an MRC file, memory-mapped, and its header."""
     from mrcfile import utils
 
     header, start = _header(path, request)
@@ -42,9 +51,7 @@ def open_mrc(path: Path, request: Request) -> Planes:
     without_name = bytes(header.map)[:3] != b"MAP"  # of software before the year 2000
     if min(shape) < 1 or found < expected or (without_name and found != expected):
         raise request.damaged(f"its header stands for {shape} {dtype} in {expected} bytes, it has {found}")
-    array = np.memmap(path, dtype, "r", start, shape)
-    pixel_size = pixel_side(_side(header, "x"), _side(header, "y"), request.name)
-    return planes_of_array(array, "NZYX"[-len(shape) :], pixel_size, request)
+    return np.memmap(path, dtype, mode, start, shape), header
 
 
 def _header(path: Path, request: Request) -> tuple[Any, int]:

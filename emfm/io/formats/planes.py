@@ -106,6 +106,7 @@ class Planes:
         plane: returns one slice, (H, W) in the file's dtype and native byte order.
         palette: (N, 3) colours that a mask's values are shown in, None where it has none.
         data_bar: rows at the bottom that a microscope wrote its settings into.
+        slice_distance: nm from a slice to the next, or None.
     """
 
     stack: tuple[int, ...]
@@ -115,6 +116,7 @@ class Planes:
     plane: Callable[[int], np.ndarray | LazyImage]
     palette: np.ndarray | None = None
     data_bar: int = 0
+    slice_distance: float | None = None
 
     @property
     def count(self) -> int:
@@ -181,7 +183,9 @@ def plane_of(pixels: Pixels, read: ReadRegion, request: Request, mapped: bool = 
     return LazyImage(pixels.shape, native, pixels.chunk or (1, 1), region)
 
 
-def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, request: Request) -> Planes:
+def planes_of_array(
+    array: Any, axes: str | None, pixel_size: float | None, request: Request, distance: float | None = None
+) -> Planes:
     """Return the slices of an n-dimensional array with basic indexing: NumPy, HDF5 or Zarr.
 
     Axes of length one are dropped.
@@ -192,6 +196,7 @@ def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, requ
             the last two are those of a slice, or the two before a last one of 3 or 4 (colour).
         pixel_size: in nm, or None.
         request: of the caller.
+        distance: nm from a slice to the next, or None.
     """
     shape = tuple(int(length) for length in array.shape)
     axes = _guessed(shape) if axes is None else axes
@@ -224,7 +229,8 @@ def planes_of_array(array: Any, axes: str | None, pixel_size: float | None, requ
         return plane_of(pixels, read, request, mapped=isinstance(array, np.ndarray))
 
     letters = "".join(axes[axis] for axis in sorted([*stack, rows, columns]))
-    return Planes(stack_shape, pixels.shape, letters, pixel_size, plane)
+    distance = side_in_nm(distance) if len(stack) == 1 else None
+    return Planes(stack_shape, pixels.shape, letters, pixel_size, plane, slice_distance=distance)
 
 
 def _guessed(shape: tuple[int, ...]) -> str:
@@ -301,6 +307,11 @@ def pixel_side(x: float | None, y: float | None, name: str) -> float | None:
     side = math.sqrt(x * y)
     logger.warning("%s: pixels of %g x %g nm are not square; taken as squares of %g nm", name, x, y, side)
     return side
+
+
+def side_in_nm(value: float | None) -> float | None:
+    """Return a length in nm that a voxel can have, None for others."""
+    return value if value is not None and SMALLEST_SIDE <= value <= LARGEST_SIDE_NM else None
 
 
 def spelling(unit: Any) -> str:

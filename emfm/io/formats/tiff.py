@@ -16,7 +16,7 @@ import tifffile
 
 from emfm.errors import UnsupportedFileError
 from emfm.io.formats.planes import Pixels, Planes, Request, check_pixels, plane_of, with_grey_annotations
-from emfm.io.formats.tiff_calibration import data_bar_of, pixel_size_of
+from emfm.io.formats.tiff_calibration import data_bar_of, pixel_size_of, slice_distance_of
 from emfm.io.formats.tiff_parts import UNREAD, Segments, check_structure
 from emfm.io.large_images import LazyImage
 
@@ -74,7 +74,8 @@ def open_tiff(file: Path | BytesIO, request: Request) -> Planes:
     shape = page.imagelength, page.imagewidth
     palette = _palette(opened.tiff, page) if request.mask else None
     size, bar = pixel_size_of(opened.tiff, request.name), data_bar_of(opened.tiff)
-    return Planes(stack, shape, axes, size, plane, palette, bar)
+    distance = slice_distance_of(opened.tiff) if len(stack) == 1 else None
+    return Planes(stack, shape, axes, size, plane, palette, bar, distance)
 
 
 def _axes(series: Any, each: int) -> tuple[str, tuple[int, ...]]:

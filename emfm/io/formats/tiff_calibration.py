@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from emfm.io.formats.planes import nanometres, pixel_side
+from emfm.io.formats.planes import nanometres, pixel_side, side_in_nm
 
 _RESOLUTION_UNIT = {2: 2.54e7, 3: 1e7}  # nm in an inch and a centimetre
 # Over 10 micrometres a pixel is a printer's resolution (72 to 1200 dpi), not a microscope's.
@@ -38,6 +38,15 @@ def pixel_size_of(tiff: tifffile.TiffFile, name: str) -> float | None:
     return pixel_side(*sides, name)
 
 
+def slice_distance_of(tiff: tifffile.TiffFile) -> float | None:
+    """Return nm from a slice to the next: of OME, of ImageJ, or as emfm writes it; else None."""
+    pixels = _ome_pixels(tiff)
+    if pixels is not None:
+        return side_in_nm(nanometres(pixels.get("PhysicalSizeZ"), pixels.get("PhysicalSizeZUnit", "um")))
+    described = tiff.imagej_metadata or (tiff.shaped_metadata or [{}])[0]
+    return side_in_nm(nanometres(described.get("spacing"), described.get("unit", "")))
+
+
 def data_bar_of(tiff: tifffile.TiffFile) -> int:
     """Return how many rows at the bottom hold the microscope's settings, by its own words.
 
@@ -60,16 +69,21 @@ def data_bar_of(tiff: tifffile.TiffFile) -> int:
 
 def _ome(tiff: tifffile.TiffFile) -> Sides:
     """OME-XML: PhysicalSizeX and Y with their units, micrometres unless it says otherwise."""
-    if not tiff.is_ome or not tiff.ome_metadata:
-        return None, None
-    try:
-        pixels = ElementTree.fromstring(tiff.ome_metadata).find(".//{*}Pixels")
-    except ElementTree.ParseError:
-        return None, None
+    pixels = _ome_pixels(tiff)
     if pixels is None:
         return None, None
     x, y = (nanometres(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "um")) for axis in "XY")
     return x, y
+
+
+def _ome_pixels(tiff: tifffile.TiffFile) -> ElementTree.Element | None:
+    """Return what OME-XML says of the pixels, None where there is none."""
+    if not tiff.is_ome or not tiff.ome_metadata:
+        return None
+    try:
+        return ElementTree.fromstring(tiff.ome_metadata).find(".//{*}Pixels")
+    except ElementTree.ParseError:
+        return None
 
 
 def _thermo_fisher(tiff: tifffile.TiffFile) -> Sides:

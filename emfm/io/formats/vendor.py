@@ -28,7 +28,7 @@ SECONDS, BYTES_PER_SECOND = 30, 20_000_000
 COPIED_BYTES = 16 << 20  # at a time
 
 Signal = dict[str, Any]  # of rosettasciio: "data", "axes", "metadata" and "original_metadata"
-Sides = tuple[float | None, float | None]
+Sides = tuple[float | None, float | None, float | None]  # along x, y and z
 _left: list[Path] = []  # temporary files that could not be removed yet
 
 
@@ -52,8 +52,8 @@ def open_vendor(path: Path, request: Request) -> Planes:
             array = np.load(scratch, mmap_mode="r" if large else None, allow_pickle=False)
     finally:
         _remove(scratch)
-    x, y = found["sides"]
-    return planes_of_array(array, found["axes"], pixel_side(x, y, request.name), request)
+    x, y, z = found["sides"]
+    return planes_of_array(array, found["axes"], pixel_side(x, y, request.name), request, z)
 
 
 @cache
@@ -80,8 +80,8 @@ def describe(path: str, scratch: str, request: dict[str, Any]) -> dict[str, Any]
         request: fields of the `Request`.
 
     Returns:
-        `axes`, one letter each; `sides`, nm a pixel along x and y; `shape` and `dtype`; `offset`,
-        the byte of the file where the pixels begin, None if they are in the scratch file.
+        `axes`, one letter each; `sides`, nm a pixel along x, y and z; `shape` and `dtype`;
+        `offset`, the byte of the file where the pixels begin, None if they are in the scratch file.
     """
     asked, file = Request(**request), Path(path)
     module = MODULES[file.suffix.lower()]
@@ -155,7 +155,7 @@ def _read(reader: Any, path: Path, module: str) -> list[Signal]:
 
 
 def _axes(signal: Signal) -> tuple[str | None, Sides]:
-    """Return the axes' letters as the array has them, None for no image, and nm a pixel (x, y).
+    """Return the axes' letters as the array has them, None for no image, and nm a pixel (x, y, z).
 
     Axes that are called x and y, or R_x and R_y, are rows and columns; those of a signal come
     before those of its places. Without names the two axes of a signal count, in the file's order.
@@ -166,7 +166,7 @@ def _axes(signal: Signal) -> tuple[str | None, Sides]:
     if len(plane) != 2:  # a spectrum at each place is a stack of maps
         plane = [number for number, name in enumerate(names) if name in ("x", "y")]
     if len(axes) != len(signal["data"].shape) or len(plane) != 2:
-        return None, (None, None)
+        return None, (None, None, None)
     letters = ["Z" if name in ("z", "depth") else "Q" for name in names]
     if sorted(names[number][-1:] for number in plane) == ["x", "y"]:
         for number in plane:
@@ -174,8 +174,12 @@ def _axes(signal: Signal) -> tuple[str | None, Sides]:
     else:
         # rosettasciio turns the axes round of such a file, an EMD file of Berkeley's kind
         letters[plane[0]], letters[plane[1]] = "X", "Y"
-    x, y = axes[letters.index("X")], axes[letters.index("Y")]
-    return "".join(letters), (nanometres(x.get("scale"), x.get("units")), nanometres(y.get("scale"), y.get("units")))
+    x, y, z = (_length(axes[letters.index(letter)]) if letters.count(letter) == 1 else None for letter in "XYZ")
+    return "".join(letters), (x, y, z)
+
+
+def _length(axis: dict[str, Any]) -> float | None:
+    return nanometres(axis.get("scale"), axis.get("units"))
 
 
 _GUARDED = Guarded(describe)  # starts when it is first asked

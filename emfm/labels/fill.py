@@ -10,7 +10,7 @@ import numpy as np
 
 from emfm.labels.shapes import EMPTY, Region, box_of
 
-# ImageJ takes a pixel whose centre lies exactly on a left edge to be outside, on a right one inside.
+# To ImageJ a pixel whose centre lies exactly on a left edge is outside, on a right one inside.
 IMAGEJ_TIE = 1e-8
 # Java counts in such parts of a pixel.
 JAVA_PARTS = 1024
@@ -53,7 +53,7 @@ def fill_java(rings: Sequence[np.ndarray], shape: tuple[int, int]) -> Region:
     """
 
     def crossings(x0: np.ndarray, y0: np.ndarray, x1: np.ndarray, y1: np.ndarray) -> Crossings:
-        ends = [np.trunc((values.astype(np.float32) * np.float32(JAVA_PARTS))) for values in (x0, y0, x1, y1)]
+        ends = [np.trunc(values.astype(np.float32) * np.float32(JAVA_PARTS)) for values in (x0, y0, x1, y1)]
         x0, y0, x1, y1 = (values.astype(np.int64) for values in ends)
         width, height = (x1 - x0).astype(np.float32), (y1 - y0).astype(np.float32)
         slope = np.divide(width, height, out=np.zeros_like(width), where=height > 0)
@@ -113,7 +113,7 @@ def fill_coco(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> Region:
 
 
 def _coco_crossings(points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns whose middles an outline crosses, and the first rows below the crossings."""
+    """Return the columns whose middles an outline crosses, and the first rows below that."""
     fine = np.trunc(COCO_SCALE * points.astype(float) + 0.5)
     lines = [_fine_line(start, end) for start, end in zip(fine, np.roll(fine, -1, axis=0), strict=True)]
     x, y = np.concatenate(lines).T
@@ -125,7 +125,7 @@ def _coco_crossings(points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndar
 
 
 def _fine_line(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Return the points (N, 2) of a line between two whole points, one for each step of its longer axis."""
+    """Return the whole points (N, 2) of a line, one for each step of its longer axis."""
     along = 0 if abs(end[0] - start[0]) >= abs(end[1] - start[1]) else 1
     flip = start[along] > end[along]
     low, high = (end, start) if flip else (start, end)

@@ -30,7 +30,7 @@ class Imported:
 
     folder: Path
     images: int
-    objects: int  #: shapes that cover pixels
+    shapes: int  #: that cover pixels
     classes: tuple[str, ...]
     format: str
 
@@ -68,8 +68,8 @@ def import_labels(source: str | Path, output: str | Path, arguments: ImportArgum
         write_text(temporary / "labels.json", json.dumps(classes_json, indent=1, ensure_ascii=False))
         write_text(temporary / "splits.json", json.dumps({"train": list(pairs)}, indent=1, ensure_ascii=False))
     _say_left_out(found, source)
-    objects = sum(len(part.drawn) - part.left_out[COVERS_NOTHING] for part in found)
-    return Imported(output, len(pairs), objects, classes.names, form)
+    shapes = sum(len(part.drawn) - part.left_out[COVERS_NOTHING] for part in found)
+    return Imported(output, len(pairs), shapes, classes.names, form)
 
 
 class _Painter:
@@ -82,7 +82,7 @@ class _Painter:
 
     def write(self, folder: Path, name: str, path: Path, parts: list[DrawnImage]) -> None:
         """Copy one micrograph, write its mask, and where asked for the numbers of its objects."""
-        slices = [micrograph for micrograph in read_slices(path, COLOURED)]
+        slices = list(read_slices(path, COLOURED))
         stack = slices[0].index is not None
         target = self._target(name)
         drawn = {part.index: part for part in parts}

@@ -21,7 +21,7 @@ def parts_of(region: Region) -> list[Region]:
 
 
 def outline(part: Region) -> list[np.ndarray]:
-    """Return the rings of a region of one part, as corners (N, 2) x, y: its outline, then its holes."""
+    """Return the rings (N, 2) x, y of a region of one part: its outline, then its holes."""
     following = _edges(part)
     rings = []
     while following:

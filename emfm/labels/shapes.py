@@ -74,7 +74,7 @@ def common_name(label: str) -> str:
 
 
 def box_of(points: np.ndarray, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the pixels (top, bottom, left, right) around points (N, 2) as x, y, within an image."""
+    """Return (top, bottom, left, right) around points (N, 2) as x, y, within an image."""
     (left, top), (right, bottom) = np.floor(points.min(axis=0)) - 1, np.ceil(points.max(axis=0)) + 2
     rows = np.clip([top, bottom], 0, shape[0]).astype(int)
     columns = np.clip([left, right], 0, shape[1]).astype(int)

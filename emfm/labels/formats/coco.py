@@ -111,7 +111,7 @@ def cropped(mask: np.ndarray) -> Region:
 
 
 def decode_counts(text: str, where: str) -> list[int]:
-    """Return the lengths of runs from COCO's text: five bits a letter, from the third as differences.
+    """Return the lengths of runs from COCO's text: five bits a letter, soon as differences.
 
     Raises:
         EMError: the text is cut off or holds other letters.

@@ -1,4 +1,4 @@
-"""ImageJ and Fiji: selections in .roi files and in the .zip of the ROI Manager, through `roifile`."""
+"""ImageJ and Fiji: selections as .roi files, or a .zip of the ROI Manager, through `roifile`."""
 
 import re
 import zipfile
@@ -196,3 +196,11 @@ def imagej_selection(name: str, region: Region) -> bytes:
         multi_coordinates=np.array(steps, dtype=np.float32),
     )
     return roi.tobytes()
+
+
+def write_selections(path: Path, regions: dict[str, Region]) -> None:
+    """Write a set of the ROI Manager: a selection for each name."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, region in regions.items():
+            entry = zipfile.ZipInfo(f"{name.replace('/', '_')}.roi")  # of a fixed date: the same set is the same file
+            file.writestr(entry, imagej_selection(name, region))

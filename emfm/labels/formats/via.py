@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-
 from emfm.errors import EMError
 from emfm.labels.fill import fill_box, fill_canvas, fill_ellipse
 from emfm.labels.formats.json_parts import part, points, read_json

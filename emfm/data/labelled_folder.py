@@ -20,6 +20,9 @@ TRUTHS = {"masks": "mask", "targets": "target", "instances": "instance"}
 Record = tuple[Micrograph, Micrograph, str]
 EXPECTED = "a labelled folder holds images/ and masks/ of the same file names, a paired one images/ and targets/"
 DEGRADE = "pairs can also be made from clean images with --degrade"
+# Endings of files in which other programs keep labels, and JSON files that labelled folders have.
+LABELS_OF_OTHERS = (".json", ".geojson", ".roi", ".zip")
+OWN_JSON = ("labels.json", "splits.json", "review.json")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def folder_truth(folder: Path) -> str:
     if len(found) == 2:
         raise EMError(f"{folder} holds masks/ and targets/: say which with truth='masks' or truth='targets'")
     if not found:
+        _check_labels_of_others(folder)
         raise EMError(
             f"there is no folder {folder / 'masks'} (segmentation) or {folder / 'targets'} "
             f"(restoration) beside images/; {DEGRADE}"
@@ -130,6 +134,7 @@ def open_labelled_folder(folder: Path, truth: str | None, choice: FileChoice | N
     else:
         place = find_entry(folder, truth, Path.is_dir)
         if place is None:
+            _check_labels_of_others(folder)
             more = f"; {DEGRADE}" if truth == "targets" else ""
             missing = f"{folder / truth}; {_hint(folder)}{truth}/"
             raise EMError(f"there is no folder {missing} holds a file of the same name for each of images/{more}")
@@ -148,8 +153,20 @@ def _images_of(folder: Path, needed: bool = True) -> Path:
         raise EMError(f"there is no folder {folder}; {EXPECTED}")
     images = find_entry(folder, "images", Path.is_dir)
     if images is None and needed:
+        _check_labels_of_others(folder)
         raise EMError(f"there is no folder {folder / 'images'}; {_hint(folder)}{EXPECTED}")
     return images or folder
+
+
+def _check_labels_of_others(folder: Path) -> None:
+    """Raise an EMError where labels of another program lie in a folder or beside its images."""
+    for place in (folder, folder / "images"):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if path.suffix.lower() in LABELS_OF_OTHERS and path.name.casefold() not in OWN_JSON:
+                raise EMError(
+                    f"{folder} is no labelled folder; if {path.name} holds labels of another program, "
+                    f"emfm labels import {place} --output NEW makes one of it"
+                )
 
 
 def _hint(folder: Path) -> str:

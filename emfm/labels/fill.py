@@ -10,7 +10,7 @@ import numpy as np
 
 from emfm.labels.shapes import EMPTY, Region, box_of
 
-# To ImageJ a pixel whose centre lies exactly on a left edge is outside, on a right one inside.
+# To ImageJ a pixel whose centre lies exactly on a left or upper edge is outside, on others inside.
 IMAGEJ_TIE = 1e-8
 # Java counts in such parts of a pixel.
 JAVA_PARTS = 1024
@@ -30,7 +30,7 @@ def fill_centres(
         rings: (N, 2) x, y of each; what lies in two of them is a hole.
         shape: (H, W) of the image.
         non_zero: by the winding number: it is a hole only where the rings run in opposite ways.
-        tie: so far to the right edges are shifted.
+        tie: so far to the right and down edges are shifted.
     """
 
     def crossings(x0: np.ndarray, y0: np.ndarray, x1: np.ndarray, y1: np.ndarray) -> Crossings:
@@ -39,7 +39,7 @@ def fill_centres(
         def column(edge: np.ndarray, row: np.ndarray) -> np.ndarray:
             return np.ceil(x0[edge] + (row + 0.5 - y0[edge]) * slope[edge] + tie - 0.5)
 
-        return np.ceil(y0 - 0.5), np.ceil(y1 - 0.5), column
+        return np.ceil(y0 + tie - 0.5), np.ceil(y1 + tie - 0.5), column
 
     return _fill(rings, shape, crossings, non_zero)
 

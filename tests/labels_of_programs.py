@@ -81,7 +81,12 @@ def feature(points: list, label: str | None, *holes: list) -> dict:
     properties = {"objectType": "annotation"}
     if label is not None:
         properties |= {"classification": {"name": label, "color": [200, 0, 0]}}
-    return {"type": "Feature", "id": "x", "geometry": {"type": "Polygon", "coordinates": rings}, "properties": properties}
+    return {
+        "type": "Feature",
+        "id": "x",
+        "geometry": {"type": "Polygon", "coordinates": rings},
+        "properties": properties,
+    }
 
 
 def qupath(folder: Path, features: object = None) -> Path:
@@ -93,7 +98,9 @@ def qupath(folder: Path, features: object = None) -> Path:
 
 def imagej(folder: Path) -> Path:
     path = folder / "a_RoiSet.zip"
-    rois = [roifile.ImagejRoi.frompoints(np.array(points), name=name) for points, name in ((CELL, "cell"), (PORE, "pore"))]
+    rois = [
+        roifile.ImagejRoi.frompoints(np.array(points), name=name) for points, name in ((CELL, "cell"), (PORE, "pore"))
+    ]
     roifile.roiwrite(path, rois, mode="w")
     return path
 

@@ -39,7 +39,7 @@ def test_a_draft_is_the_prediction_and_counts_for_nothing(drafted, segmenter, la
 
 
 def test_only_reviewed_regions_are_learnt_from(drafted):
-    draft = read(drafted / "drafts" / "1.png")
+    draft = read(drafted / "drafts" / "1.png").astype(int)
     made = mark_reviewed(drafted, "1.png", ReviewArguments(box=("4,8,20,16", "40,40,8,8")))
     assert made.share == (20 * 16 + 64) / 64**2
     data = load_em_dataset(drafted)
@@ -110,12 +110,12 @@ def test_a_region_that_cannot_be_is_one_line(box, message, drafted):
 
 
 def test_what_cannot_be_drafted_or_reviewed_is_one_line(drafted, labelled_folder, segmenter, tmp_path):  # noqa: F811
-    with pytest.raises(EMError, match=r"has no draft of 7\.png; known names: 0\.png"):
+    with pytest.raises(EMError, match=r"has no draft of 7\.png; did you mean"):
         mark_reviewed(drafted, "7.png")
     with pytest.raises(EMError, match=r"has no review\.json, so no drafts: emfm labels draft makes them"):
         mark_reviewed(labelled_folder, "0.png")
     denoiser = EMForDenoising(EMFoundationConfig.from_name("unet2-rf44"))
-    with pytest.raises(EMError, match="drafts need a model for segmentation; .* is a EMForDenoising"):
+    with pytest.raises(EMError, match=r"drafts need a model for segmentation; .* is a EMForDenoising"):
         draft_labels(denoiser, [labelled_folder / "images" / "0.png"], tmp_path / "new")
     other = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label={0: "background", 1: "pore"}))
     with pytest.raises(EMError, match="has no class pore of the model; it has background, disc, ignore"):

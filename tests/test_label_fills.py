@@ -111,7 +111,20 @@ def test_selections_that_imagej_wrote_have_the_pixels_that_imagej_fills():
     for name, drawn in zip(names, image.drawn, strict=True):
         np.testing.assert_array_equal(whole(drawn.region((48, 64)), (48, 64)), bits(wanted[name], 64), err_msg=name)
     assert image.left_out == {"line selection": 1, "rounded rectangle": 1}
-    labels = ["mito", "mito", "er", "er", "vesicle", "vesicle", "box", "ring", "two parts", "points", "ellipse", "rotated"]
+    labels = [
+        "mito",
+        "mito",
+        "er",
+        "er",
+        "vesicle",
+        "vesicle",
+        "box",
+        "ring",
+        "two parts",
+        "points",
+        "ellipse",
+        "rotated",
+    ]
     assert [drawn.label for drawn in image.drawn] == labels
 
 

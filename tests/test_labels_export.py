@@ -94,7 +94,9 @@ def test_pycocotools_reads_what_is_written_for_coco(tmp_path):
 
 def test_the_command_says_how_to_come_back(emfm, tmp_path):  # noqa: F811
     labelled(tmp_path / "data", "ignored")
-    code, stdout, _ = emfm("labels", "export", tmp_path / "data", "--format", "qupath", "--output", tmp_path / "out", "--json")
+    code, stdout, _ = emfm(
+        "labels", "export", tmp_path / "data", "--format", "qupath", "--output", tmp_path / "out", "--json"
+    )
     back = json.loads(stdout)["import"]
     assert code == 0 and back.startswith("emfm labels import ") and back.endswith("--unlabelled ignore")
     code, stdout, _ = emfm(*back.split()[1:], "--output", tmp_path / "back", "--json")

@@ -107,7 +107,11 @@ def test_what_nobody_drew_on_can_be_ignored_and_classes_ordered(source, tmp_path
 
 def test_objects_get_numbers_and_none_is_that_of_ignore(source, tmp_path):
     shapes = [
-        {"label": "cell", "points": [[2 * i % 50, 2 * (i // 25)], [2 * i % 50 + 1, 2 * (i // 25) + 1]], "shape_type": "rectangle"}
+        {
+            "label": "cell",
+            "points": [[2 * i % 50, 2 * (i // 25)], [2 * i % 50 + 1, 2 * (i // 25) + 1]],
+            "shape_type": "rectangle",
+        }
         for i in range(260)
     ]
     shapes += [{"label": "cell", "points": [[50, 30], [54, 34]], "shape_type": "rectangle", "group_id": 4}]
@@ -206,7 +210,10 @@ def test_labels_that_ilastik_wrote_as_images_are_read_too(suffix, images, tmp_pa
     tifffile.imwrite(path, files.ids()) if suffix == ".tif" else Image.fromarray(files.ids()).save(path)
     settings = {"format": "ilastik", "images": str(images), "classes": ("membrane", "interior")}
     _, mask, labels = imported(tmp_path / "labels", tmp_path / "out", **settings)
-    assert labels == {"0": "membrane", "1": "interior", "255": "ignore"} and (mask == 255).sum() == (files.ids() == 0).sum()
+    assert (
+        labels == {"0": "membrane", "1": "interior", "255": "ignore"}
+        and (mask == 255).sum() == (files.ids() == 0).sum()
+    )
 
 
 def test_a_painted_stack_keeps_its_slices(tmp_path):
@@ -254,7 +261,10 @@ def test_a_damaged_file_of_any_program_is_one_line_and_nothing_is_written(form, 
 
 FAR = [[100, 100], [120, 100], [110, 130]]
 WRONG = {
-    "size": (lambda folder: files.labelme(folder, imageHeight=41), r"a\.json is of an image of 41 x 56 pixels, .* has 40 x 56"),
+    "size": (
+        lambda folder: files.labelme(folder, imageHeight=41),
+        r"a\.json is of an image of 41 x 56 pixels, .* has 40 x 56",
+    ),
     "coco size": (
         lambda folder: files.coco(folder, images=[{"id": 7, "file_name": "a.png", "height": 4, "width": 9}]),
         r"of an image of 4 x 9 pixels",
@@ -264,7 +274,10 @@ WRONG = {
         lambda folder: files.via(folder, [files.via_region(FAR, "cell")]),
         r"region 1 of a\.png lies outside its image of 40 x 56",
     ),
-    "two corners": (lambda folder: files.qupath(folder, [files.feature(CELL[:1], "cell")]), r"feature 1: it has 2 corners"),
+    "two corners": (
+        lambda folder: files.qupath(folder, [files.feature(CELL[:1], "cell")]),
+        r"feature 1: it has 2 corners",
+    ),
     "no number": (
         lambda folder: files.via(folder, [files.via_region([["x", 1], [2, 2], [3, 3]], "cell")]),
         r"its corners are no list of \[x, y\]",
@@ -275,10 +288,16 @@ WRONG = {
     ),
     "no shapes": (lambda folder: files.labelme(folder, shapes=[]), "nothing is drawn in any of its 1 files"),
     "no class": (lambda folder: files.via(folder, [files.via_region(CELL, "")]), "has no class in 'type'"),
-    "category": (lambda folder: files.coco(folder, categories=[{"id": 3, "name": "cell"}]), "of the category 5, not one of"),
+    "category": (
+        lambda folder: files.coco(folder, categories=[{"id": 3, "name": "cell"}]),
+        "of the category 5, not one of",
+    ),
     "other JSON": (lambda folder: (folder / "x.json").write_text('{"a": 1}'), "is JSON of none of labelme, coco"),
     "images alone": (lambda folder: None, "holds images alone: say with --format whether napari or ilastik"),
-    "not a selection": (lambda folder: (folder / "a.roi").write_bytes(b"Iouu" + bytes(60)), "is no selection of ImageJ"),
+    "not a selection": (
+        lambda folder: (folder / "a.roi").write_bytes(b"Iouu" + bytes(60)),
+        "is no selection of ImageJ",
+    ),
 }
 
 

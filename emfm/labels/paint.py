@@ -23,7 +23,7 @@ class Classes:
     """Names of the classes, in the order of the masks' values."""
 
     names: tuple[str, ...]
-    given: bool = False  #: by the user; then others are errors
+    given: tuple[str, ...] = ()  #: those that the user named, in that order; then others are errors
 
     @property
     def ignore(self) -> int:
@@ -53,10 +53,9 @@ class Classes:
     def name(self, drawn: Drawn) -> str:
         """Return the name of a shape's class."""
         name = class_name(drawn.label, f"{drawn.where}: its class")
-        if self.given and name not in self.names and (numbered := NUMBERED.fullmatch(name)):
-            number = int(numbered[1])
-            if 1 <= number <= len(self.names):
-                return self.names[number - 1]
+        numbered = NUMBERED.fullmatch(name)
+        if numbered and name not in self.given and 1 <= int(numbered[1]) <= len(self.given):
+            return self.given[int(numbered[1]) - 1]
         spelled = {known.casefold(): known for known in self.names}
         return spelled.get(name.casefold(), name)
 
@@ -77,7 +76,8 @@ def classes_of(images: Iterable[DrawnImage], given: Sequence[str] | None, backgr
     Raises:
         EMError: there are fewer than two, or too many.
     """
-    names = [class_name(name, "a class") for name in given or ()]
+    chosen = tuple(class_name(name, "a class") for name in given or ())
+    names = list(chosen)
     if not given:
         every = Classes(())
         found = (every.name(drawn) for image in images for drawn in image.drawn)
@@ -95,7 +95,7 @@ def classes_of(images: Iterable[DrawnImage], given: Sequence[str] | None, backgr
         )
     if len(names) >= 65535:
         raise EMError(f"the labels name {len(names)} classes; expected up to 65534: are they numbers of objects?")
-    return Classes(tuple(names), given is not None)
+    return Classes(tuple(names), chosen)
 
 
 def _order(name: str) -> tuple[bool, str, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from emfm.data.classes import IGNORE, GreyValues
 from emfm.data.json_files import read_json_object
 from emfm.data.labelled_folder import folder_classes, open_labelled_folder
-from emfm.data.splits import NameIndex
+from emfm.data.splits import NameIndex, stem
 from emfm.errors import EMError, nearest
 from emfm.files import write_text
 from emfm.io.masks import read_masks
@@ -134,7 +134,7 @@ def _name_of(file: str, review: dict[str, Any], folder: Path) -> str:
     index = NameIndex(review)
     name = Path(file).as_posix()
     for shown in (name, name.removeprefix(f"{(folder / 'images').as_posix()}/"), Path(file).name):
-        found = index.find(shown)
+        found = index.find(shown) or index.of_stem(stem(shown))
         if len(found) == 1:
             return found[0]
     raise EMError(f"{folder} has no draft of {file}; {nearest(file, list(review)[:1000])}")

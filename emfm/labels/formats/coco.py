@@ -32,7 +32,7 @@ def read_coco(path: Path, content: Any = None) -> list[DrawnImage]:
     for number, category in enumerate(objects(content.get("categories"), f"{path}: 'categories'"), start=1):
         where = f"{path}, category {number}"
         names[part(category, "id", int, where)] = part(category, "name", str, where)
-    images: dict[Any, DrawnImage] = {}
+    images: dict[int, DrawnImage] = {}
     for number, image in enumerate(objects(content["images"], f"{path}: 'images'"), start=1):
         where = f"{path}, image {number}"
         shape = (part(image, "height", int, where), part(image, "width", int, where))
@@ -40,13 +40,13 @@ def read_coco(path: Path, content: Any = None) -> list[DrawnImage]:
         images[part(image, "id", int, where)] = DrawnImage(str(path), name, shape=shape)
     for number, annotation in enumerate(objects(content["annotations"], f"{path}: 'annotations'"), start=1):
         where = f"{path}, annotation {number}"
-        image = images.get(annotation.get("image_id"))
-        if image is None:
-            raise EMError(f"{where} is of the image {annotation.get('image_id')!r}, which 'images' does not list")
-        label = names.get(annotation.get("category_id"))  # type: ignore[arg-type]
+        drawn_on = images.get(part(annotation, "image_id", int, where))
+        if drawn_on is None:
+            raise EMError(f"{where} is of the image {annotation['image_id']}, which 'images' does not list")
+        label = names.get(part(annotation, "category_id", int, where))
         if label is None:
-            raise EMError(f"{where} is of the category {annotation.get('category_id')!r}, not one of 'categories'")
-        _add(image, annotation, label, where)
+            raise EMError(f"{where} is of the category {annotation['category_id']}, not one of 'categories'")
+        _add(drawn_on, annotation, label, where)
     return list(images.values())
 
 

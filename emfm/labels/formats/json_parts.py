@@ -37,7 +37,7 @@ def part(owner: dict[str, Any], key: str, kind: type, where: str) -> Any:
     Raises:
         EMError: it is missing or of another kind; `where` tells which object.
     """
-    value = owner.get(key)
+    value: Any = owner.get(key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < FARTHEST else math.inf
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

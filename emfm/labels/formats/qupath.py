@@ -35,7 +35,8 @@ def read_qupath(path: Path, content: Any = None) -> list[DrawnImage]:
     if not is_qupath(content):
         raise EMError(f"{path} is no GeoJSON of QuPath: no 'FeatureCollection' and no list of features")
     if isinstance(content, dict):
-        content = content["features"] if content["type"] == "FeatureCollection" else [content]
+        whole = content["type"] == "FeatureCollection"
+        content = part(content, "features", list, str(path)) if whole else [content]
     found = DrawnImage(str(path), path.stem)
     for number, feature in enumerate(content, start=1):
         where = f"{path}, feature {number}"

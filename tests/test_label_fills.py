@@ -53,10 +53,10 @@ def test_coco_polygons_are_those_of_pycocotools():
 def test_coco_runs_are_those_of_pycocotools():
     rng = np.random.default_rng(2)
     for number in range(30):
-        mask = rng.random((23, 31)) < [0.02, 0.5, 0.98][number % 3]
+        mask = rng.random((23, 31)) < [0.02, 0.5, 0.98, 1.0, 0.0][number % 5]
         encoded = coco_masks.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode("ascii")
-        assert encode_counts(runs_of(mask)) == encoded
-        assert decode_counts(encoded, "x") == runs_of(mask)
+        assert encode_counts(runs_of(Region(0, 0, mask), mask.shape)) == encoded
+        assert decode_counts(encoded, "x") == runs_of(Region(0, 0, mask), mask.shape)
 
 
 LABELME = {

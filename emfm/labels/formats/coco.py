@@ -83,9 +83,7 @@ def _runs_filler(runs: dict[str, Any], where: str) -> Callable[[tuple[int, int]]
     def fill(size: tuple[int, int]) -> Region:
         if size != (height, width):
             raise EMError(f"{where}: its runs are of {height} x {width} pixels, its image of {size[0]} x {size[1]}")
-        inside = np.arange(len(lengths)) % 2 == 1
-        mask = np.repeat(inside, lengths).reshape(width, height).T
-        return cropped(mask)
+        return _region(np.array(lengths, dtype=np.int64), height)
 
     return fill
 
@@ -101,13 +99,21 @@ def _size(runs: dict[str, Any], where: str) -> list[Any]:
     return size
 
 
-def cropped(mask: np.ndarray) -> Region:
-    """Return the region of a mask (H, W) of a whole image, no larger than it has to be."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return Region(0, 0, mask[:1, :1])
-    top, left = int(rows[0]), int(columns[0])
-    return Region(top, left, mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1])
+def _region(lengths: np.ndarray, height: int) -> Region:
+    """Return the pixels of runs, as a patch no wider than they are."""
+    edges = np.cumsum(lengths)
+    starts, ends = edges[:-1:2], edges[1::2]
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    if not len(starts):
+        return Region(0, 0, np.zeros((1, 1), dtype=bool))
+    left, right = int(starts[0]) // height, int(ends[-1] - 1) // height + 1
+    changes = np.zeros((right - left) * height + 1, dtype=np.int8)
+    np.add.at(changes, starts - left * height, 1)
+    np.add.at(changes, ends - left * height, -1)
+    mask = np.cumsum(changes[:-1], dtype=np.int8).reshape(right - left, height).T > 0
+    rows = np.flatnonzero(mask.any(axis=1))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    return Region(top, left, mask[top:bottom])
 
 
 def decode_counts(text: str, where: str) -> list[int]:
@@ -149,22 +155,25 @@ def encode_counts(lengths: Sequence[int]) -> str:
     return "".join(letters)
 
 
-def runs_of(mask: np.ndarray) -> list[int]:
-    """Return the lengths of the runs of a mask (H, W), column by column, the first one of zeros."""
-    flat = np.asarray(mask, dtype=np.int8).T.ravel()
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    ends = np.concatenate([[0], changes, [flat.size]])
-    lengths = np.diff(ends).tolist()
-    return [0, *lengths] if flat.size and flat[0] else lengths
+def runs_of(region: Region, shape: tuple[int, int]) -> list[int]:
+    """Return the lengths of the runs of a region, column by column, the first one of zeros."""
+    framed = np.pad(region.mask, ((1, 1), (0, 0))).astype(np.int8)
+    steps = np.diff(framed, axis=0).T  # (w, h + 1): 1 where a run begins, -1 where it has ended
+    columns, rows = np.nonzero(steps)
+    edges = (columns + region.left) * shape[0] + rows + region.top
+    starts, ends = edges[::2], edges[1::2]  # each column has as many of both
+    joined = np.flatnonzero(ends[:-1] == starts[1:])  # from the bottom of one column to the top of the next
+    starts, ends = np.delete(starts, joined + 1), np.delete(ends, joined)
+    edges = np.stack([starts, ends], axis=1).ravel()
+    last = [] if len(edges) and edges[-1] == shape[0] * shape[1] else [shape[0] * shape[1]]
+    return np.diff(np.concatenate([[0], edges, last])).astype(int).tolist()
 
 
 def coco_annotation(region: Region, shape: tuple[int, int]) -> dict[str, Any]:
     """Return segmentation, area and bounding box of an object's pixels."""
-    whole = np.zeros(shape, dtype=bool)
-    whole[region.place] = region.mask
     height, width = region.mask.shape
     return {
-        "segmentation": {"size": list(shape), "counts": encode_counts(runs_of(whole))},
+        "segmentation": {"size": list(shape), "counts": encode_counts(runs_of(region, shape))},
         "area": region.area,
         "bbox": [region.left, region.top, width, height],
         "iscrowd": 0,

@@ -259,6 +259,15 @@ def test_a_damaged_file_of_any_program_is_one_line_and_nothing_is_written(form, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_set_of_selections_whose_content_is_damaged_is_one_line(images, tmp_path):
+    path = files.imagej(tmp_path / "labels")
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+    with pytest.raises(EMError, match=r"a_RoiSet\.zip.* is damaged"):
+        import_labels(path, tmp_path / "out", ImportArguments(images=str(images)))
+
+
 FAR = [[100, 100], [120, 100], [110, 130]]
 WRONG = {
     "size": (

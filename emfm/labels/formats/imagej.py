@@ -1,5 +1,6 @@
 """ImageJ and Fiji: selections as .roi files, or a .zip of the ROI Manager, through `roifile`."""
 
+import io
 import re
 import zipfile
 from collections.abc import Callable
@@ -62,19 +63,20 @@ def read_imagej(path: Path) -> list[DrawnImage]:
 
 def _contents(path: Path) -> list[tuple[str, bytes]]:
     """Return names and bytes of the selections in a file."""
+    content = path.read_bytes()
     if path.suffix.lower() != ".zip":
-        return [(path.stem, path.read_bytes())]
+        return [(path.stem, content)]
     try:
-        with zipfile.ZipFile(path) as file:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
             entries = [entry for entry in file.infolist() if entry.filename.lower().endswith(".roi")]
             if not entries:
                 raise EMError(f"{path} holds no .roi file; expected a set of the ROI Manager")
             if large := [entry.filename for entry in entries if entry.file_size > LARGEST]:
                 raise EMError(f"{path}, {large[0]} claims more than {LARGEST // 2**20} MiB: it is no selection")
             return [(Path(entry.filename).stem, file.read(entry)) for entry in entries]
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        if isinstance(error, EMError):
-            raise
+    except EMError:
+        raise
+    except Exception as error:  # zipfile and zlib tell damage in many classes
         raise EMError(f"{path} is damaged ({error}): save it again") from error
 
 

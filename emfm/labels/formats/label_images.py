@@ -56,7 +56,7 @@ def is_ilastik(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return any("axistags" in item.attrs for item in file.values() if isinstance(item, h5py.Dataset))
-    except OSError:
+    except (OSError, RuntimeError, KeyError):
         return False
 
 
@@ -73,7 +73,9 @@ def _hdf5_labels(path: Path) -> np.ndarray:
             tags = dataset.attrs.get("axistags")
             axes = _axes(tags, path) if tags is not None else "zyx"[-dataset.ndim :] if dataset.ndim < 4 else "tzyxc"
             values = np.asarray(dataset[()])
-    except OSError as error:
+    except EMError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py's words for damage
         raise EMError(f"{path} is damaged ({error}): export it again") from error
     if len(axes) != values.ndim:
         raise EMError(f"{path}: its axes are '{axes}', its shape is {values.shape}: export it again")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from test_cli import emfm, segmenter  # noqa: F401  (fixtures)
@@ -84,6 +85,7 @@ def test_a_new_draft_leaves_what_is_reviewed(drafted, segmenter):  # noqa: F811
 def test_drafts_join_a_folder_with_grey_values_of_its_own(labelled_folder, segmenter, tmp_path):  # noqa: F811
     new = tmp_path / "new.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64), dtype=np.uint8)).save(new)
+    (labelled_folder / "splits.json").unlink()  # now every image is for training
     draft_labels(segmenter, [new], labelled_folder)
     labels = json.loads((labelled_folder / "labels.json").read_text())
     assert labels == {"0": "background", "255": "disc", "254": "ignore"}
@@ -91,8 +93,21 @@ def test_drafts_join_a_folder_with_grey_values_of_its_own(labelled_folder, segme
         read(labelled_folder / "drafts" / "new.png"), predict(segmenter, new).output.astype(np.uint8) * 255
     )
     splits = json.loads((labelled_folder / "splits.json").read_text())
-    assert splits["draft"] == ["new.png"] and splits["train"] == ["0.png", "1.png", "2.png"]
-    assert load_em_dataset(labelled_folder).names == ["0.png", "1.png", "2.png"]
+    assert splits == {"train": [f"{index}.png" for index in range(6)], "draft": ["new.png"]}
+    assert load_em_dataset(labelled_folder).names == splits["train"]
+
+
+def test_masks_that_are_there_keep_their_format_and_labels(labelled_folder, segmenter):  # noqa: F811
+    tifffile.imwrite(labelled_folder / "masks" / "0.tif", read(labelled_folder / "masks" / "0.png") > 0)
+    (labelled_folder / "masks" / "0.png").unlink()
+    truth = load_em_dataset(labelled_folder, "train").masks[0]
+    draft_labels(segmenter, [labelled_folder / "images" / "0.png"], labelled_folder)
+    np.testing.assert_array_equal(load_em_dataset(labelled_folder, "train").masks[0], truth)  # which it stays
+    mark_reviewed(labelled_folder, "0.png", ReviewArguments(box=("0,0,8,8",), overwrite=True))
+    draft = read(labelled_folder / "drafts" / "0.png")
+    seen = load_em_dataset(labelled_folder, "train").masks[0]
+    np.testing.assert_array_equal(seen[:8, :8], draft[:8, :8] // 255)
+    np.testing.assert_array_equal(seen[8:], truth[8:])
 
 
 @pytest.mark.parametrize(

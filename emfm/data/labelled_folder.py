@@ -20,9 +20,9 @@ TRUTHS = {"masks": "mask", "targets": "target", "instances": "instance"}
 Record = tuple[Micrograph, Micrograph, str]
 EXPECTED = "a labelled folder holds images/ and masks/ of the same file names, a paired one images/ and targets/"
 DEGRADE = "pairs can also be made from clean images with --degrade"
-# Endings of files in which other programs keep labels, and JSON files that labelled folders have.
-LABELS_OF_OTHERS = (".json", ".geojson", ".roi", ".zip")
-OWN_JSON = ("labels.json", "splits.json", "review.json")
+# What tells labels of other programs in JSON from other JSON files.
+MARKS_OF_LABELS = (b'"shapes"', b'"annotations"', b'"regions"', b'"FeatureCollection"')
+LARGEST_LABELS = 2**26  # bytes of such a file that are looked at
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,23 @@ def _check_labels_of_others(folder: Path) -> None:
     """Raise an EMError where labels of another program lie in a folder or beside its images."""
     for place in (folder, folder / "images"):
         for path in sorted(place.iterdir()) if place.is_dir() else ():
-            if path.suffix.lower() in LABELS_OF_OTHERS and path.name.casefold() not in OWN_JSON:
+            if path.is_file() and _has_labels(path):
                 raise EMError(
-                    f"{folder} is no labelled folder; if {path.name} holds labels of another program, "
-                    f"emfm labels import {place} --output NEW makes one of it"
+                    f"{folder} is no labelled folder; {path.name} seems to hold labels of another program: "
+                    f"emfm labels import {place} --output NEW makes a labelled folder of them"
                 )
+
+
+def _has_labels(path: Path) -> bool:
+    """Tell whether a file looks like labels of another program (`emfm.labels` reads them)."""
+    suffix = path.suffix.lower()
+    if suffix in (".geojson", ".roi") or (suffix == ".zip" and "roi" in path.name.lower()):
+        return True
+    if suffix != ".json":
+        return False
+    with path.open("rb") as file:
+        content = file.read(LARGEST_LABELS)
+    return any(mark in content for mark in MARKS_OF_LABELS)
 
 
 def _hint(folder: Path) -> str:

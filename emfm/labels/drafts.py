@@ -12,6 +12,8 @@ from tqdm.auto import tqdm
 
 from emfm.data.classes import IGNORE, read_labels
 from emfm.data.json_files import find_json
+from emfm.data.labelled_folder import open_labelled_folder
+from emfm.data.splits import stem
 from emfm.errors import EMError
 from emfm.files import writable_folder, write_atomically, write_text
 from emfm.inference.inputs import Input
@@ -19,7 +21,7 @@ from emfm.inference.predict import predict, ready_model
 from emfm.io.reading import FileChoice, count_slices, read_micrograph
 from emfm.io.writing import write_image
 from emfm.labels.paint import Classes
-from emfm.labels.review import REVIEW, read_review, write_splits
+from emfm.labels.review import REVIEW, grey_type, read_review, write_splits
 from emfm.modeling import EMPreTrainedModel
 
 
@@ -70,6 +72,7 @@ def draft_labels(
         raise EMError(
             f"{output / 'drafts' / _mask_name(there[0])} is there: --overwrite replaces drafts, not what is reviewed"
         )
+    _keep_splits(output)
     write_text(output / "labels.json", json.dumps({str(value): name for value, name in labels.items()}, indent=1))
     for name, given in tqdm(names.items(), unit="image", disable=len(names) == 1, leave=False):
         _draft_one(model, given, output, name, labels)
@@ -97,6 +100,13 @@ def _labels(output: Path, classes: Classes) -> dict[int, str]:
     if not any(name.casefold() == IGNORE for name in labels.values()):
         labels[next(value for value in range(255, -1, -1) if value not in labels)] = IGNORE
     return labels
+
+
+def _keep_splits(output: Path) -> None:
+    """Write down which images train and test, where only their folders said it so far."""
+    if (output / "images").is_dir() and find_json(output, "splits.json") is None:
+        splits = open_labelled_folder(output, None).splits
+        write_text(output / "splits.json", json.dumps(splits, indent=1, ensure_ascii=False))
 
 
 def _names(inputs: Sequence[str | Path | Input], output: Path) -> dict[str, Input]:
@@ -137,11 +147,10 @@ def _draft_one(model: EMPreTrainedModel, given: Input, output: Path, name: str, 
     """Write the image, its draft, and a mask that says nothing, where these are not there yet."""
     result = predict(model, read_micrograph(given.file, dataset=given.dataset)).output
     ignore = next(value for value, label in labels.items() if label.casefold() == IGNORE)
-    wide = np.uint8 if min(labels) >= 0 and max(labels) < 256 else np.uint16
-    draft = np.full(result.shape, ignore, dtype=wide)  # where there are no data
+    draft = np.full(result.shape, ignore, dtype=grey_type(labels))  # where there are no data
     for index, label in (model.classes or {}).items():
         draft[result == index] = min(value for value, known in labels.items() if known == label)
-    image, mask = output / "images" / name, output / "masks" / _mask_name(name)
+    image = output / "images" / name
     if not image.exists():
         image.parent.mkdir(parents=True, exist_ok=True)
         if given.file.is_dir():  # Zarr
@@ -149,5 +158,12 @@ def _draft_one(model: EMPreTrainedModel, given: Input, output: Path, name: str, 
         else:
             write_atomically(image, lambda temporary: shutil.copyfile(given.file, temporary))
     write_image(output / "drafts" / _mask_name(name), draft)
-    if not mask.exists():
-        write_image(mask, np.full_like(draft, ignore))
+    if not _has_mask(output, name):
+        write_image(output / "masks" / _mask_name(name), np.full_like(draft, ignore))
+
+
+def _has_mask(output: Path, name: str) -> bool:
+    """Tell whether an image has a mask, of any suffix."""
+    folder = (output / "masks" / name).parent
+    wanted = stem(PurePosixPath(name).name)
+    return folder.is_dir() and any(stem(path.name) == wanted for path in folder.iterdir())

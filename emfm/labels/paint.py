@@ -123,7 +123,7 @@ def paint(
     """
     nothing = next((value for value, name in enumerate(classes.names) if is_background(name)), classes.ignore)
     start = nothing if background else classes.ignore
-    mask = np.full(shape, start, dtype=classes.dtype)
+    mask: np.ndarray = np.full(shape, start, dtype=classes.dtype)
     ids = np.full(shape, 0 if background else classes.ignore, dtype=np.uint32)
     found: list[tuple[Drawn, Region, int]] = []
     for drawn in image.drawn:

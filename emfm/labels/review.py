@@ -6,6 +6,7 @@ A folder with drafts is a labelled folder whose masks hold only what was reviewe
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from emfm.data.classes import IGNORE, GreyValues
+from emfm.data.examples import IGNORED
 from emfm.data.json_files import read_json_object
 from emfm.data.labelled_folder import folder_classes, open_labelled_folder
-from emfm.data.splits import NameIndex, stem
+from emfm.data.splits import NameIndex, split_among, stem
 from emfm.errors import EMError, nearest
 from emfm.files import write_text
-from emfm.io.masks import read_masks
+from emfm.io.listing import plain
+from emfm.io.masks import Mask, read_masks
 from emfm.io.writing import write_image
 from emfm.labels.arguments import ReviewArguments
 
@@ -89,30 +92,31 @@ def mark_reviewed(folder: str | Path, file: str, arguments: ReviewArguments | No
     folder, how = Path(folder), arguments or ReviewArguments()
     review = read_review(folder)
     name = _name_of(file, review, folder)
-    labels, draft, path = _opened(folder, name)
-    boxes = [_parsed(text, draft.shape) for text in how.box] if how.box else [(0, 0, draft.shape[1], draft.shape[0])]
-    mask = read_masks(path)[0].array.copy()
-    unknown = [value for value, label in labels.names.items() if label.casefold() == IGNORE]
-    for x, y, width, height in boxes:
-        place = np.s_[y : y + height, x : x + width]
-        other = ~np.isin(mask[place], unknown) & (mask[place] != draft[place])
-        if other.any() and not how.overwrite:
+    labels, draft, mask = _opened(folder, name)
+    given, drawn, values = labels.indices(draft, draft.name), _grey(draft, labels), _grey(mask, labels)
+    height, width = given.shape
+    boxes = [_parsed(text, given.shape) for text in how.box] if how.box else [(0, 0, width, height)]
+    for x, y, across, down in boxes:
+        place = np.s_[y : y + down, x : x + across]
+        before = labels.indices(mask, mask.name)[place]
+        other = int(((before != IGNORED) & (before != given[place])).sum())
+        if other and not how.overwrite:
             raise EMError(
-                f"{path} holds other labels than the draft in {int(other.sum())} pixels of {x},{y},{width},{height}: "
-                "--overwrite replaces them"
+                f"{folder / 'masks' / mask.name} holds other labels than the draft in {other} pixels of "
+                f"{x},{y},{across},{down}: --overwrite replaces them"
             )
-        mask[place] = draft[place]
+        values[place] = drawn[place]
     known = [_box_of(box, folder, name) for box in review[name]["reviewed"]]
     boxes = [*known, *(box for box in boxes if box not in known)]
     review[name]["reviewed"] = [list(box) for box in boxes]
-    write_image(path, mask)
+    write_image(_mask_path(folder, name), values)
     write_text(folder / REVIEW, json.dumps(review, indent=1, ensure_ascii=False))
     write_splits(folder, review)
-    return Reviewed(name, _share(boxes, draft.shape), boxes)
+    return Reviewed(name, _share(boxes, given.shape), boxes)
 
 
-def _opened(folder: Path, name: str) -> tuple[GreyValues, np.ndarray, Path]:
-    """Return the classes, an image's draft and the path of its mask.
+def _opened(folder: Path, name: str) -> tuple[GreyValues, Mask, Mask]:
+    """Return the classes, an image's draft and its mask.
 
     Raises:
         EMError: a file is missing, or the draft holds values without a class or is of another size.
@@ -120,13 +124,41 @@ def _opened(folder: Path, name: str) -> tuple[GreyValues, np.ndarray, Path]:
     masks, drafts = open_labelled_folder(folder, "masks").truth, open_labelled_folder(folder, "drafts").truth
     assert masks is not None and drafts is not None
     labels = folder_classes(folder, masks)
-    where, path = drafts.path(name), masks.path(name)
-    draft = read_masks(where)[0]
+    where = drafts.path(name)
+    draft, mask = read_masks(where)[0], read_masks(_mask_path(folder, name))[0]
     labels.indices(draft, str(where))  # which checks its values
-    shape = read_masks(path)[0].array.shape
-    if draft.array.shape != shape:
-        raise EMError(f"{where} is {draft.array.shape} pixels, its mask {shape}: give it its image's size")
-    return labels, draft.array, path
+    if draft.array.shape != mask.array.shape:
+        raise EMError(f"{where} is {draft.array.shape} pixels, its mask {mask.array.shape}: give it its image's size")
+    return labels, draft, mask
+
+
+def _mask_path(folder: Path, name: str) -> Path:
+    """Return an image's mask, which can be written; an EMError if it is of another format."""
+    masks = open_labelled_folder(folder, "masks").truth
+    assert masks is not None
+    path = masks.path(name)
+    if path.suffix.lower() not in (".png", ".tif", ".tiff"):
+        raise EMError(f"{path}: masks that are reviewed are PNG or TIFF: save it as one of them")
+    return path
+
+
+def _grey(mask: Mask, labels: GreyValues) -> np.ndarray:
+    """Return a mask in the grey values of `labels.json`, where it may hold NaN or one bit."""
+    values = labels.values(mask, mask.name).astype(float)
+    ignore = next(value for value, name in labels.names.items() if name.casefold() == IGNORE)
+    return np.where(np.isnan(values), ignore, values).astype(grey_type(labels.names))
+
+
+def grey_type(values: Iterable[int]) -> type:
+    """Return the type of masks that hold these grey values.
+
+    Raises:
+        EMError: one of them is negative.
+    """
+    lowest, highest = min(values), max(values)
+    if lowest < 0:
+        raise EMError(f"labels.json names the grey value {lowest}; drafts hold 0 to 65535: choose another value")
+    return np.uint8 if highest < 256 else np.uint16
 
 
 def _name_of(file: str, review: dict[str, Any], folder: Path) -> str:
@@ -153,16 +185,21 @@ def _parsed(text: str, shape: tuple[int, ...]) -> Box:
 def write_splits(folder: Path, review: dict[str, dict[str, Any]]) -> None:
     """Put images of which something is reviewed into "train", others into "draft".
 
-    Images that stand in another split stay there, and so do those that were labelled otherwise.
+    Images that stand in another split stay there, labelled by somebody or not.
     """
     path = folder / "splits.json"
     splits = read_json_object(path, '{"train": []}') if path.is_file() else {}
-    others = {name for split, names in splits.items() if split not in ("train", DRAFT) for name in names}
-    mine = [name for name in review if name not in others]
-    reviewed = [name for name in mine if review[name]["reviewed"]]
-    train = [name for name in splits.get("train", []) if name not in review]
-    splits |= {"train": train + reviewed, DRAFT: [name for name in mine if not review[name]["reviewed"]]}
+    train = split_among("train", splits, str(path)) or "train"
+    taken = {_plain(name) for split, names in splits.items() if split != DRAFT for name in names}
+    free = [name for name in review if _plain(name) not in taken]
+    splits[train] = splits.get(train, []) + [name for name in free if review[name]["reviewed"]]
+    splits[DRAFT] = [name for name in free if not review[name]["reviewed"]]
     write_text(path, json.dumps(splits, indent=1, ensure_ascii=False))
+
+
+def _plain(name: str) -> str:
+    """Return an image's name as it may be written in `splits.json`, to compare it."""
+    return stem(plain(name).removeprefix("images/"))
 
 
 def _share(boxes: list[Box], shape: tuple[int, ...]) -> float:

@@ -31,7 +31,7 @@ def read_json(path: Path) -> Any:
         raise EMError(f"{path} is damaged: no readable JSON ({error}): save it again") from error
 
 
-def part(owner: dict[str, Any], key: str, kind: type, where: str) -> Any:
+def part(owner: dict[str, Any], key: str, kind: Any, where: str) -> Any:
     """Return a part of a JSON object.
 
     Raises:

@@ -147,7 +147,7 @@ def _draft_one(model: EMPreTrainedModel, given: Input, output: Path, name: str, 
     """Write the image, its draft, and a mask that says nothing, where these are not there yet."""
     result = predict(model, read_micrograph(given.file, dataset=given.dataset)).output
     ignore = next(value for value, label in labels.items() if label.casefold() == IGNORE)
-    draft = np.full(result.shape, ignore, dtype=grey_type(labels))  # where there are no data
+    draft: np.ndarray = np.full(result.shape, ignore, dtype=grey_type(labels))  # where there are no data
     for index, label in (model.classes or {}).items():
         draft[result == index] = min(value for value, known in labels.items() if known == label)
     image = output / "images" / name

@@ -10,6 +10,7 @@ from emfm.export import PackageArguments
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.hub.arguments import PushArguments
 from emfm.inference.arguments import PredictArguments
+from emfm.labels.arguments import ExportArguments, ImportArguments, ReviewArguments
 from emfm.pretraining.arguments import PretrainArguments
 from emfm.reports.measure_arguments import MeasureArguments
 from emfm.settings import Range, flag_of, help_of, settings_of
@@ -22,6 +23,9 @@ TABLES = {
     "settings-finetune": FinetuneArguments,
     "settings-predict": PredictArguments,
     "settings-measure": MeasureArguments,
+    "settings-labels-import": ImportArguments,
+    "settings-labels-export": ExportArguments,
+    "settings-labels-review": ReviewArguments,
     "settings-simulate": SimulateArguments,
     "settings-push": PushArguments,
     "settings-export": PackageArguments,

@@ -21,6 +21,10 @@ _MODULE_OF = {
     "EMTrainer": "emfm.finetuning.trainer",
     "EMTrainingArguments": "emfm.finetuning.trainer_arguments",
     "EMError": "emfm.errors",
+    "draft_labels": "emfm.labels.drafts",
+    "export_labels": "emfm.labels.exporting",
+    "import_labels": "emfm.labels.importing",
+    "mark_reviewed": "emfm.labels.review",
     "list_models": "emfm.hub.zoo",
     "load_em_dataset": "emfm.data.datasets",
     "push_dataset": "emfm.hub.datasets.push",
@@ -42,6 +46,10 @@ if TYPE_CHECKING:
     from emfm.inference.predict import predict as predict
     from emfm.io.reading import read_micrograph as read_micrograph
     from emfm.io.reading import read_stack as read_stack
+    from emfm.labels.drafts import draft_labels as draft_labels
+    from emfm.labels.exporting import export_labels as export_labels
+    from emfm.labels.importing import import_labels as import_labels
+    from emfm.labels.review import mark_reviewed as mark_reviewed
     from emfm.modeling import EMFoundation as EMFoundation
     from emfm.processing import EMImageProcessor as EMImageProcessor
     from emfm.tasks.background_removal import EMForBackgroundRemoval as EMForBackgroundRemoval

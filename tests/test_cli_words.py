@@ -46,6 +46,11 @@ WRONG = [
     ),
     (["export", "m", "--output", "o", "--format", "onx"], r"--format is 'onx'; expected one of onnx, .*mean onnx\?"),
     (["simulate", "nanoparticle", "--output", "o"], r"did you mean nanoparticles\?"),
+    (["labels"], r"labels: missing command \(see emfm labels --help\)"),
+    (["labels", "improt", "a"], r"there is no verb 'labels improt'; did you mean labels import"),
+    (["labels", "import", "a"], "labels import needs --output: New labelled folder."),
+    (["labels", "import", "a", "--output", "o", "--format", "vai"], r"--format is 'vai'; .* did you mean via"),
+    (["labels", "review", "a", "b", "--boxes", "1"], r"labels review has no option --boxes; did you mean --box\?"),
     (["simulate", "--output", "o"], "simulate needs KIND: What they show. One of nanoparticles, "),
 ]
 

@@ -29,7 +29,10 @@ def test_commands_parse(path):
     found = command_lines(path.read_text())
     assert found
     for verb, *arguments in found:
-        COMMANDS[verb].make_context(verb, arguments)  # raises a usage error on an option that does not exist
+        command = COMMANDS[verb]
+        if hasattr(command, "commands"):  # a group of verbs
+            command = command.commands[arguments.pop(0)]
+        command.make_context(verb, arguments)  # raises a usage error on an option that does not exist
 
 
 def test_the_papers_steps_follow_from_epochs_images_and_batch():

@@ -48,6 +48,7 @@ def test_the_readme_is_short_and_names_no_verb_that_does_not_exist():
     from emfm.cli import app
 
     verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
+    verbs |= {group.typer_instance.info.name for group in app.registered_groups}
     assert set(re.findall(r"(?:^|`)emfm ([a-z]+)", README, flags=re.MULTILINE)) <= verbs
 
 

@@ -21,6 +21,7 @@ from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.hub.arguments import PushArguments
 from emfm.inference.arguments import PredictArguments
+from emfm.labels.arguments import ExportArguments, ImportArguments, ReviewArguments
 from emfm.pretraining.arguments import RECIPES, PretrainArguments, from_recipe
 from emfm.reports.measure_arguments import MeasureArguments
 from emfm.settings import OneOf, Range, check_settings, field_of, flag_of, options_in, setting, settings_of
@@ -36,6 +37,9 @@ NEEDED = {
     PackageArguments: {},
     SimulateArguments: {"kind": "structures"},
     MeasureArguments: {},
+    ImportArguments: {},
+    ExportArguments: {},
+    ReviewArguments: {},
     DemoArguments: {},
     ServeArguments: {},
     CorruptionStrength: {},

@@ -60,6 +60,7 @@ docs/volumes
 docs/trust
 docs/finetuning
 docs/objects
+docs/labels
 docs/pretraining
 docs/formats
 docs/datasets
@@ -132,7 +133,10 @@ def verbs() -> str:
     plain = {"COLUMNS": "88", "TERMINAL_WIDTH": "88", "TERM": "dumb", "NO_COLOR": "1"}
     runner = CliRunner(env=plain)
     names = [verb.name or verb.callback.__name__ for verb in command_line.registered_commands if verb.callback]
-    pages = {name: runner.invoke(command_line, [name, "--help"], prog_name="emfm").output for name in names}
+    for group in command_line.registered_groups:
+        inner = group.typer_instance
+        names += [f"{inner.info.name} {verb.name}" for verb in inner.registered_commands] if inner else []
+    pages = {name: runner.invoke(command_line, [*name.split(), "--help"], prog_name="emfm").output for name in names}
     return "".join(f"\n## emfm {name}\n\n```text\n{text.strip()}\n```\n" for name, text in pages.items())
 
 

@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from emfm.cli import models, training, use, data  # noqa: F401, I001  (in the order of --help)
+    from emfm.cli import models, training, use, data, labels  # noqa: F401, I001  (in the order of --help)
     from emfm.cli.application import app, main
 except KeyboardInterrupt:  # pressed before anything began
     sys.stderr.write("emfm: stopped\n")

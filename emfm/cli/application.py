@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -129,24 +130,44 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _verbs(group: Any) -> dict[str, tuple[Any, Callable[..., Any] | None]]:
+    """Return every verb by its name, of two words in a group, with the function that it calls."""
+    callbacks = (known.callback for known in app.registered_commands)  # which stand before the groups
+    pairs = zip(group.commands.items(), callbacks, strict=False)
+    found: dict[str, tuple[Any, Callable[..., Any] | None]] = {name: (verb, call) for (name, verb), call in pairs}
+    for known in app.registered_groups:
+        assert known.typer_instance is not None
+        name = str(known.typer_instance.info.name)
+        found[name] = (group.commands[name], None)
+        inner = zip(group.commands[name].commands.items(), known.typer_instance.registered_commands, strict=True)
+        found |= {f"{name} {word}": (verb, command.callback) for (word, verb), command in inner}
+    return found
+
+
+def _named(words: list[str], verbs: Collection[str]) -> str:
+    """Return the name of the verb that words begin with, whether there is one or not."""
+    in_group = len(words) > 1 and words[1][:1] != "-" and any(name.startswith(f"{words[0]} ") for name in verbs)
+    return " ".join(words[: 2 if in_group else 1])
+
+
 def _run(words: list[str]) -> tuple[int, str]:
     """Do what the words of the command line say; return exit code and error, empty if none."""
     group: Any = typer.main.get_command(app)
-    commands = group.commands
-    functions = dict(zip(commands, (known.callback for known in app.registered_commands), strict=True))
+    verbs = _verbs(group)
     if words[:1] == ["help"]:
-        words = [*words[1:2], "--help"]
-    verb = commands.get(words[0]) if words else None
+        words = [*words[1:3], "--help"]
+    name = _named(words, verbs)
+    verb, function = verbs.get(name, (None, None))
     try:
-        if verb is not None:
-            check_words(verb, functions[words[0]], words[1:])
+        if function is not None:
+            check_words(name, verb, function, words[len(name.split()) :])
         # not app(), which ends the program without a word where any pipe is broken
         with group.make_context("emfm", list(words) or ["--help"]) as context:
             group.invoke(context)
     except typer.Exit as leaving:
         return leaving.exit_code, ""
     except UsageError as error:
-        return 2, usage_line(error, words, commands)
+        return 2, usage_line(error, name, {name: verb for name, (verb, _) in verbs.items()})
     except EMError as error:
         return 2, str(error)
     except (KeyboardInterrupt, typer.Abort):

@@ -16,10 +16,11 @@ UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ i
 NUMBERS = {int: "a whole number", float: "a number"}
 
 
-def check_words(verb: Any, function: Callable[..., Any], words: list[str]) -> None:
+def check_words(name: str, verb: Any, function: Callable[..., Any], words: list[str]) -> None:
     """Check the words after a verb, for what typer takes silently or explains in many lines.
 
     Args:
+        name: of the verb.
         verb: as typer knows it.
         function: what it calls.
         words: of the command line.
@@ -39,7 +40,7 @@ def check_words(verb: Any, function: Callable[..., Any], words: list[str]) -> No
         if not option.multiple and len(set(values)) > 1:
             raise EMError(f"{flag} is given as {' and as '.join(values)}: give it once")
     if any(not word.strip() for word in words):
-        raise EMError(f"an argument is empty (see emfm {verb.name} --help)")
+        raise EMError(f"an argument is empty (see emfm {name} --help)")
 
 
 def _given(flags: Mapping[str, Any], words: list[str]) -> dict[str, list[str]]:
@@ -84,9 +85,8 @@ def _kinds(function: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
-def usage_line(error: Any, words: list[str], verbs: Mapping[str, Any]) -> str:
+def usage_line(error: Any, name: str, verbs: Mapping[str, Any]) -> str:
     """Return an error of typer's in one line that says what was given and what was expected."""
-    name = words[0]
     if name not in verbs:
         if name.startswith("-"):
             return f"there is no option {name} before the verb: emfm VERB [OPTIONS]; verbs: {', '.join(verbs)}"

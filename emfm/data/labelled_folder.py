@@ -20,6 +20,9 @@ TRUTHS = {"masks": "mask", "targets": "target", "instances": "instance"}
 Record = tuple[Micrograph, Micrograph, str]
 EXPECTED = "a labelled folder holds images/ and masks/ of the same file names, a paired one images/ and targets/"
 DEGRADE = "pairs can also be made from clean images with --degrade"
+# What tells labels of other programs in JSON from other JSON files.
+MARKS_OF_LABELS = (b'"shapes"', b'"annotations"', b'"regions"', b'"FeatureCollection"')
+LARGEST_LABELS = 2**26  # bytes of such a file that are looked at
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def folder_truth(folder: Path) -> str:
     if len(found) == 2:
         raise EMError(f"{folder} holds masks/ and targets/: say which with truth='masks' or truth='targets'")
     if not found:
+        _check_labels_of_others(folder)
         raise EMError(
             f"there is no folder {folder / 'masks'} (segmentation) or {folder / 'targets'} "
             f"(restoration) beside images/; {DEGRADE}"
@@ -130,6 +134,7 @@ def open_labelled_folder(folder: Path, truth: str | None, choice: FileChoice | N
     else:
         place = find_entry(folder, truth, Path.is_dir)
         if place is None:
+            _check_labels_of_others(folder)
             more = f"; {DEGRADE}" if truth == "targets" else ""
             missing = f"{folder / truth}; {_hint(folder)}{truth}/"
             raise EMError(f"there is no folder {missing} holds a file of the same name for each of images/{more}")
@@ -148,8 +153,32 @@ def _images_of(folder: Path, needed: bool = True) -> Path:
         raise EMError(f"there is no folder {folder}; {EXPECTED}")
     images = find_entry(folder, "images", Path.is_dir)
     if images is None and needed:
+        _check_labels_of_others(folder)
         raise EMError(f"there is no folder {folder / 'images'}; {_hint(folder)}{EXPECTED}")
     return images or folder
+
+
+def _check_labels_of_others(folder: Path) -> None:
+    """Raise an EMError where labels of another program lie in a folder or beside its images."""
+    for place in (folder, folder / "images"):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if path.is_file() and _has_labels(path):
+                raise EMError(
+                    f"{folder} is no labelled folder; {path.name} seems to hold labels of another program: "
+                    f"emfm labels import {place} --output NEW makes a labelled folder of them"
+                )
+
+
+def _has_labels(path: Path) -> bool:
+    """Tell whether a file looks like labels of another program (`emfm.labels` reads them)."""
+    suffix = path.suffix.lower()
+    if suffix in (".geojson", ".roi") or (suffix == ".zip" and "roi" in path.name.lower()):
+        return True
+    if suffix != ".json":
+        return False
+    with path.open("rb") as file:
+        content = file.read(LARGEST_LABELS)
+    return any(mark in content for mark in MARKS_OF_LABELS)
 
 
 def _hint(folder: Path) -> str:

@@ -13,7 +13,7 @@ _MARKS = ("finetuning.json", "preprocessor_config.json", "log.jsonl", "report.ht
 _FOLDERS_OF_RUNS = ("pretrained_model", "pictures", "tensorboard")
 _BEGINNINGS_OF_RUNS = ("step_", "checkpoint-")
 _PICTURES_OF_RUNS = ("curve.png", "curves.png")
-_TRUTHS = ("masks", "targets", "instances")
+_TRUTHS = ("masks", "targets", "instances", "drafts")
 
 
 def read_record(result: Path) -> dict[str, Any]:

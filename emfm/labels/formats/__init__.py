@@ -1,0 +1,1 @@
+"""How other programs keep labels, one file a format."""

@@ -1,0 +1,347 @@
+"""`emfm labels import`: labels of other programs become a folder to train from."""
+
+import json
+import logging
+
+import labels_of_programs as files
+import numpy as np
+import pytest
+import tifffile
+from labels_of_programs import CELL, PORE, SHAPE
+from PIL import Image, ImageDraw
+from pycocotools import mask as coco_masks
+
+from emfm.data.datasets import load_em_dataset
+from emfm.errors import EMError
+from emfm.io.masks import read_masks
+from emfm.labels.arguments import ImportArguments
+from emfm.labels.fill import fill_canvas, fill_imagej, fill_java
+from emfm.labels.importing import import_labels
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A folder with one micrograph, for labels to stand beside it."""
+    files.write_image(tmp_path / "source" / "a.png")
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder with one micrograph, apart from labels that are images, too."""
+    files.write_image(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    return tmp_path / "images"
+
+
+def imported(source, output, **settings):
+    made = import_labels(source, output, ImportArguments(**settings))
+    return made, read_masks(output / "masks" / "a.png")[0].array, json.loads((output / "labels.json").read_text())
+
+
+def pillow(points) -> np.ndarray:
+    canvas = Image.new("L", SHAPE[::-1])
+    ImageDraw.Draw(canvas).polygon([tuple(point) for point in points], outline=1, fill=1)
+    return np.asarray(canvas) > 0
+
+
+def pycoco(points) -> np.ndarray:
+    flat = [[float(value) for point in points for value in point]]
+    return coco_masks.decode(coco_masks.merge(coco_masks.frPyObjects(flat, *SHAPE))) > 0
+
+
+def filled(rule):
+    def of(points) -> np.ndarray:
+        region = rule([np.array(points, dtype=float)], SHAPE)
+        mask = np.zeros(SHAPE, dtype=bool)
+        mask[region.place] = region.mask
+        return mask
+
+    return of
+
+
+PROGRAMS = {
+    "labelme": (files.labelme, pillow),
+    "coco": (files.coco, pycoco),
+    "via": (files.via, filled(fill_canvas)),
+    "qupath": (files.qupath, filled(fill_java)),
+    "imagej": (files.imagej, filled(fill_imagej)),
+}
+
+
+@pytest.mark.parametrize("form", PROGRAMS)
+def test_a_drawing_becomes_masks_as_its_program_fills_it(form, source, tmp_path):
+    write, fill = PROGRAMS[form]
+    write(source)
+    made, mask, labels = imported(source, tmp_path / "out")
+    assert (made.format, made.images, made.shapes, made.classes) == (form, 1, 2, ("background", "cell", "pore"))
+    assert labels == {"0": "background", "1": "cell", "2": "pore"}
+    np.testing.assert_array_equal(mask == 2, fill(PORE))  # drawn last, on top
+    np.testing.assert_array_equal(mask == 1, fill(CELL) & ~fill(PORE))
+    data = load_em_dataset(tmp_path / "out")
+    assert data.id2label == {0: "background", 1: "cell", 2: "pore"}
+    np.testing.assert_array_equal(data.masks[0], mask)
+    np.testing.assert_array_equal(data.images[0], np.asarray(Image.open(source / "a.png")))
+
+
+def test_the_programs_do_not_all_fill_the_same_pixels(source):
+    assert len({fill(CELL).tobytes() for _, fill in PROGRAMS.values()}) == 4  # VIA and ImageJ agree on these corners
+
+
+@pytest.mark.parametrize("overlap", ["last", "first", "smallest"])
+def test_the_order_of_overlapping_shapes_can_be_chosen(overlap, source, tmp_path):
+    files.labelme(source)
+    _, mask, _ = imported(source, tmp_path / "out", overlap=overlap)
+    both = pillow(CELL) & pillow(PORE)
+    smaller = 1 if pillow(CELL).sum() < pillow(PORE).sum() else 2
+    assert set(mask[both]) == {{"last": 2, "first": 1, "smallest": smaller}[overlap]}
+
+
+def test_what_nobody_drew_on_can_be_ignored_and_classes_ordered(source, tmp_path):
+    files.labelme(source)
+    _, mask, labels = imported(source, tmp_path / "out", unlabelled="ignore", classes=("pore", "cell"))
+    assert labels == {"0": "pore", "1": "cell", "255": "ignore"}
+    np.testing.assert_array_equal(mask == 255, ~pillow(CELL) & ~pillow(PORE))
+    assert (load_em_dataset(tmp_path / "out").masks[0] == -100).sum() == (mask == 255).sum()
+
+
+def test_objects_get_numbers_and_none_is_that_of_ignore(source, tmp_path):
+    shapes = [
+        {
+            "label": "cell",
+            "points": [[2 * i % 50, 2 * (i // 25)], [2 * i % 50 + 1, 2 * (i // 25) + 1]],
+            "shape_type": "rectangle",
+        }
+        for i in range(260)
+    ]
+    shapes += [{"label": "cell", "points": [[50, 30], [54, 34]], "shape_type": "rectangle", "group_id": 4}]
+    shapes += [{"label": "cell", "points": [[50, 36], [54, 38]], "shape_type": "rectangle", "group_id": 4}]
+    shapes += [{"label": "__ignore__", "points": [[44, 30], [48, 38]], "shape_type": "rectangle"}]
+    files.labelme(source, shapes=shapes)
+    imported(source, tmp_path / "out", instances=True)
+    ids = tifffile.imread(tmp_path / "out" / "instances" / "a.tif")
+    data = load_em_dataset(tmp_path / "out", truth="instances")
+    assert ids.dtype == np.uint16
+    assert len(np.unique(data.ids[0][data.ids[0] > 0])) == 261 and 255 not in data.ids[0]
+    assert ids[30, 50] == ids[36, 50]  # one object in two parts
+    assert (data.ids[0][30:39, 44:49] == -1).all() and (data.ids[0] == -1).sum() == 45
+
+
+def test_holes_unclassified_and_ignored_objects_of_qupath(source, tmp_path):
+    hole = [[14, 12], [20, 12], [20, 18], [14, 18]]
+    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [3, 3]}, "properties": {}}
+    whole = [files.feature(CELL, None, hole), files.feature([[40, 2], [50, 2], [50, 8], [40, 8]], "Ignore*"), point]
+    files.qupath(source, whole)
+    _, mask, labels = imported(source, tmp_path / "out")
+    assert labels == {"0": "background", "1": "object", "255": "ignore"}
+    assert not mask[12:18, 14:20].any() and (mask[2:8, 40:50] == 255).all()
+
+
+def test_shapes_without_pixels_are_counted(source, tmp_path, caplog):
+    regions = [files.via_region(CELL, "cell"), files.via_region(PORE, "pore")]
+    regions += [{"shape_attributes": {"name": "point", "cx": 3, "cy": 4}, "region_attributes": {"type": "cell"}}] * 2
+    files.via(source, regions)
+    with caplog.at_level(logging.WARNING):
+        made, _, _ = imported(source, tmp_path / "out")
+    assert made.shapes == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{source}: shapes without pixels of their own are left out: 2 x point"
+    ]
+
+
+def test_rectangles_circles_and_ellipses_of_via(source, tmp_path):
+    def region(**attributes):
+        return {"shape_attributes": attributes, "region_attributes": {"type": attributes["name"]}}
+
+    regions = [
+        region(name="rect", x=2, y=3, width=10, height=5),
+        region(name="circle", cx=30, cy=20, r=4),
+        region(name="ellipse", cx=45, cy=20, rx=6, ry=3, theta=0),
+    ]
+    files.via(source, regions)
+    _, mask, labels = imported(source, tmp_path / "out")
+    of = {name: int(value) for value, name in labels.items()}
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
+    np.testing.assert_array_equal(mask == of["circle"], np.hypot(rows - 20, columns - 30) <= 4)
+    np.testing.assert_array_equal(mask == of["ellipse"], ((columns - 45) / 6) ** 2 + ((rows - 20) / 3) ** 2 <= 1)
+    assert (mask == of["rect"]).sum() == 50 and (mask[3:8, 2:12] == of["rect"]).all()
+
+
+def test_coco_takes_runs_compressed_or_not(source, tmp_path):
+    masks = [pillow(CELL), pillow(PORE)]
+    encoded = [coco_masks.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
+    compressed = {"size": list(SHAPE), "counts": encoded[0]["counts"].decode("ascii")}
+    flat = masks[1].T.ravel()
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], flat.astype(int)]))).tolist()
+    plain = {"size": list(SHAPE), "counts": np.diff([0, *ends, flat.size]).tolist()}
+    annotations = [
+        {"id": 1, "image_id": 7, "category_id": 3, "segmentation": compressed, "iscrowd": 0},
+        {"id": 2, "image_id": 7, "category_id": 5, "segmentation": plain, "iscrowd": 1},
+    ]
+    files.coco(source, annotations=annotations)
+    _, mask, _ = imported(source, tmp_path / "out")
+    np.testing.assert_array_equal(mask == 2, masks[1])
+    np.testing.assert_array_equal(mask == 1, masks[0] & ~masks[1])
+
+
+def test_napari_labels_are_classes_or_objects(images, tmp_path):
+    files.napari(tmp_path / "labels")
+    settings = {"format": "napari", "images": str(images)}
+    _, mask, labels = imported(tmp_path / "labels", tmp_path / "classes", classes=("cell", "pore"), **settings)
+    assert labels == {"0": "background", "1": "cell", "2": "pore"}
+    np.testing.assert_array_equal(mask, files.ids())
+    _, mask, labels = imported(tmp_path / "labels", tmp_path / "objects", instances=True, **settings)
+    assert labels == {"0": "background", "1": "object"}
+    np.testing.assert_array_equal(mask, files.ids() > 0)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "objects" / "instances" / "a.tif"), files.ids())
+
+
+@pytest.mark.parametrize("axes", ["yxc", "yx", "xy", "tzyxc", "xyc"])
+def test_what_ilastik_left_unlabelled_is_ignored_in_any_order_of_axes(axes, images, tmp_path):
+    files.ilastik(tmp_path / "labels", axes)
+    made, mask, labels = imported(tmp_path / "labels", tmp_path / "out", images=str(images))
+    assert (made.format, labels) == ("ilastik", {"0": "class 1", "1": "class 2", "255": "ignore"})
+    np.testing.assert_array_equal(mask, np.where(files.ids() == 0, 255, files.ids().astype(int) - 1))
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_labels_that_ilastik_wrote_as_images_are_read_too(suffix, images, tmp_path):
+    path = tmp_path / "labels" / f"a_Labels{suffix}"
+    tifffile.imwrite(path, files.ids()) if suffix == ".tif" else Image.fromarray(files.ids()).save(path)
+    settings = {"format": "ilastik", "images": str(images), "classes": ("membrane", "interior")}
+    _, mask, labels = imported(tmp_path / "labels", tmp_path / "out", **settings)
+    assert (
+        labels == {"0": "membrane", "1": "interior", "255": "ignore"}
+        and (mask == 255).sum() == (files.ids() == 0).sum()
+    )
+
+
+def test_a_painted_stack_keeps_its_slices(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "v.tif", np.zeros((3, *SHAPE), np.uint8), photometric="minisblack")
+    volume = np.stack([files.ids(), np.zeros_like(files.ids()), files.ids()[::-1]])
+    tifffile.imwrite(tmp_path / "labels" / "v.tif", volume, photometric="minisblack")
+    how = ImportArguments(format="napari", images=str(tmp_path / "images"))
+    import_labels(tmp_path / "labels", tmp_path / "out", how)
+    data = load_em_dataset(tmp_path / "out")
+    np.testing.assert_array_equal(data.masks[0], volume[0])
+    np.testing.assert_array_equal(data.masks[2], volume[2])
+    assert (data.masks[1] == -100).all()  # nobody painted there
+
+
+def test_images_are_found_by_name_in_sub_folders_and_by_stem(tmp_path):
+    files.write_image(tmp_path / "micrographs" / "day 1" / "a.tif")
+    (tmp_path / "labels").mkdir()
+    files.labelme(tmp_path / "labels", imagePath="C:\\data\\a.png")
+    made = import_labels(tmp_path / "labels", tmp_path / "out", ImportArguments(images=str(tmp_path / "micrographs")))
+    assert made.images == 1 and (tmp_path / "out" / "masks" / "day 1" / "a.png").exists()
+    assert len(load_em_dataset(tmp_path / "out")) == 1
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("form", [*PROGRAMS, "ilastik", "napari"])
+@pytest.mark.parametrize("damage", [cut, empty])
+def test_a_damaged_file_of_any_program_is_one_line_and_nothing_is_written(form, damage, images, tmp_path):
+    write = PROGRAMS[form][0] if form in PROGRAMS else getattr(files, form)
+    path = write(tmp_path / "labels")
+    damage(path)
+    with pytest.raises(EMError) as caught:
+        import_labels(path, tmp_path / "out", ImportArguments(format=form, images=str(images)))
+    assert path.name in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_set_of_selections_whose_content_is_damaged_is_one_line(images, tmp_path):
+    path = files.imagej(tmp_path / "labels")
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+    with pytest.raises(EMError, match=r"a_RoiSet\.zip.* is damaged"):
+        import_labels(path, tmp_path / "out", ImportArguments(images=str(images)))
+
+
+FAR = [[100, 100], [120, 100], [110, 130]]
+WRONG = {
+    "size": (
+        lambda folder: files.labelme(folder, imageHeight=41),
+        r"a\.json is of an image of 41 x 56 pixels, .* has 40 x 56",
+    ),
+    "coco size": (
+        lambda folder: files.coco(folder, images=[{"id": 7, "file_name": "a.png", "height": 4, "width": 9}]),
+        r"of an image of 4 x 9 pixels",
+    ),
+    "unknown image": (lambda folder: files.labelme(folder, imagePath="b.png"), r"image 'b\.png', which is not in .*"),
+    "outside": (
+        lambda folder: files.via(folder, [files.via_region(FAR, "cell")]),
+        r"region 1 of a\.png lies outside its image of 40 x 56",
+    ),
+    "two corners": (
+        lambda folder: files.qupath(folder, [files.feature(CELL[:1], "cell")]),
+        r"feature 1: it has 2 corners",
+    ),
+    "no number": (
+        lambda folder: files.via(folder, [files.via_region([["x", 1], [2, 2], [3, 3]], "cell")]),
+        r"its corners are no list of \[x, y\]",
+    ),
+    "infinite": (
+        lambda folder: files.via(folder, [files.via_region([[1e300, 1], [2, 2], [3, 3]], "cell")]),
+        "a corner is no place in an image",
+    ),
+    "no shapes": (lambda folder: files.labelme(folder, shapes=[]), "nothing is drawn in any of its 1 files"),
+    "no class": (lambda folder: files.via(folder, [files.via_region(CELL, "")]), "has no class in 'type'"),
+    "category": (
+        lambda folder: files.coco(folder, categories=[{"id": 3, "name": "cell"}]),
+        "of the category 5, not one of",
+    ),
+    "other JSON": (lambda folder: (folder / "x.json").write_text('{"a": 1}'), "is JSON of none of labelme, coco"),
+    "images alone": (lambda folder: None, "holds images alone: say with --format whether napari or ilastik"),
+    "not a selection": (
+        lambda folder: (folder / "a.roi").write_bytes(b"Iouu" + bytes(60)),
+        "is no selection of ImageJ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_labels_that_do_not_fit_are_one_line(case, source, tmp_path):
+    write, message = WRONG[case]
+    write(source)
+    with pytest.raises(EMError, match=message) as caught:
+        import_labels(source, tmp_path / "out")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": ("cell",)}, "is of the class 'pore', which --classes does not name"),
+        ({"unlabelled": "ignore", "classes": ("cell",)}, "name the class 'cell' alone; two are needed"),
+        ({"format": "coco"}, "is no COCO file"),
+        ({"images": "nowhere"}, "there is no folder nowhere"),
+    ],
+)
+def test_settings_that_do_not_fit_are_one_line(settings, message, source, tmp_path):
+    files.labelme(source)
+    with pytest.raises(EMError, match=message):
+        import_labels(source, tmp_path / "out", ImportArguments(**settings))
+
+
+def test_nothing_is_replaced(source, tmp_path):
+    files.labelme(source)
+    import_labels(source, tmp_path / "out")
+    with pytest.raises(EMError, match=r"out is not empty: choose another --output"):
+        import_labels(source, tmp_path / "out")
+
+
+def test_a_folder_of_another_programs_labels_is_told_where_to_go(source):
+    files.labelme(source)
+    with pytest.raises(EMError, match=r"emfm labels import .*source --output"):
+        load_em_dataset(source)

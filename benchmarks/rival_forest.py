@@ -24,7 +24,7 @@ def pixel_features(values: np.ndarray) -> np.ndarray:
     """Return intensity, edges and texture of an image (H, W) at each scale: (H, W, 20), float32."""
     from skimage.feature import multiscale_basic_features
 
-    found = multiscale_basic_features(values, sigma_min=SIGMAS[0], sigma_max=SIGMAS[1], num_workers=1)
+    found = multiscale_basic_features(values, sigma_min=SIGMAS[0], sigma_max=SIGMAS[1])
     return found.astype(np.float32)
 
 

@@ -67,6 +67,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--augment", type=float, default=[0.0, 1.0], help="strengths of the augmentation; 1 is about nnU-Net's")
     add("--seeds", type=int, default=list(SEEDS))
     add("--tuning-sets", choices=PROBLEMS, default=list(TUNING_SETS), help="on these, rates are chosen by validation")
+    parser.add_argument("--untuned", action="store_true", help="the middle rate for all, without the runs that choose")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args(argv)
 
@@ -112,12 +113,13 @@ def chosen(runs: dict[float, list[RivalCell]], results: RivalResults) -> float:
 
 
 def cells(arguments: argparse.Namespace, names: Iterable[str], results: RivalResults) -> Iterator[RivalCell]:
-    """Yield the runs that are reported: one seed of everything first, so that a stopped benchmark is worth something."""
+    """Yield the runs that are reported: one seed of everything first, so that a stopped run is worth something."""
     problems = [PROBLEMS[key] for key in arguments.sets]
     parts = product(arguments.regimes, arguments.images, arguments.augment, arguments.seeds, problems, names)
     for regime, images, augment, seed, problem, name in parts:
         if takes(name, problem, augment):
-            rate = chosen(tuning(name, problem.task, regime, arguments), results)
+            runs = tuning(name, problem.task, regime, arguments)
+            rate = list(runs)[len(runs) // 2] if arguments.untuned else chosen(runs, results)
             fields = problem.task, problem.data, problem.degrade, name, regime, augment
             yield RivalCell(*fields, images, rate, seed, "test")
 
@@ -171,7 +173,7 @@ def benchmark(arguments: argparse.Namespace) -> RivalResults:
     names = available(arguments)
     problems = [PROBLEMS[key] for key in arguments.sets]
     tasks = {(name, p.task) for name, p in product(names, problems) if takes(name, p, min(arguments.augment))}
-    for regime, (name, task) in product(arguments.regimes, sorted(tasks)):
+    for regime, (name, task) in product([] if arguments.untuned else arguments.regimes, sorted(tasks)):
         for runs in tuning(name, task, regime, arguments).values():
             run(runs, places, arguments.results, results)
     run(cells(arguments, names, results), places, arguments.results, results)

@@ -62,6 +62,11 @@ REGIMES = {
 EVALUATIONS = 20
 
 
+def tuned_as(regime: str) -> str:
+    """Return the regime whose runs choose the rates of a regime."""
+    return REGIMES[regime].tuned_as or regime
+
+
 @dataclass(frozen=True)
 class Rival:
     """What a user might take.

@@ -49,8 +49,14 @@ class Forest:
             EMError: scikit-learn is missing.
         """
         began = time.process_time()
-        features = [pixel_features(self._values(image)) for image in data.images]
-        chosen, classes = _draw(features, data.masks, MOST_PIXELS if pixels is None else pixels, self._seed)
+        owners, places, classes = _draw(data.masks, MOST_PIXELS if pixels is None else pixels, self._seed)
+        parts = []
+        for index, image in enumerate(data.images):  # one at a time: features take 80 bytes a pixel
+            features = pixel_features(self._values(image))
+            parts.append(features.reshape(-1, features.shape[-1])[places[owners == index]])
+        chosen = np.empty((len(classes), parts[0].shape[-1]), np.float32)
+        for index, part in enumerate(parts):
+            chosen[owners == index] = part
         if seconds is not None:
             started = time.process_time()
             self._grow(chosen[:TIMED_PIXELS], classes[:TIMED_PIXELS])
@@ -79,22 +85,23 @@ class Forest:
         self._trees = RandomForestClassifier(**settings).fit(features, classes)
 
 
-def _draw(features: list[np.ndarray], masks: list[np.ndarray], count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return features (N, 20) and classes (N) of pixels, drawn as crops are: half anywhere, half of a class at random.
+def _draw(masks: list[np.ndarray], count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw pixels as crops are drawn: half anywhere, half of a class at random; each once, in a random order.
 
-    Each pixel is drawn once, in a random order.
+    Returns:
+        Index of the micrograph, position in it, and class, of each of up to `count` pixels.
     """
     rng = np.random.default_rng(seed)
-    known = [mask.ravel() != IGNORED for mask in masks]
-    pixels = np.concatenate([part.reshape(-1, part.shape[-1])[at] for part, at in zip(features, known, strict=True)])
-    classes = np.concatenate([mask.ravel()[at] for mask, at in zip(masks, known, strict=True)])
-    shares = np.full(len(classes), 0.5 / len(classes))
-    there, index, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    shares += 0.5 / len(there) / counts[index]
+    known = [np.flatnonzero(mask.ravel() != IGNORED) for mask in masks]
+    classes = np.concatenate([mask.ravel()[places] for mask, places in zip(masks, known, strict=True)])
+    counts = np.bincount(classes)
+    shares = 0.5 / len(classes) + 0.5 / np.count_nonzero(counts) / counts[classes]
     # the smallest of these are a draw without replacement, by the shares
-    order = np.argsort(rng.exponential(size=len(classes)) / shares)[: min(count, len(classes))]
-    order = rng.permutation(order)
-    return pixels[order], classes[order]
+    keys = rng.standard_exponential(len(classes), dtype=np.float32) / shares
+    count = min(count, len(classes))
+    order = rng.permutation(np.argpartition(keys, count - 1)[:count])
+    owners = np.repeat(np.arange(len(masks)), [len(places) for places in known])
+    return owners[order], np.concatenate(known)[order], classes[order]
 
 
 def _fitting(seconds: float, effort: float, most: int) -> int:

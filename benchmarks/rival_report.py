@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.rival_cell import REGIMES, RivalCell
+from benchmarks.rival_cell import REGIMES, RivalCell, tuned_as
 from benchmarks.transfer_cell import TUNING_SEED
 from benchmarks.transfer_report import ANY_RATE, ANY_SEED, better, describe, digits, merit, table
 
@@ -19,11 +19,19 @@ ANYBODY, ANY_SET = "", ""
 
 @dataclass(frozen=True)
 class Seeds:
-    """One kind of run over its seeds: figure of merit of each, of the answer without learning, and seconds."""
+    """One kind of run over its seeds.
+
+    Attributes:
+        values: figure of merit of each.
+        trivial: that of the answer without learning.
+        seconds: of training, on average.
+        tuned: its rate, or size of leaf, as text; "not chosen" where no validation run chose it.
+    """
 
     values: np.ndarray
     trivial: float
     seconds: float
+    tuned: str
 
     @property
     def mean(self) -> float:
@@ -53,13 +61,18 @@ def gathered(results: RivalResults) -> Found:
         if cell.seed != TUNING_SEED:
             kind = replace(cell, seed=ANY_SEED, tuned=ANY_RATE)
             seeds.setdefault(kind, {})[cell.seed] = result
-    return {kind: _seeds(merit(kind.task), list(runs.values())) for kind, runs in seeds.items()}
+    tuning = {(cell.rival, cell.task, cell.regime) for cell in results if cell.seed == TUNING_SEED}
+    return {
+        kind: _seeds(list(runs.values()), (kind.rival, kind.task, tuned_as(kind.regime)) in tuning)
+        for kind, runs in seeds.items()
+    }
 
 
-def _seeds(name: str, runs: Sequence[dict[str, Any]]) -> Seeds:
-    values = np.array([run[name] for run in runs])
+def _seeds(runs: Sequence[dict[str, Any]], chosen: bool) -> Seeds:
+    values = np.array([run[merit(run["task"])] for run in runs])
     trivial, seconds = (float(np.mean([run[key] for run in runs])) for key in ("trivial", "seconds"))
-    return Seeds(values, trivial, seconds)
+    tuned = ", ".join(sorted({f"{run['tuned']:g}" for run in runs}))
+    return Seeds(values, trivial, seconds, tuned if chosen else f"{tuned}, not chosen")
 
 
 def quality_tables(results: RivalResults, labels: Mapping[str, str], own: Sequence[str]) -> str:
@@ -88,7 +101,13 @@ def _part(part: RivalCell, found: Found, labels: Mapping[str, str], own: Sequenc
     mine = {kind: runs for kind, runs in found.items() if _belongs(kind, part)}
     sets = list(dict.fromkeys(replace(kind, rival=ANYBODY) for kind in mine))
     rows = [
-        ["one class, or the input", *(f"{_trivial(mine, where):{digits(where.task)}}" for where in sets), NONE, NONE]
+        [
+            "one class, or the input",
+            *(f"{_trivial(mine, where):{digits(where.task)}}" for where in sets),
+            NONE,
+            NONE,
+            NONE,
+        ]
     ]
     for name in labels:
         cells = [mine.get(replace(where, rival=name)) for where in sets]
@@ -100,7 +119,7 @@ def _part(part: RivalCell, found: Found, labels: Mapping[str, str], own: Sequenc
     above = f"**{REGIMES[part.regime].title}, {images}{varied}**: test {figure}."
     rival = [name for name in labels if name not in own]
     sentences = [_ahead(sets, mine, name, rival) for name in own[:1]]
-    shown = table(["", *map(describe, sets), "mean", "seconds of one core"], rows)
+    shown = table(["", *map(describe, sets), "mean", "seconds of one core", "rate or leaf"], rows)
     return "\n\n".join([above, shown, *filter(None, sentences)])
 
 
@@ -122,7 +141,8 @@ def _row(sets: Sequence[RivalCell], cells: Sequence[Seeds | None]) -> list[str]:
     known = [runs for runs in cells if runs is not None]
     whole = len(known) == len(cells)
     mean = f"{np.mean([runs.mean for runs in known]):{digits(sets[0].task)}}" if whole else NONE
-    return [*shown, mean, f"{np.mean([runs.seconds for runs in known]):.0f}"]
+    tuned = "; ".join(dict.fromkeys(runs.tuned for runs in known))
+    return [*shown, mean, f"{np.mean([runs.seconds for runs in known]):.0f}", tuned]
 
 
 def _ahead(sets: Sequence[RivalCell], mine: Found, name: str, rivals: Iterable[str]) -> str:

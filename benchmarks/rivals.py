@@ -22,7 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.rival_cell import FOREST, REGIMES, Rival, RivalCell, build, run_rival
+from benchmarks.rival_cell import FOREST, REGIMES, Rival, RivalCell, build, run_rival, tuned_as
 from benchmarks.rival_networks import register
 from benchmarks.rival_report import RivalResults, cost_table, quality_tables, read_rivals
 from benchmarks.studies import RESTORATION, SEEDS, SEGMENTATION, Problem
@@ -85,7 +85,7 @@ def takes(name: str, problem: Problem, augment: float) -> bool:
 
 def tuning(name: str, task: str, regime: str, arguments: argparse.Namespace) -> dict[float, list[RivalCell]]:
     """Return the runs that choose a rival's rate for a task, by rate."""
-    regime = REGIMES[regime].tuned_as or regime
+    regime = tuned_as(regime)
     problems = [PROBLEMS[key] for key in arguments.tuning_sets if PROBLEMS[key].task == task]
     if not problems:
         raise EMError(f"--tuning-sets has no set of {task}: on which shall rates be chosen?")

@@ -87,10 +87,10 @@ def test_minutes_decide_the_steps_and_a_forests_pixels(small, monkeypatch):
 def test_a_rare_class_gives_a_quarter_of_a_forests_pixels():
     mask = np.zeros((100, 100), np.int16)
     mask[:5, :10], mask[50:] = 1, -100
-    features = np.arange(10_000, dtype=np.float32).reshape(100, 100, 1)
-    pixels, classes = _draw([features], [mask], 40, 0)
-    assert 4 <= (classes == 1).sum() <= 20 and len(set(pixels[:, 0])) == 40 and pixels.max() < 5000
-    assert np.array_equal(classes, mask.ravel()[pixels[:, 0].astype(int)])
+    owners, places, classes = _draw([mask * 0, mask], 60, 0)
+    assert 9 <= (classes == 1).sum() <= 21 and len({*zip(owners, places, strict=True)}) == 60
+    assert places[owners == 1].max() < 5000 <= places[owners == 0].max()
+    assert np.array_equal(classes, np.stack([mask * 0, mask]).reshape(2, -1)[owners, places])
 
 
 def test_runs_are_written_as_they_end_and_not_repeated(small, tmp_path, monkeypatch):
@@ -190,8 +190,8 @@ def test_tables_hold_means_spreads_and_who_is_ahead(tmp_path):
     labels = {"ours": "Ours", "theirs": "Theirs", "half": "Half", "nobody": "Nobody"}
     text = quality_tables(results, labels, ("ours",))
     assert "**150 steps of 4 crops of 128 px, 1 image**: test Dice." in text
-    assert "| Ours | 0.850 ± 0.071 | 0.500 ± 0.000 | 0.675 | 30 |" in text
-    assert "| Half | 0.300 (one seed) | - | - | 30 |" in text and "Nobody" not in text
+    assert "| Ours | 0.850 ± 0.071 | 0.500 ± 0.000 | 0.675 | 30 | 0.001 |" in text
+    assert "| Half | 0.300 (one seed) | - | - | 30 | 0.001, not chosen |" in text and "Nobody" not in text
     assert text.endswith(
         "`ours` minus the best rival on average, `theirs`: +0.025. Below a rival by more than the spread: b."
     )

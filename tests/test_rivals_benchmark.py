@@ -74,6 +74,16 @@ def test_a_network_that_converged_is_the_best_by_validation(small, monkeypatch):
     assert 4 <= found["steps"] <= 40 and found["steps"] % 2 == 0
 
 
+def test_a_restoring_rival_learns_from_pairs_that_are_made(small):
+    cell = replace(CELL, task="denoising", degrade="dose", rival="dncnn")
+    found = run_rival(cell, Rival("DnCNN", "dncnn", "random"), small)
+    test = load_em_dataset(small.data / "discs", "test", "dose").to_measure()
+    contrasts = [np.subtract(*np.percentile(target, (99, 1))) for target in test.targets]
+    noise = [np.abs(a - b).mean() / c for a, b, c in zip(test.images, test.targets, contrasts, strict=True)]
+    assert found["trivial"] == pytest.approx(np.mean(noise), rel=1e-3)
+    assert found["l1"] > 0 and "dice" not in found and found["size"] == 555_650
+
+
 def test_minutes_decide_the_steps_and_a_forests_pixels(small, monkeypatch):
     monkeypatch.setitem(REGIMES, "minute", Regime("short", 1, 32, minutes=0.02))
     monkeypatch.setattr(rival_cell, "steps_within", lambda minutes, *rest: round(minutes * 150))

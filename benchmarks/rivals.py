@@ -182,6 +182,8 @@ def benchmark(arguments: argparse.Namespace) -> RivalResults:
 
 def tables(results: RivalResults) -> str:
     """Return what is known, as the pages show it."""
+    if not any(cell.seed != TUNING_SEED for cell in results):
+        return "No run is committed yet."
     labels: dict[str, Any] = {name: rival.label for name, rival in RIVALS.items()}
     return quality_tables(results, labels, OWN) + "\n\n" + cost_table(results, labels)
 

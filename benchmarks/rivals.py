@@ -32,8 +32,9 @@ from emfm import list_models
 from emfm.errors import EMError
 
 RESULTS = Path("benchmarks/results/rivals.jsonl")
-# Those that emfm recommends, and its largest U-Net.
-OWN = tuple(dict.fromkeys([*(info.name for info in list_models() if info.recommended_for), "unet4-rf200-w16"]))
+# That which emfm recommends for segmentation, and a network of each of its own two families.
+RECOMMENDED = [info.name for info in list_models() if "segmentation" in info.recommended_for]
+OWN = tuple(dict.fromkeys([*RECOMMENDED, "unet4-rf200-w16", "hrnet-w18-small"]))
 RIVALS = {
     **{name: Rival(f"`{name}`, pretrained", name, "zoo") for name in OWN},
     "smp-imagenet": Rival("SMP U-Net, EfficientNet-Lite0, ImageNet weights", "smp-unet-lite0", "imagenet"),

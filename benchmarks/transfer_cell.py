@@ -140,7 +140,7 @@ def run_cell(cell: Cell, places: Places) -> dict[str, Any]:
         EMError: the start has no weights for the generator, or the data do not fit.
     """
     torch.set_num_threads(1)
-    training, measured = _examples(cell, places)
+    training, measured = examples_of(cell, places)
     model, digest = _model(cell, places, training)
     with tempfile.TemporaryDirectory() as output:
         arguments = EMTrainingArguments(output_dir=output, **_settings(cell))
@@ -174,7 +174,7 @@ def _settings(cell: Cell) -> dict[str, Any]:
     return settings
 
 
-def _examples(cell: Cell, places: Places) -> tuple[Any, Any]:
+def examples_of(cell: Any, places: Places) -> tuple[Any, Any]:
     """Return the micrographs to learn from, and those to measure on as `centred` ones."""
     task, folder = TASKS[cell.task], str(places.data / cell.data)
     if cell.data == SIMULATED:

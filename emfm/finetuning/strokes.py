@@ -137,8 +137,13 @@ class StrokeSegmenter:
             return probability.argmax(axis=0).astype(np.uint8), probability
 
     def unsure(self, micrograph: str | np.ndarray, box: Box | None = None) -> np.ndarray:
-        """Return how unsure the head is (h, w) float32: 0 where sure, 1 where all classes are alike."""
-        return _doubt(self.segment(micrograph, box)[1])
+        """Return how unsure the head is (h, w) float32: 0 where sure, 1 where classes are alike."""
+        return self.doubt_of(self.segment(micrograph, box)[1])
+
+    @staticmethod
+    def doubt_of(probability: np.ndarray) -> np.ndarray:
+        """Return `unsure` (h, w) of what `segment` returned (K, h, w)."""
+        return entropy(torch.from_numpy(probability)[None])[0].numpy()
 
     def suggest(self, name: str, box: Box | None = None) -> tuple[int, int]:
         """Return row and column of the place that is worth labelling next.
@@ -237,6 +242,3 @@ def _weights(counts: Tensor) -> list[float]:
     mean = (raw * counts).sum() / counts.sum()
     return [float(weight / mean) if count else 1.0 for weight, count in zip(raw, counts, strict=True)]
 
-
-def _doubt(probability: np.ndarray) -> np.ndarray:
-    return entropy(torch.from_numpy(probability)[None])[0].numpy()

@@ -18,4 +18,4 @@ class ServeArguments(Settings):
         False, "Tunnel the page through Gradio's servers to a public address.", flag="--share/--no-share"
     )
     upload_mb: int = setting(UPLOAD_MB, "Largest file that is accepted, in MB.", COUNT)
-    session: str = setting("labels", "Folder of the tab Label: micrographs and what is painted; made when needed.")
+    session: str = setting("emfm-labels", "Folder of the tab Label: micrographs and what is painted; made when needed.")

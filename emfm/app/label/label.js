@@ -39,6 +39,9 @@ function element_of(tag, given = {}, ...children) {
 function showClasses() {
   const list = $("classes");
   if (list.contains(document.activeElement) && document.activeElement.tagName === "INPUT") return;
+  const drawn = JSON.stringify([page.state.classes, page.label, page.erase]);
+  if (list.dataset.drawn === drawn) return;
+  list.dataset.drawn = drawn;
   list.replaceChildren(...page.state.classes.map((known, index) => {
     const chip = element_of("button", { textContent: index + 1, title: `paint ${known.name}` });
     chip.style.background = `rgb(${known.colour})`;
@@ -67,7 +70,10 @@ function tools() {
 async function nameClasses(names) {
   document.activeElement.blur();
   const answer = await ask("classes", { names });
-  if (answer.error) return refresh();
+  if (answer.error) {
+    $("classes").dataset.drawn = "";
+    return refresh();
+  }
   say("");
   show(answer);
   if (page.name) view(page.box ? centre() : {});

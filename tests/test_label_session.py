@@ -145,13 +145,13 @@ def test_what_is_no_session_and_what_is_no_micrograph_is_one_line(tmp_path, sess
     (tmp_path / "other" / "letter.txt").write_text("Dear Sir")
     with pytest.raises(EMError, match="not empty and no labelled folder"):
         LabelSession(tmp_path / "other")
-    with pytest.raises(EMError, match=r"letter.txt"):
+    with pytest.raises(EMError, match=r"letter\.txt"):
         session.add(tmp_path / "other" / "letter.txt")
     with pytest.raises(EMError, match="no class 'silver'"):
         session.paint("gold 1.tif", "silver", 1, [(1, 1)])
-    with pytest.raises(EMError, match="no micrograph 'silver.tif'"):
+    with pytest.raises(EMError, match=r"no micrograph 'silver\.tif'"):
         session.paint("silver.tif", "particle", 1, [(1, 1)])
     assert session.add(micrograph) == "gold 1.tif"  # the same file again
     tifffile.imwrite(tmp_path / "other" / "gold 1.tif", np.zeros((9, 9), dtype=np.uint8))
-    with pytest.raises(EMError, match="another micrograph called gold 1.tif"):
+    with pytest.raises(EMError, match=r"another micrograph called gold 1\.tif"):
         session.add(tmp_path / "other" / "gold 1.tif")

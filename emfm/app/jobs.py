@@ -1,4 +1,4 @@
-"""Long work of the page: a command of emfm in a process of its own, which can be watched and stopped.
+"""Long work of the page: a command of emfm in a process of its own, watched and stopped from it.
 
 It goes on when the page is closed. What it writes is what the command line writes.
 """

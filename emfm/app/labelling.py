@@ -12,6 +12,7 @@ import numpy as np
 from emfm.app.jobs import Jobs
 from emfm.app.session import LabelSession
 from emfm.app.views import Box, colours, grey, grey_limits, heat, overview, part_at, tinted
+from emfm.class_names import is_background
 from emfm.errors import EMError
 from emfm.files import whole_folder
 from emfm.finetuning.strokes import MODEL, StrokeSegmenter
@@ -57,7 +58,7 @@ class Labelling:
         }
 
     def ask(self, question: dict[str, Any]) -> Answer:
-        """Answer a question of the page: `verb` and its arguments; errors are an `error` of one line."""
+        """Answer the page: `verb` and its arguments; what is wrong is an `error` of one line."""
         given = dict(question)
         verb = self._verbs.get(str(given.pop("verb", "")))
         if verb is None:
@@ -133,9 +134,7 @@ class Labelling:
             answer |= {"classes": found[1], "doubt": found[2]}
         return answer | self._painted(name, box)
 
-    def stroke(
-        self, name: str, label: str | None, radius: float, points: list[list[float]], box: list[int]
-    ) -> Answer:
+    def stroke(self, name: str, label: str | None, radius: float, points: list[list[float]], box: list[int]) -> Answer:
         """Paint a stroke; `label` is a class, or nothing to erase."""
         met = self.session.paint(name, label, float(radius), [(float(x), float(y)) for x, y in points])
         note = None if met else "the stroke lies beside the micrograph: nothing is painted"
@@ -165,7 +164,8 @@ class Labelling:
         with self._lock:
             segmenter = self._fitted(name)
             classes, probability = segmenter.segment(name, part)
-            shown = tinted(classes, len(segmenter.classes)), heat(segmenter.doubt_of(probability))
+            hidden = [index for index, label in enumerate(segmenter.classes) if is_background(label)]
+            shown = tinted(classes, len(segmenter.classes), hidden), heat(segmenter.doubt_of(probability))
             self._segmented = {name: (part, *shown)}
         empty = [label for label, count in zip(segmenter.classes, self._totals(), strict=True) if not count]
         note = f"without strokes, so not learnt: {', '.join(empty)}" if empty else None
@@ -266,4 +266,3 @@ class Labelling:
         if self._uploads not in place.parents:
             raise EMError(f"{Path(path).name} was not uploaded by this page")
         return place
-

@@ -15,9 +15,8 @@ from emfm.loading.names import locate
 if TYPE_CHECKING:
     from gradio import Blocks
 
+TITLE = "# emfm: {title}"
 INTRODUCTION = """\
-# emfm: {title}
-
 Drop an electron micrograph, choose a model, press **Run**. Any bit depth; the pixel size is
 read from the file where it has one. Files stay on the page's machine, an hour at most.
 """
@@ -48,7 +47,7 @@ def build_page(
     runner = Runner(models)
 
     with gr.Blocks(title="emfm", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
-        gr.Markdown(INTRODUCTION.format(title=title))
+        gr.Markdown(TITLE.format(title=title))
         with gr.Tabs():
             with gr.Tab("Predict", id="predict"):
                 _predict_tab(gr, runner, models)
@@ -72,6 +71,7 @@ def _predict_tab(gr: Any, runner: Runner, models: dict[str, str]) -> None:
         except EMError as error:
             return None, [], f"### This did not work\n\n{as_it_is(str(error))}"
 
+    gr.Markdown(INTRODUCTION)
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             upload = gr.File(label="Micrograph", type="filepath", height=150)

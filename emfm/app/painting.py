@@ -34,7 +34,7 @@ class Stroke:
             raise EMError(f"the stroke has no place on a micrograph; expected a radius up to {MOST_RADIUS:g} px")
 
     def paint(self, mask: np.ndarray) -> "Painted | None":
-        """Paint on a mask (H, W); returns what it replaced, None where the stroke is outside of it."""
+        """Paint on a mask (H, W); returns what it replaced, None where the stroke is outside."""
         radius = max(self.radius, LEAST_RADIUS)
         height, width = mask.shape
         xs, ys = np.array(self.points).T

@@ -10,7 +10,7 @@ from PIL import Image
 from emfm.io.large_images import thinned
 from emfm.reports.pictures import COLOURS, limits_of, to_grey
 
-Box = tuple[int, int, int, int]  # first row, first column, row after the last, column after the last
+Box = tuple[int, int, int, int]  # first row and column, row and column after the last
 SIDE = 1024  # of the part of a large micrograph that is shown at once
 WHOLE = 1280  # micrographs up to this side are shown whole
 OVERVIEW = 220  # largest side of the small picture of the whole
@@ -50,9 +50,9 @@ def colours(count: int) -> list[list[int]]:
     return [COLOURS[order[index % len(order)]].astype(int).tolist() for index in range(count)]
 
 
-def tinted(indices: np.ndarray, count: int) -> str:
-    """Return class indices (h, w) in the classes' colours; negative ones are transparent."""
-    flat = np.where(indices < 0, count, indices).astype(np.uint8)
+def tinted(indices: np.ndarray, count: int, hidden: list[int] | None = None) -> str:
+    """Return class indices (h, w) in their colours; negative and hidden ones are transparent."""
+    flat = np.where((indices < 0) | np.isin(indices, hidden or []), count, indices).astype(np.uint8)
     picture = Image.fromarray(flat, mode="P")
     picture.putpalette([level for colour in (*colours(count), [0, 0, 0]) for level in colour])
     return address(picture, transparency=count)

@@ -241,4 +241,3 @@ def _weights(counts: Tensor) -> list[float]:
     raw = counts.clamp_min(1).double() ** -CLASS_WEIGHTS["root"]
     mean = (raw * counts).sum() / counts.sum()
     return [float(weight / mean) if count else 1.0 for weight, count in zip(raw, counts, strict=True)]
-

@@ -107,8 +107,9 @@ function showJob(job) {
   if (!job) return;
   const share = job.total ? Math.round((100 * job.done) / job.total) : 0;
   const bar = $("progress");
+  bar.hidden = !running;
   if (running && !job.total) bar.removeAttribute("value"); // it begins
-  else bar.value = running ? share : job.error || job.stopped ? share : 100;
+  else bar.value = share;
   const counted = job.total ? `${job.done} of ${job.total}, ` : "";
   let text = `${job.kind}: ${counted}${Math.round(job.seconds)} s`;
   if (!running) text = job.error ? `${job.kind}: ${job.error}` : `${job.kind} ${job.stopped ? "stopped" : "done"}: ${job.output} (${Math.round(job.seconds)} s)`;

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from emfm.settings import COUNT, Range, Settings, setting
 
 UPLOAD_MB = 500
+LOOPBACK = ("127.0.0.1", "localhost", "::1")  # nobody but this machine sees a page there
 
 
 @dataclass(frozen=True)
@@ -17,3 +18,4 @@ class ServeArguments(Settings):
         False, "Tunnel the page through Gradio's servers to a public address.", flag="--share/--no-share"
     )
     upload_mb: int = setting(UPLOAD_MB, "Largest file that is accepted, in MB.", COUNT)
+    session: str = setting("emfm-labels", "Folder of the tab Label: micrographs and what is painted; made when needed.")

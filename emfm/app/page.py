@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emfm.app import ServeArguments
+from emfm.app.label_page import label_tab
 from emfm.app.runs import Answer, Runner, as_it_is
 from emfm.errors import EMError
 from emfm.loading.names import locate
@@ -14,23 +15,29 @@ from emfm.loading.names import locate
 if TYPE_CHECKING:
     from gradio import Blocks
 
+TITLE = "# emfm: {title}"
 INTRODUCTION = """\
-# emfm: {title}
-
 Drop an electron micrograph, choose a model, press **Run**. Any bit depth; the pixel size is
 read from the file where it has one. Files stay on the page's machine, an hour at most.
 """
 
 
-def build_page(models: dict[str, str], title: str = "models for electron microscopy") -> "Blocks":
+def build_page(
+    models: dict[str, str],
+    title: str = "models for electron microscopy",
+    label: str | Path | None = None,
+    local: bool = True,
+) -> "Blocks":
     """Return the Gradio page that offers some models.
 
     Args:
         models: zoo names, folders or Hub ids, by what the page calls them; the first is chosen.
         title: of the page.
+        label: folder of the labelling session; without one there is no tab to label in.
+        local: whether whoever sees the page may name folders of this machine to open.
 
     Raises:
-        EMError: Gradio is not installed.
+        EMError: Gradio is not installed, or the folder is no session.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
     try:
@@ -38,6 +45,20 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
     except ImportError as error:
         raise EMError(f"the app needs Gradio ({error}): pip install 'emfm[app]'") from error
     runner = Runner(models)
+
+    with gr.Blocks(title="emfm", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
+        gr.Markdown(TITLE.format(title=title))
+        with gr.Tabs():
+            with gr.Tab("Predict", id="predict"):
+                _predict_tab(gr, runner, models)
+            if label is not None:
+                with gr.Tab("Label", id="label-tab", elem_id="label-tab"):
+                    label_tab(gr, label, local)
+    return page
+
+
+def _predict_tab(gr: Any, runner: Runner, models: dict[str, str]) -> None:
+    """Add a file, a model, a slider between input and output, and the files to download."""
 
     def run(
         path: str | None,
@@ -50,24 +71,22 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
         except EMError as error:
             return None, [], f"### This did not work\n\n{as_it_is(str(error))}"
 
-    with gr.Blocks(title="emfm", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.Markdown(INTRODUCTION.format(title=title))
-        with gr.Row():
-            with gr.Column(scale=1, min_width=300):
-                upload = gr.File(label="Micrograph", type="filepath", height=150)
-                simulated = gr.Button("Use a simulated micrograph", size="sm", elem_id="simulated")
-                model = gr.Dropdown(list(models), value=next(iter(models)), label="Model")
-                size = gr.Number(label="Pixel size in nm, if the file has none (0: unknown)", value=None)
-                start = gr.Button("Run", variant="primary", elem_id="run")
-            with gr.Column(scale=3, min_width=420):
-                slider = gr.ImageSlider(label="Input | output", format="png", interactive=False, elem_id="slider")
-                message = gr.Markdown(elem_id="message")
-                files = gr.Files(label="Download", interactive=False, elem_id="files")
-        # one network at a time: two would only share the same cores
-        handler = {"api_name": "predict", "concurrency_limit": 1, "show_progress_on": slider}
-        start.click(run, [upload, model, size], [slider, files, message], **handler)
-        simulated.click(runner.example, None, upload, api_name=False)
-    return page
+    gr.Markdown(INTRODUCTION)
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            upload = gr.File(label="Micrograph", type="filepath", height=150)
+            simulated = gr.Button("Use a simulated micrograph", size="sm", elem_id="simulated")
+            model = gr.Dropdown(list(models), value=next(iter(models)), label="Model")
+            size = gr.Number(label="Pixel size in nm, if the file has none (0: unknown)", value=None)
+            start = gr.Button("Run", variant="primary", elem_id="run")
+        with gr.Column(scale=3, min_width=420):
+            slider = gr.ImageSlider(label="Input | output", format="png", interactive=False, elem_id="slider")
+            message = gr.Markdown(elem_id="message")
+            files = gr.Files(label="Download", interactive=False, elem_id="files")
+    # one network at a time: two would only share the same cores
+    handler = {"api_name": "predict", "concurrency_limit": 1, "show_progress_on": slider}
+    start.click(run, [upload, model, size], [slider, files, message], **handler)
+    simulated.click(runner.example, None, upload, api_name=False)
 
 
 def named(models: list[str]) -> dict[str, str]:

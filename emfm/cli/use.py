@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emfm.app import ServeArguments
+from emfm.app import LOOPBACK, ServeArguments
 from emfm.cli.application import Json, Model, answer, app, figures, say
 from emfm.cli.options import takes
 from emfm.errors import EMError
@@ -137,7 +137,9 @@ def app_command(
     from emfm.app.page import build_page, named, serve
     from emfm.loading.names import bundled_names
 
-    page = build_page(named([*(model or []), *bundled_names()]))
+    serving = ServeArguments(**given)
+    local = serving.host in LOOPBACK and not serving.share
+    page = build_page(named([*(model or []), *bundled_names()]), label=serving.session, local=local)
     say(f"emfm app: http://{given['host']}:{given['port']} (Ctrl-C stops it)")
     serve(page, **given)
 

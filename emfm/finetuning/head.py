@@ -43,15 +43,28 @@ def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
         features.append(maps[:, drawn].T)
         images.append(image.flatten()[drawn])
         labels.append(truth.to(model.device)[drawn])
+    fit_last_layer(model, torch.cat(features), torch.cat(images), torch.cat(labels))
+    model.train(was_training)
+
+
+@torch.no_grad()
+def fit_last_layer(model: EMTaskModel, features: Tensor, image: Tensor, truth: Tensor) -> None:
+    """Replace the last layer's weights by those of the lowest training loss on some pixels.
+
+    Args:
+        model: in place.
+        features: (N, C) of the pixels, as the last layer sees them.
+        image: (N) network values.
+        truth: (N) class indices or target values.
+    """
     layer = model.last_layer
-    image = torch.cat(images)[None, None, :, None]  # (1, 1, N, 1)
-    truth = torch.cat(labels)[None, :, None]  # (1, N, 1)
+    image = image[None, None, :, None]  # (1, 1, N, 1)
+    truth = truth[None, :, None]  # (1, N, 1)
     truth = truth[None] if truth.is_floating_point() else truth
-    weight, bias = _fit(torch.cat(features), layer.out_channels, lambda outputs: model.loss_of(outputs, image, truth))
+    weight, bias = _fit(features, layer.out_channels, lambda outputs: model.loss_of(outputs, image, truth))
     layer.weight.copy_(weight[:, :, None, None])
     assert layer.bias is not None
     layer.bias.copy_(bias)
-    model.train(was_training)
 
 
 def _fit(features: Tensor, outputs: int, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

@@ -34,20 +34,17 @@ def pretrained_start(task: type[EMTaskModel], name: str, fields: dict[str, Any])
     reason = task.why_new_head(source, config, fields)
     if reason is not None:
         logger.warning("%s %s: its trunk is kept, its head is new", name, reason)
-        return _with_new_head(task, source, name, fields)
+        return with_new_head(task, source.from_pretrained(name), fields)
     if (folder / "adapter_config.json").is_file():  # LoRA's additions come with their own fields
         return source.from_pretrained(name)
     return task.from_pretrained(name, **fields)
 
 
-def _with_new_head(
-    task: type[EMTaskModel], source: type[EMTaskModel], name: str, fields: dict[str, Any]
-) -> EMTaskModel:
+def with_new_head(task: type[EMTaskModel], trained: EMTaskModel, fields: dict[str, Any]) -> EMTaskModel:
     """Return a model of the task with the trunk and the processor of a model for something else."""
-    trained = source.from_pretrained(name)
     of_generators = [key for key in EMFoundationConfig.__annotations__ if key not in TASK_FIELDS]
     generator = {key: getattr(trained.config, key) for key in of_generators}
     model = task(EMFoundationConfig(**{**generator, **fields}))
     model.trunk.load_state_dict(trained.trunk.state_dict())
-    model.processor, model.name_or_path = model.fitting(trained.processor), name
+    model.processor, model.name_or_path = model.fitting(trained.processor), trained.name_or_path
     return model

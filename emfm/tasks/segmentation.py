@@ -174,7 +174,7 @@ class EMForSemanticSegmentation(EMTaskModel):
         maps = self.trunk.features(self.padded(image))
         return torch.cat([enlarged(m, level) for level, m in enumerate(maps)], dim=1)[..., :height, :width]
 
-    def _logits_of(self, maps: list[Tensor]) -> Tensor:
+    def logits_of(self, maps: list[Tensor]) -> Tensor:
         """Return logits (B, K, H, W) of maps at all scales: each is classified at its own size.
 
         That equals the head's convolution over all maps, enlarged, and takes far less memory.
@@ -214,7 +214,7 @@ class EMForSemanticSegmentation(EMTaskModel):
         """
         if self.config.all_scales:
             maps = self.trunk.features(self.padded(pixel_values))
-            logits = self._logits_of(maps)[..., : pixel_values.shape[-2], : pixel_values.shape[-1]]
+            logits = self.logits_of(maps)[..., : pixel_values.shape[-2], : pixel_values.shape[-1]]
             hidden_states = tuple(self.features(pixel_values)) if self._wants_all(output_hidden_states) else None
         else:
             features, hidden_states = self._seen(pixel_values, output_hidden_states)

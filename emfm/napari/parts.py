@@ -6,6 +6,7 @@ from threading import Event
 from typing import Any
 
 import numpy as np
+from magicgui.widgets import ComboBox
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QObject, Signal
@@ -13,6 +14,18 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QProgres
 
 from emfm.errors import EMError
 from emfm.loading.names import bundled_names
+
+
+def layer_box(viewer: Any, kind: type) -> Any:
+    """Return a box that chooses one of the viewer's layers of a kind; `value` is the layer."""
+    box = ComboBox(choices=lambda _: [layer for layer in viewer.layers if type(layer) is kind])
+
+    def renew(event: Any = None) -> None:
+        box.reset_choices()
+
+    for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
+        event.connect(renew)
+    return box
 
 
 def place_shown(viewer: Any, layer: Any) -> tuple[int, ...]:

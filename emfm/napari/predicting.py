@@ -3,14 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from magicgui.widgets import create_widget
 from napari.layers import Image, Layer
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QWidget
 
 from emfm.defaults import DEFAULT_GENERATOR
 from emfm.errors import EMError
 from emfm.napari.layers import Source, result_layer
-from emfm.napari.parts import Background, ModelBox, place_shown, tell
+from emfm.napari.parts import Background, ModelBox, layer_box, place_shown, tell
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -27,7 +26,7 @@ class PredictWidget(QWidget):
         super().__init__()
         self._viewer = viewer
         self._loaded: tuple[str, Any] | None = None
-        self.image = create_widget(annotation=Image, name="image")
+        self.image = layer_box(viewer, Image)
         self.model = ModelBox(DEFAULT_GENERATOR)
         self.every_slice = QCheckBox("every slice of a stack")
         self.match = QCheckBox("match the pixel size of the training")
@@ -39,10 +38,6 @@ class PredictWidget(QWidget):
         layout.addRow("model", self.model)
         for widget in (self.every_slice, self.match, self.button, self.background):
             layout.addRow(widget)
-
-    def reset_choices(self, event: Any = None) -> None:
-        """Offer the image layers that there are now."""
-        self.image.reset_choices()
 
     def predict(self) -> None:
         """Predict in a thread; the layer is added when it is done."""

@@ -1,7 +1,7 @@
 """The widget that segments from strokes in seconds, and trains on them in the background."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
@@ -12,9 +12,6 @@ from emfm.hub.zoo import list_models
 from emfm.napari.layers import Source, class_settings, pixels_of
 from emfm.napari.parts import Background, ModelBox, layer_box, place_shown, tell
 from emfm.napari.strokes import Painted, class_names, painted
-
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
 
 CLASSES = "background, particle"
 STEPS = 300
@@ -27,17 +24,17 @@ class LabelWidget(QWidget):
     What was painted on other images that were segmented before is learnt from, too.
 
     Args:
-        viewer: napari's; napari hands it over.
+        napari_viewer: the viewer; napari hands it over to an argument of this name.
     """
 
-    def __init__(self, viewer: "Viewer"):
+    def __init__(self, napari_viewer: Any):
         super().__init__()
-        self._viewer = viewer
+        self._viewer = napari_viewer
         self._segmenter: Any = None
         self._asked: tuple[str, list[str]] | None = None  # what the segmenter was made for
         self._pairs: dict[Labels, Image] = {}
-        self.image = layer_box(viewer, Image)
-        self.strokes = layer_box(viewer, Labels)
+        self.image = layer_box(napari_viewer, Image)
+        self.strokes = layer_box(napari_viewer, Labels)
         self.classes = QLineEdit(CLASSES)
         self.classes.setToolTip("Names of the labels 1, 2, 3, …, with commas between them; 0 is not labelled")
         self.model = ModelBox(next(info.name for info in list_models() if "segmentation" in info.recommended_for))

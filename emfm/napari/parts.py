@@ -18,7 +18,7 @@ from emfm.loading.names import bundled_names
 
 def layer_box(viewer: Any, kind: type) -> Any:
     """Return a box that chooses one of the viewer's layers of a kind; `value` is the layer."""
-    box = ComboBox(choices=lambda _: [layer for layer in viewer.layers if type(layer) is kind])
+    box = ComboBox(choices=lambda _: [layer for layer in viewer.layers if isinstance(layer, kind)])
 
     def renew(event: Any = None) -> None:
         box.reset_choices()

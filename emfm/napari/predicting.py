@@ -1,6 +1,6 @@
 """The widget that predicts an image layer: classes and objects as labels, restorations as images."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
@@ -11,22 +11,19 @@ from emfm.errors import EMError
 from emfm.napari.layers import Source, result_layer
 from emfm.napari.parts import Background, ModelBox, layer_box, place_shown, tell
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
 
 class PredictWidget(QWidget):
     """Runs a model on the chosen image layer; the result is a layer that lies on it.
 
     Args:
-        viewer: napari's; napari hands it over.
+        napari_viewer: the viewer; napari hands it over to an argument of this name.
     """
 
-    def __init__(self, viewer: "Viewer"):
+    def __init__(self, napari_viewer: Any):
         super().__init__()
-        self._viewer = viewer
+        self._viewer = napari_viewer
         self._loaded: tuple[str, Any] | None = None
-        self.image = layer_box(viewer, Image)
+        self.image = layer_box(napari_viewer, Image)
         self.model = ModelBox(DEFAULT_GENERATOR)
         self.every_slice = QCheckBox("every slice of a stack")
         self.match = QCheckBox("match the pixel size of the training")

@@ -124,7 +124,7 @@ class LabelWidget(QWidget):
         return classes, [one for pair in self._pairs.items() for one in painted(pair[1], pair[0], classes)]
 
     def _segmented(self, name: str, classes: list[str], slices: list[Painted], source: Source) -> tuple[Any, ...]:
-        """Return class indices and probability of the slice that is shown; in the work's thread."""
+        """Return labels and the likeliest one's probability of the slice; in the work's thread."""
         from emfm.finetuning.strokes import StrokeSegmenter
 
         if self._asked != (name, classes):
@@ -152,7 +152,7 @@ class LabelWidget(QWidget):
         self.segmenting.say(", ".join(shares))
 
     def _replace(self, data: np.ndarray, settings: dict[str, Any], kind: str) -> None:
-        """Put data into the layer that an earlier segmentation made, or add it below the strokes."""
+        """Put data into the layer that an earlier segmentation left, or add it below them."""
         layers, strokes = self._viewer.layers, self.strokes.value
         if settings["name"] in layers:
             layers.remove(settings["name"])

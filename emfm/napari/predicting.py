@@ -1,4 +1,4 @@
-"""The widget that predicts an image layer: classes and objects as labels, restorations as images."""
+"""The widget that predicts an image layer: classes and objects as labels, else images."""
 
 from typing import Any
 

@@ -40,11 +40,7 @@ def _known(path: str) -> bool:
 
 def _layer(path: Path) -> LayerData:
     _, planes = open_planes(path, READERS, can_choose=False)
-    stack = Stack(planes)
-    if not planes.stack:
-        data = _levels(planes.plane(0))
-    else:
-        data = np.asarray(stack) if stack.nbytes <= STACK_BYTES else stack
+    data = _slices(Stack(planes)) if planes.stack else _levels(planes.plane(0))
     return image_layer(data, path.stem, planes.pixel_size, planes.data_bar, _axis_labels(planes))
 
 
@@ -53,6 +49,10 @@ def _axis_labels(planes: Planes) -> tuple[str, ...]:
     letters = [letter.lower() for letter in planes.axes[-len(planes.stack) - 2 :]]
     named = len(set(letters)) == len(letters) and "q" not in letters
     return tuple(letters) if named else ()
+
+
+def _slices(stack: "Stack") -> Any:
+    return np.asarray(stack) if stack.nbytes <= STACK_BYTES else stack
 
 
 def _levels(image: np.ndarray | LazyImage) -> Any:

@@ -64,6 +64,7 @@ docs/datasets
 docs/hub
 docs/transformers
 docs/export
+docs/napari
 ```
 
 ```{toctree}

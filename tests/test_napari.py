@@ -21,7 +21,6 @@ pytest.importorskip("napari", reason="needs emfm[napari]")
 widgets = pytest.importorskip("qtpy.QtWidgets", reason="needs a binding of Qt", exc_type=Exception)
 from napari.components import ViewerModel  # noqa: E402
 from napari.layers import Image, Labels  # noqa: E402
-from napari.utils.notifications import notification_manager  # noqa: E402
 
 from emfm.config import EMFoundationConfig  # noqa: E402
 from emfm.finetuning.strokes import StrokeSegmenter  # noqa: E402
@@ -129,21 +128,17 @@ def test_objects_and_every_slice_of_a_stack(viewer, micrograph, tmp_path):
     np.testing.assert_allclose(viewer.layers[-1].scale, [5, 2, 2])
 
 
-def test_what_a_user_can_mend_is_a_notification_of_one_line(viewer, micrograph):
+def test_what_a_user_can_mend_is_a_notification_of_one_line(viewer, micrograph, monkeypatch):
     widget = PredictWidget(viewer)
     told = []
-    notification_manager.notification_ready.connect(told.append)
-    try:
-        widget.predict()
-        opened(viewer, micrograph)
-        widget.model.name = "no-such-model"
-        widget.predict()
-        until_done(widget.background)
-    finally:
-        notification_manager.notification_ready.disconnect(told.append)
-    texts = [note.message for note in told]
-    assert texts[0] == "there is no image layer: open a micrograph first"
-    assert texts[1].startswith("there is no model 'no-such-model'") and "\n" not in texts[1]
+    monkeypatch.setattr("emfm.napari.parts.show_error", told.append)
+    widget.predict()
+    opened(viewer, micrograph)
+    widget.model.name = "no-such-model"
+    widget.predict()
+    until_done(widget.background)
+    assert told[0] == "there is no image layer: open a micrograph first"
+    assert told[1].startswith("there is no model 'no-such-model'") and "\n" not in told[1]
     assert len(viewer.layers) == 1 and widget.button.isEnabled()
 
 

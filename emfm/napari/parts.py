@@ -129,8 +129,8 @@ class Background(QWidget):
         self._show(running=True)
         self.move(0, 0)
         self._worker = create_worker(self._guarded, work)
-        self._worker.returned.connect(lambda outcome: self._end(outcome, done))
-        self._worker.errored.connect(lambda error: self._end(StoppedError(), done))
+        self._worker.returned.connect(lambda outcome: self._end(done, *outcome))
+        self._worker.errored.connect(lambda error: self._end(done, None, error))
         self._worker.start()
 
     def stop(self) -> None:
@@ -158,27 +158,26 @@ class Background(QWidget):
             self.move(number, total)
             yield item
 
-    def _guarded(self, work: Callable[[], Any]) -> Any:
-        """Return what the work returns, or the error that users can mend."""
+    def _guarded(self, work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+        """Return what the work returns, and the error that users can mend."""
         logger, handler = logging.getLogger("emfm"), _Warnings(self._told)
         logger.addHandler(handler)
         try:
-            return work()
+            return work(), None
         except (EMError, StoppedError) as error:
-            return error
+            return None, error
         finally:
             logger.removeHandler(handler)
 
-    def _end(self, outcome: Any, done: Callable[[Any], None]) -> None:
+    def _end(self, done: Callable[[Any], None], outcome: Any, error: Exception | None) -> None:
         self._worker = None
         self._show(running=False)
-        if isinstance(outcome, EMError):
-            self.say("this did not work")
-            tell(outcome)
-        elif isinstance(outcome, StoppedError):
-            self.say(str(outcome) or "this did not work")
-        else:
+        if error is None:
             done(outcome)
+            return
+        self.say("stopped" if isinstance(error, StoppedError) else "this did not work")
+        if isinstance(error, EMError):
+            tell(error)  # others are shown by napari itself, with their traceback
 
     def _show(self, running: bool) -> None:
         self._bar.setVisible(running)

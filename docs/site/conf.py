@@ -67,6 +67,7 @@ docs/datasets
 docs/hub
 docs/transformers
 docs/export
+docs/napari
 ```
 
 ```{toctree}

@@ -3,13 +3,14 @@
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 from emfm.config import EMFoundationConfig
 from emfm.data.classes import read_json_object
@@ -132,8 +133,16 @@ def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrain
     )
 
 
-def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, Any]:
+def finetune(
+    args: FinetuneArguments, show_progress: bool = True, callbacks: Sequence[TrainerCallback] = ()
+) -> dict[str, Any]:
     """Fine-tune and write a model folder; returns the run's record, as in `finetuning.json`.
+
+    Args:
+        args: the settings.
+        show_progress: show a bar.
+        callbacks: of transformers, for programs that show the run or end it early; the best weights
+            until then are written.
 
     Raises:
         EMError: wrong settings, data or model, or an output folder that already holds a model.
@@ -155,7 +164,7 @@ def finetune(args: FinetuneArguments, show_progress: bool = True) -> dict[str, A
             "%d steps fit into %g minutes; to go on after a stop: --steps %d --resume", steps, args.minutes, steps
         )
         arguments = _training_arguments(replace(args, minutes=None, steps=steps), show_progress)
-    trainer = EMTrainer(model, arguments, training, validation)
+    trainer = EMTrainer(model, arguments, training, validation, callbacks=list(callbacks))
     trainer.train(resume_from_checkpoint=checkpoint)
     record = trainer.record(args.data, args.license)
     if trainer.is_world_process_zero():

@@ -29,12 +29,14 @@ from emfm.reports.prediction import ObjectClasses, Prediction
 from emfm.tasks import load_model, task_of
 from emfm.tasks.watershed import separate
 
+Progress = bool | Callable[[Iterable[Block], int], Iterable[Block]]
+
 
 def predict(
     model: EMPreTrainedModel | str | Path,
     micrograph: Micrograph | np.ndarray | str | Path,
     tile: int | None = None,
-    progress: bool = False,
+    progress: Progress = False,
     match_pixel_size: bool = False,
     nodata: float | None = None,
     tta: bool = False,
@@ -52,7 +54,7 @@ def predict(
         model: a model, or the name or folder of one.
         micrograph: a file, a 2-D array, or what `read_micrograph` returned.
         tile: largest side of a tile in pixels; None chooses by the free memory.
-        progress: show a bar.
+        progress: show a bar; or what goes through the tiles in its place, told how many there are.
         match_pixel_size: resample to the pixel sizes of the training, and the result back.
         nodata: value of pixels without data, beside NaN. The result there is NaN, or 255 (65535
             with more than 255 classes) in a class map.
@@ -181,7 +183,7 @@ class Flow:
     model: EMPreTrainedModel
     tile: int | None
     match_pixel_size: bool
-    progress: bool
+    progress: Progress
     processes: Processes
     tta: bool = False
     doubt: "Result | None" = None  # of the result's shape, float32: filled with how unsure it is
@@ -268,8 +270,7 @@ class Flow:
 
         def share() -> None:
             if first < last:
-                bar = tqdm(blocks, total=len(blocks), unit="tile", disable=not self.progress, leave=False)
-                _write_behind(bar, write)
+                _write_behind(self._through(blocks), write)
 
         def join() -> None:
             """Write the ramp between these rows of tiles and those of the process above."""
@@ -282,6 +283,11 @@ class Flow:
             processes.together(share)
             tails = processes.gather(blocks.blend.tail if first < last else None)
             processes.together(join)
+
+    def _through(self, blocks: Blocks) -> Iterable[Block]:
+        if callable(self.progress):
+            return self.progress(blocks, len(blocks))
+        return tqdm(blocks, total=len(blocks), unit="tile", disable=not self.progress, leave=False)
 
     def _doubt_filling(self) -> AbstractContextManager:
         return nullcontext() if self.doubt is None else self.doubt.filling(self.processes)

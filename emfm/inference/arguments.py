@@ -9,6 +9,7 @@ from emfm.io.scale_bar import length_in_nm
 from emfm.settings import COUNT, OneOf, Range, Settings, setting
 
 FORMATS = ("tif", "npy", "zarr")
+PRECISIONS = ("auto", "fp32", "bf16")
 ALL = "all"  # every slice of a stack
 
 
@@ -23,6 +24,9 @@ class PredictArguments(Settings):
     uncertainty: bool = setting(False, "Write how unsure the result is, too: NAME_uncertainty; 8 times the work.")
     scale_bar: str | None = setting(None, "Length of the scale bar in the image, as '500 nm': gives the pixel size.")
     outlines: bool = setting(False, "Of objects: write NAME_outlines.zip, which ImageJ and napari open.")
+    precision: str = setting(
+        "auto", "auto: bf16 where the hardware has it and next to nothing changes.", OneOf(PRECISIONS)
+    )
     format: str = setting("tif", "File format of the results.", OneOf(FORMATS))
     overwrite: bool = setting(False, "Predict again what is finished, and replace what others wrote.")
     index: str | None = setting(None, "Slice of a stack, from 0, -1 is the last; or all, into one volume.")

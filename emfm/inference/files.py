@@ -221,7 +221,7 @@ def _write_stack(job: _Job, place: Place, processes: Processes, old: dict[str, A
     choice = FileChoice(source.dataset, arguments.colour)
     count = processes.together(lambda: count_slices(source.file, choice))
     slices = read_stack(source.file, dataset=source.dataset, colour=arguments.colour)
-    how = arguments.tile, arguments.match_pixel_size, arguments.tta
+    how = arguments.tile, arguments.match_pixel_size, arguments.tta, arguments.precision
     stack = Stack(job.model, count, job.target, place.made_from, *how)
     record = stack.predict((_as_stated(micrograph, job) for micrograph in slices), processes)
     if processes.rank == 0:
@@ -239,8 +239,8 @@ def _write(
     doubt = None
     if arguments.uncertainty:
         doubt = ResultFile(_beside(target), result.shape, np.float32, pixel_size)
-    flow = Flow(model, arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt)
-    kinds = flow.run(micrograph, result)
+    how = arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt, arguments.precision
+    kinds = Flow(model, *how).run(micrograph, result)
     if processes.rank > 0:
         return {}
     image: Any = micrograph.image  # what shows the result reads it in parts, too

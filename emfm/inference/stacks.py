@@ -34,7 +34,7 @@ class Stack:
         count: slices that there are.
         target: file of the volume (Z, H, W).
         made_from: input, model and settings: slices of others are not used.
-        tile, match_pixel_size, tta: as in `predict`.
+        tile, match_pixel_size, tta, precision: as in `predict`.
     """
 
     model: EMPreTrainedModel
@@ -44,6 +44,7 @@ class Stack:
     tile: int | None
     match_pixel_size: bool
     tta: bool
+    precision: str
 
     @property
     def slices(self) -> Path:
@@ -86,7 +87,9 @@ class Stack:
     def _one(self, number: int, micrograph: Micrograph, form: tuple[tuple[int, int], np.dtype]) -> None:
         path = self._path(number)
         if not path.is_file():
-            flow = Flow(self.model, self.tile, self.match_pixel_size, False, Processes(0, 1), self.tta)
+            flow = Flow(
+                self.model, self.tile, self.match_pixel_size, False, Processes(0, 1), self.tta, None, self.precision
+            )
             flow.run(micrograph, ResultFile(path, *form, None))
 
     def _path(self, number: int) -> Path:

@@ -1,4 +1,4 @@
-"""The demonstration: pretrained, random weights and a random forest on three labels, with a report."""
+"""The demonstration: pretrained, random weights and a random forest on three labels."""
 
 from dataclasses import dataclass
 

@@ -12,9 +12,9 @@ from emfm.data.examples import IGNORED, LabelledMicrographs
 from emfm.processing import EMImageProcessor
 
 TREES, SMALLEST_LEAF = 100, 5
-# Standard deviations of the Gaussians in pixels, smallest and largest; each is twice the one before.
+# Standard deviations of the Gaussians in pixels, smallest and largest; each doubles the one before.
 SIGMAS = (1.0, 16.0)
-PIXELS = 60_000  # labelled ones that are learnt from: more take longer, and gain little
+PIXELS = 60_000  # labelled ones that are learnt from
 
 
 class Forest:
@@ -24,8 +24,7 @@ class Forest:
         rng = np.random.default_rng(seed)
         features, classes = [], []
         for image, mask in zip(data.images, data.masks, strict=True):
-            known = np.flatnonzero(mask.ravel() != IGNORED)
-            drawn = rng.choice(known, min(len(known), PIXELS // len(data)), replace=False)
+            drawn = _drawn(rng, mask.ravel(), PIXELS // len(data))
             features.append(_features(image)[drawn])
             classes.append(mask.ravel()[drawn])
         trees = RandomForestClassifier(TREES, min_samples_leaf=SMALLEST_LEAF, random_state=seed, n_jobs=-1)
@@ -34,6 +33,17 @@ class Forest:
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Return the class map (H, W) of a micrograph."""
         return self._trees.predict(_features(image)).reshape(image.shape)
+
+
+def _drawn(rng: np.random.Generator, classes: np.ndarray, count: int) -> np.ndarray:
+    """Return places of labelled pixels: half of them anywhere, half of a class drawn at random.
+
+    So are the crops placed that the networks learn from.
+    """
+    known = np.flatnonzero(classes != IGNORED)
+    _, index, sizes = np.unique(classes[known], return_inverse=True, return_counts=True)
+    shares = 0.5 / len(known) + 0.5 / len(sizes) / sizes[index]
+    return rng.choice(known, min(len(known), count), replace=False, p=shares / shares.sum())
 
 
 def _features(image: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`emfm demo`: a pretrained network, the same from scratch, and a random forest, on three labels."""
+"""`emfm demo`: a pretrained network, the same from scratch, a random forest; three labels."""
 
 import json
 import math

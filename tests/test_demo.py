@@ -39,9 +39,9 @@ def test_the_bundled_micrographs_are_divided_by_place_and_bring_their_licence():
     splits = json.loads((BUNDLED / "splits.json").read_text())
     places = {split: {name.partition("_")[0] for name in names} for split, names in splits.items()}
     assert not places["test"] & (places["train"] | places["validation"])
-    assert sorted(path.name for path in (BUNDLED / "masks").iterdir()) == sorted(
-        name for names in splits.values() for name in names
-    )
+    listed = sorted(name for names in splits.values() for name in names)
+    for kind in ("images", "masks"):
+        assert sorted(path.name for path in (BUNDLED / kind).iterdir()) == listed
     notice = (BUNDLED / "NOTICE.md").read_text()
     assert "Permission is hereby granted, free of charge" in notice and "nasa/pretrained-microscopy-models" in notice
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 MOST_CLASSES = MOST_CONTRAST = 0.001
 SIDE = 512  # of the square in pixels on which both are compared
 # What was decided for a model, and the state of its weights then.
-_decided: WeakKeyDictionary[EMPreTrainedModel, tuple[tuple[int, ...], torch.dtype]] = WeakKeyDictionary()
+_decided: WeakKeyDictionary[EMPreTrainedModel, tuple[tuple[float, ...], torch.dtype]] = WeakKeyDictionary()
 
 
 def number_format(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics, precision: str) -> torch.dtype:

@@ -13,15 +13,15 @@ from emfm.backbones.norms import InstanceNorm
 from emfm.modeling import EMPreTrainedModel
 
 # For each model the state of its weights, and what was made of them in each number format.
-_kept: WeakKeyDictionary[EMPreTrainedModel, tuple[tuple[int, ...], dict[torch.dtype, EMPreTrainedModel]]] = (
+_kept: WeakKeyDictionary[EMPreTrainedModel, tuple[tuple[float, ...], dict[torch.dtype, EMPreTrainedModel]]] = (
     WeakKeyDictionary()
 )
 
 
-def state(model: EMPreTrainedModel) -> tuple[int, ...]:
-    """Return numbers that change when a weight changes, is moved, or is replaced."""
+def state(model: EMPreTrainedModel) -> tuple[float, ...]:
+    """Return numbers that change when weights change, whichever way, are moved or replaced."""
     tensors = [*model.parameters(), *model.buffers()]
-    return tuple(number for tensor in tensors for number in (tensor.data_ptr(), tensor._version))
+    return tuple(number for tensor in tensors for number in (tensor.data_ptr(), float(tensor.detach().sum())))
 
 
 def prepared(model: EMPreTrainedModel, dtype: torch.dtype) -> EMPreTrainedModel:

@@ -20,7 +20,6 @@ from statistics import median
 from typing import Any
 
 GENERATORS = ("unet4-rf200", "unet4-rf200-w16", "hrnet-w18-small")
-RESULTS = "benchmarks/results/inference.json"
 SIDE = 512
 WARM_UP = 2
 RIVALS = ("ONNX Runtime, fp32", "OpenVINO, fp32")  # what the others are measured against

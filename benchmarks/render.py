@@ -7,7 +7,6 @@ are those of the studies that a page shows. Everything comes from committed resu
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -15,8 +14,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.inference import RESULTS as SPEED
-from benchmarks.inference import table as speed_table
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
 from benchmarks.transfer import RESULTS
@@ -40,7 +37,6 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "labels-needed": partial(labels_needed, STUDIES["labels"]),
     "fields-biology": partial(averages, replace(STUDIES["fields"], problems=BIOLOGY)),
     **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
-    "inference": lambda _: speed_table(json.loads((ROOT / SPEED).read_text())),
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),
 }
 

@@ -46,6 +46,12 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", _loopback_only)
 
 
+@pytest.fixture(autouse=True)
+def no_bf16(monkeypatch):
+    """Predict alike on machines with and without units for bf16."""
+    monkeypatch.setattr("emfm.inference.precision.bf16_units", lambda: False)
+
+
 @pytest.fixture
 def processor():
     """The processor with its defaults."""

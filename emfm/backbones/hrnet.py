@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emfm.backbones.imagenet import load_imagenet
+from emfm.backbones.norms import fold_batch_norms
 from emfm.backbones.timm_library import import_timm
 from emfm.backbones.trunk import Trunk, TrunkConfig
 from emfm.errors import EMError
@@ -71,6 +72,10 @@ class HRNetTrunk(Trunk):
         """Return timm's stages and the head to full resolution, in the order an image passes."""
         stages = [module for module in self.body.children() if next(module.parameters(), None) is not None]
         return stages, [self.mix, self.up2, self.up1]
+
+    def fold(self) -> None:
+        """Fold the norms into the convolutions before them."""
+        fold_batch_norms(self)
 
     def load_imagenet(self) -> str:
         """Give timm's body its ImageNet weights, from the Hub; the head keeps its own."""

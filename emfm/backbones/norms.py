@@ -1,11 +1,13 @@
 """Normalisation layers of the trunks, and what takes their place in prediction and export."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -18,6 +20,8 @@ class InstanceNorm(nn.InstanceNorm2d):
         """Normalise each channel of each image (B, C, H, W) by its own mean and variance."""
         if x.shape[-2:] == (1, 1):
             return self.bias.view(1, -1, 1, 1).expand_as(x).clone()  # an activation may change it in place
+        if len(x) == 1:  # the same without a copy, whatever the layout
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         return super().forward(x)
 
 
@@ -68,3 +72,15 @@ def exchange(network: nn.Module, kind: type[nn.Module], substitute: Callable[[An
         parent, _, last = name.rpartition(".")
         setattr(network.get_submodule(parent), last, substitute(network.get_submodule(name)))
     return bool(found)
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Make each batch norm part of the convolution that stands right before it in its module.
+
+    In place, and only to predict. An activation that a norm of timm's brings along stays.
+    """
+    for module in list(network.modules()):
+        for (name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, getattr(norm, "act", nn.Identity()))

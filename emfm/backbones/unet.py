@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from emfm.backbones.norms import NORM_LAYERS, exchange
-from emfm.backbones.trunk import Trunk, TrunkConfig
+from emfm.backbones.trunk import Trunk, TrunkConfig, halved
 from emfm.errors import EMError
 
 # One solution per named receptive field (pixels); the bottleneck's dilation stands last.
@@ -143,7 +143,7 @@ class UNetTrunk(Trunk):
         for block in self.encoder:
             x = block(x)
             skips.append(x)  # (B, C_l, H / 2^l, W / 2^l)
-            x = F.max_pool2d(x, 2)
+            x = halved(x)
         maps = [self.bottleneck(x)]
         for block, skip in zip(reversed(self.decoder), reversed(skips), strict=True):
             # only the joined map lives on while the block works: here memory is at its peak

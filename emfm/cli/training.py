@@ -80,7 +80,7 @@ def finetune(given: dict[str, Any], as_json: Json = False) -> None:
 @app.command()
 @takes(DemoArguments)
 def demo(given: dict[str, Any], as_json: Json = False) -> None:
-    """Fine-tune the bundled model and the same network from scratch, and write a report."""
+    """Compare a bundled network, the same from scratch and a random forest, and write a report."""
     from emfm.demo.run import run_demo
 
     summary = run_demo(Path(given.pop("output")), **given)

@@ -1,4 +1,4 @@
-"""The demonstration: pretrained against scratch on a handful of labels, with a report."""
+"""The demonstration: pretrained, random weights and a random forest on three labels."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,6 @@ class DemoArguments(Settings):
     """Settings of the demonstration."""
 
     output: str = setting("demo_output", "Folder for the report.")
-    data: str | None = setting(None, "Labelled folder to use instead of simulated micrographs.")
-    steps: int = setting(120, "Training steps of each model.", COUNT)
+    data: str | None = setting(None, "Labelled folder to use instead of the bundled micrographs.")
+    steps: int = setting(120, "Training steps of each network.", COUNT)
     seed: int = setting(0, "Decides everything.", SEEDS)

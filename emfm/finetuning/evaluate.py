@@ -65,7 +65,7 @@ def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None,
     metrics = model.new_metrics()
     for index in tqdm(range(len(examples)), unit="image", leave=False):
         with naming(examples.names[index]):
-            found = predict(model, examples.images[index], tile, tta=tta, compare=False)
+            found = predict(model, examples.images[index], tile, tta=tta, compare=False, precision="fp32")
             model.measure(metrics, found, examples, index)
     answer = model.trivial_figures(examples, metrics)
     return {**metrics.result(), "trivial": {figure.name: answer[figure.name] for figure in model.figures}}

@@ -9,6 +9,7 @@ from emfm.io.scale_bar import length_in_nm
 from emfm.settings import COUNT, OneOf, Range, Settings, setting
 
 FORMATS = ("tif", "npy", "zarr", "mrc")
+PRECISIONS = ("auto", "fp32", "bf16")
 ALL = "all"  # every slice of a stack
 
 
@@ -23,6 +24,9 @@ class PredictArguments(Settings):
     uncertainty: bool = setting(False, "Write how unsure the result is, too: NAME_uncertainty; 8 times the work.")
     scale_bar: str | None = setting(None, "Length of the scale bar in the image, as '500 nm': gives the pixel size.")
     outlines: bool = setting(False, "Of objects: write NAME_outlines.zip, which ImageJ and napari open.")
+    precision: str = setting(
+        "auto", "auto: bf16 where the hardware has it and next to nothing changes.", OneOf(PRECISIONS)
+    )
     format: str | None = setting(
         None, "File format of the results: tif; of whole stacks by default that of their file's kind.", OneOf(FORMATS)
     )

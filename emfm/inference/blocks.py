@@ -21,6 +21,7 @@ from torch import Tensor
 
 from emfm.backbones.norms import InstanceNorm, JointNorm, exchange
 from emfm.inference.plan import Plan
+from emfm.inference.prepared import in_format, prepared
 from emfm.inference.tiling import Blend
 from emfm.io.large_images import release_pages
 from emfm.modeling import EMPreTrainedModel
@@ -41,7 +42,8 @@ class Blocks:
     Tiles of the image (H, W) are read by one thread and computed by `plan.workers` others, while
     the caller works on the block before. `rows` are the first row of tiles and one past the last.
     With `symmetries` the maps are the means over the eight symmetries of the square. With `doubt`,
-    what that makes of the maps of all symmetries is one map more.
+    what that makes of the maps of all symmetries is one map more. The network computes in `dtype`,
+    by default that of its weights.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class Blocks:
         rows: tuple[int, int] | None = None,
         symmetries: bool = False,
         doubt: Callable[[Tensor], Tensor] | None = None,
+        dtype: torch.dtype | None = None,
     ):
         self._model, self._image, self._statistics, self._plan = model, image, statistics, plan
         self._symmetries, self._doubt = range(8) if symmetries else range(1), doubt
+        self._dtype = dtype or model.dtype
         height, width = image.shape
         self._spans = plan.tiling.spans(height), plan.tiling.spans(width)
         self._rows = rows or (0, len(self._spans[0]))
@@ -82,20 +86,16 @@ class Blocks:
         computing = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
         pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
         try:
-            networks = [self._model] * len(self._symmetries)
-            # one pass sees the whole of a small one; numbers of objects hang on the last digit
-            tiled = len(self._spans[0]) * len(self._spans[1]) > 1 or np.prod(self._image.shape) > NORM_PIXELS
-            if tiled or task_of(self._model).separates:
-                networks = self._frozen()
+            networks = self._networks()
             network = networks[0]
 
             def compute(values: Future[Tensor]) -> np.ndarray:
-                seen = values.result().to(network.device, network.dtype)
+                seen = values.result().to(network.device)
                 return mean_maps(networks, seen, self._doubt).cpu().numpy()
 
             for group in self._groups():
                 boxes = [(rows, columns) for _, _, rows, columns in group]
-                values = reading.submit(_values, self._model, self._image, self._statistics, boxes)
+                values = reading.submit(network_values, self._model, self._image, self._statistics, boxes)
                 pending.append((group, computing.submit(compute, values)))
                 if len(pending) > workers:
                     yield from self._blended(*pending.popleft())
@@ -107,12 +107,15 @@ class Blocks:
             torch.set_num_threads(threads)  # what a thread sets holds for threads to come
             self._model.train(was_training)
 
-    def _frozen(self) -> list[EMPreTrainedModel]:
+    def _networks(self) -> list[EMPreTrainedModel]:
         """Return the network for each symmetry; instance norm has its own mean in each."""
-        differ = any(isinstance(module, InstanceNorm) for module in self._model.modules())
-        measured = self._symmetries if differ else range(1)
-        found = [frozen_network(self._model, self._image, self._statistics, symmetry) for symmetry in measured]
-        return found if differ else found * len(self._symmetries)
+        # one pass sees the whole of a small one; numbers of objects hang on the last digit
+        tiled = len(self._spans[0]) * len(self._spans[1]) > 1 or np.prod(self._image.shape) > NORM_PIXELS
+        alone = not tiled and not task_of(self._model).separates
+        if alone or not any(isinstance(module, InstanceNorm) for module in self._model.modules()):
+            return [prepared(self._model, self._dtype)] * len(self._symmetries)
+        found = [frozen_network(self._model, self._image, self._statistics, symmetry) for symmetry in self._symmetries]
+        return [in_format(network, self._dtype) for network in found]
 
     def _blended(self, group: list[Place], computed: Future[np.ndarray]) -> Iterator[Block]:
         for (row, column, *_), maps in zip(group, computed.result(), strict=True):
@@ -162,7 +165,7 @@ def frozen_network(
     The model is in evaluation mode. Only instance norm is measured over the micrograph, which is
     turned into a symmetry of the square (0: as it is), as the network will see it.
     """
-    network = copy.deepcopy(model)
+    network = copy.deepcopy(model).float()
     network.__dict__.pop("forward", None)  # a trainer's wrapper would call the copied model
     if exchange(network, InstanceNorm, JointNorm):
         height, width = image.shape
@@ -172,14 +175,14 @@ def frozen_network(
             corners = spread((height, width), size, NORM_PIXELS // (size[0] * size[1]), model.trunk.stride)
             boxes = [((row, row + size[0]), (column, column + size[1])) for row, column in corners]
         with torch.no_grad():
-            values = turned(_values(model, image, statistics, boxes), symmetry).contiguous()
-            network(values.to(model.device, model.dtype))
+            values = turned(network_values(model, image, statistics, boxes), symmetry).contiguous()
+            network(values.to(model.device))
         network.eval()
     network.trunk.fold()
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
 
-def _values(
+def network_values(
     model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics, boxes: list[tuple[Span, Span]]
 ) -> Tensor:
     """Return network values (B, 1, h, w) of boxes of one size, their rows and columns."""

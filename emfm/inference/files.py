@@ -232,7 +232,8 @@ def _write_stack(job: _Job, place: Place, processes: Processes, old: dict[str, A
     first = processes.together(lambda: _as_stated(slices[0], job))
     distance = arguments.slice_distance or first.slice_distance
     stated = StatedSlices(slices, first.pixel_size, distance, arguments.nodata)
-    flow = Flow(job.model, arguments.tile, arguments.match_pixel_size, False, ALONE, arguments.tta, warn=False)
+    how = {"tta": arguments.tta, "precision": arguments.precision, "warn": False}
+    flow = Flow(job.model, arguments.tile, arguments.match_pixel_size, False, ALONE, **how)
     stack = Stack(job.model, stated, job.target, place.made_from, flow, arguments.orthoplanes)
     record = stack.predict(processes)
     if processes.rank == 0:
@@ -250,8 +251,8 @@ def _write(
     doubt = None
     if arguments.uncertainty:
         doubt = ResultFile(_beside(target), result.shape, np.float32, pixel_size)
-    flow = Flow(model, arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt)
-    kinds = flow.run(micrograph, result)
+    how = arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt, arguments.precision
+    kinds = Flow(model, *how).run(micrograph, result)
     if processes.rank > 0:
         return {}
     image: Any = micrograph.image  # what shows the result reads it in parts, too

@@ -17,6 +17,7 @@ from emfm.inference.blocks import Block, Blocks
 from emfm.inference.domain import compared
 from emfm.inference.drawn import Blanked, drawn_boxes
 from emfm.inference.plan import plan
+from emfm.inference.precision import number_format
 from emfm.inference.processes import Processes
 from emfm.inference.resampling import Resampled, blocks_of, check_pixel_size, matched
 from emfm.inference.result_files import ResultFile
@@ -42,6 +43,7 @@ def predict(
     tta: bool = False,
     uncertainty: bool = False,
     compare: bool = True,
+    precision: str = "auto",
 ) -> Prediction:
     """Run a model on one micrograph and return an array; `predict_files` writes files of any size.
 
@@ -63,12 +65,14 @@ def predict(
             where sure and 1 where all are alike.
         compare: warn where the micrograph is unlike those of the model's training.
         tta: take the mean over the eight symmetries of the square, which costs eight times as much.
+        precision: "fp32", "bf16", or "auto": bf16 where the hardware has units for it and next to
+            nothing changes, see `number_format`.
 
     Raises:
         EMError: the micrograph cannot be read or used, the tile is too small for the model, or the
             pixel size is to be matched and not known.
     """
-    PredictArguments(tile=tile)  # which checks it
+    PredictArguments(tile=tile, precision=precision)  # which checks them
     if not isinstance(model, (EMPreTrainedModel, str, Path)) and not hasattr(model, "_orig_mod"):
         raise EMError(
             f"model is {type(model).__name__}; expected a model, or its name or folder: predict(model, image)"
@@ -83,7 +87,8 @@ def predict(
         micrograph = with_seen_bar(micrograph)
     result = ArrayResult(*result_form(model, micrograph.image))
     doubt = ArrayResult(result.shape, np.dtype(np.float32)) if uncertainty else None
-    kinds = Flow(model, tile, match_pixel_size, progress, Processes(0, 1), tta, doubt).run(micrograph, result)
+    how = tile, match_pixel_size, progress, Processes(0, 1), tta, doubt, precision
+    kinds = Flow(model, *how).run(micrograph, result)
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     unsure = None if doubt is None else doubt.read()
     place = compared(model, micrograph.image, micrograph.name) if compare else None
@@ -188,6 +193,7 @@ class Flow:
     tta: bool = False
     doubt: "Result | None" = None  # of the result's shape, float32: filled with how unsure it is
     warn: bool = True  # of what the micrograph says of itself; of a stack that is said once
+    precision: str = "auto"
 
     def run(self, given: Micrograph, result: Result) -> ObjectClasses | None:
         """Fill a result that has the `result_form` of the micrograph; return its objects' classes.
@@ -257,7 +263,9 @@ class Flow:
         rows = len(how.tiling.spans(image.shape[0]))
         first, last = processes.rank * rows // processes.count, (processes.rank + 1) * rows // processes.count
         unsure = None if self.doubt is None else task_of(model).doubt
-        blocks = Blocks(model, image, statistics, how, (first, last), self.tta or unsure is not None, unsure)
+        dtype = processes.together(lambda: number_format(model, image, statistics, self.precision))
+        dtype = processes.gather(dtype)[0]  # one for all
+        blocks = Blocks(model, image, statistics, how, (first, last), self.tta or unsure is not None, unsure, dtype)
         unit = statistics.scale if task_of(model).doubts_in_units else 1.0
 
         def write(row: int, column: int, maps: np.ndarray) -> None:

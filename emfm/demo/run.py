@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.finetune import finetune, plot_curves
 from emfm.hub.card import figure
 from emfm.inference.predict import predict
+from emfm.modeling import EMPreTrainedModel
 from emfm.tasks import load_model
 from emfm.tasks.metrics import SegmentationMetrics
 
@@ -37,6 +39,10 @@ STARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "scratch": ("model_scratch", {"scratch": MODEL}),
 }
 FOREST = "random forest"
+
+
+def _output(model: EMPreTrainedModel, image: np.ndarray) -> np.ndarray:
+    return predict(model, image).output
 
 
 @dataclass
@@ -100,7 +106,7 @@ def run_demo(output: Path, data: str | None, steps: int, seed: int) -> dict[str,
         curve = json.loads((output / place / "curve.json").read_text())
         found[name] = Contender(time.perf_counter() - began, curve=curve)
         model = load_model(output / place)
-        found[name].answer(unseen, lambda image, model=model: predict(model, image).output)
+        found[name].answer(unseen, partial(_output, model))
     began = time.perf_counter()
     forest = Forest(training, seed)
     found[FOREST] = Contender(time.perf_counter() - began)

@@ -210,7 +210,8 @@ class StrokeSegmenter:
 def _start(model: str | EMForSemanticSegmentation, fields: dict[str, Any]) -> EMForSemanticSegmentation:
     if not isinstance(model, EMForSemanticSegmentation):
         return pretrained_start(EMForSemanticSegmentation, str(model), fields)  # type: ignore[return-value]
-    if EMForSemanticSegmentation.why_new_head(type(model), model.config, fields) is None:
+    config: Any = model.config
+    if EMForSemanticSegmentation.why_new_head(type(model), config, fields) is None:
         return model
     return with_new_head(EMForSemanticSegmentation, model, fields)  # type: ignore[return-value]
 

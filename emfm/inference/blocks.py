@@ -179,7 +179,8 @@ def frozen_network(
             network(values.to(model.device))
         network.eval()
     network.trunk.fold()
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+    torch.nn.Module.to(network, memory_format=torch.channels_last)
+    return network
 
 
 def network_values(

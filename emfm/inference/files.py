@@ -232,8 +232,8 @@ def _write_stack(job: _Job, place: Place, processes: Processes, old: dict[str, A
     first = processes.together(lambda: _as_stated(slices[0], job))
     distance = arguments.slice_distance or first.slice_distance
     stated = StatedSlices(slices, first.pixel_size, distance, arguments.nodata)
-    how = {"tta": arguments.tta, "precision": arguments.precision, "warn": False}
-    flow = Flow(job.model, arguments.tile, arguments.match_pixel_size, False, ALONE, **how)
+    how = arguments.tile, arguments.match_pixel_size, False, ALONE, arguments.tta
+    flow = Flow(job.model, *how, warn=False, precision=arguments.precision)
     stack = Stack(job.model, stated, job.target, place.made_from, flow, arguments.orthoplanes)
     record = stack.predict(processes)
     if processes.rank == 0:
@@ -251,13 +251,13 @@ def _write(
     doubt = None
     if arguments.uncertainty:
         doubt = ResultFile(_beside(target), result.shape, np.float32, pixel_size)
-    how = arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt, arguments.precision
-    kinds = Flow(model, *how).run(micrograph, result)
+    how = arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt
+    kinds = Flow(model, *how, precision=arguments.precision).run(micrograph, result)
     if processes.rank > 0:
         return {}
     image: Any = micrograph.image  # what shows the result reads it in parts, too
     output = result.read()
-    shown_as = dict(object_classes=kinds, data_bar=micrograph.data_bar * model.scale)
+    shown_as: dict[str, Any] = dict(object_classes=kinds, data_bar=micrograph.data_bar * model.scale)
     prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name, **shown_as)
     written = task_of(model).report().write(prediction, target.parent, target.stem)
     shown = {kind: path.name for kind, path in written.items()}

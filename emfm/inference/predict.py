@@ -87,8 +87,8 @@ def predict(
         micrograph = with_seen_bar(micrograph)
     result = ArrayResult(*result_form(model, micrograph.image))
     doubt = ArrayResult(result.shape, np.dtype(np.float32)) if uncertainty else None
-    how = tile, match_pixel_size, progress, Processes(0, 1), tta, doubt, precision
-    kinds = Flow(model, *how).run(micrograph, result)
+    how = tile, match_pixel_size, progress, Processes(0, 1), tta, doubt
+    kinds = Flow(model, *how, precision=precision).run(micrograph, result)
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     unsure = None if doubt is None else doubt.read()
     place = compared(model, micrograph.image, micrograph.name) if compare else None

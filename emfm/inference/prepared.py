@@ -41,7 +41,7 @@ def prepared(model: EMPreTrainedModel, dtype: torch.dtype) -> EMPreTrainedModel:
         network.__dict__.pop("forward", None)  # a trainer's wrapper would call the copied model
         if not any(isinstance(module, InstanceNorm) for module in network.modules()):
             network.trunk.fold()
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+            torch.nn.Module.to(network, memory_format=torch.channels_last)
         networks[dtype] = in_format(network, dtype)
     return networks[dtype]
 
@@ -54,7 +54,8 @@ def in_format(network: EMPreTrainedModel, dtype: torch.dtype) -> EMPreTrainedMod
     fp32 the statistics of instance norm are more accurate in the other one.
     """
     if dtype != torch.float32:
-        trunk = network.trunk.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+        trunk = network.trunk.to(dtype)
+        torch.nn.Module.to(trunk, memory_format=torch.channels_last)
         exact = trunk.features
 
         def features(x: Tensor) -> list[Tensor]:

@@ -18,7 +18,7 @@ from emfm.errors import EMError
 from emfm.files import writable_folder, write_atomically, write_text
 from emfm.inference.inputs import Input
 from emfm.inference.predict import predict, ready_model
-from emfm.io.reading import FileChoice, count_slices, read_micrograph
+from emfm.io.reading import FileChoice, open_stack, read_micrograph
 from emfm.io.writing import write_image
 from emfm.labels.paint import Classes
 from emfm.labels.review import REVIEW, grey_type, read_review, write_splits
@@ -129,7 +129,7 @@ def _names(inputs: Sequence[str | Path | Input], output: Path) -> dict[str, Inpu
             )
         if not inside and (images / name).exists() and not _same(given.file, images / name):
             raise EMError(f"{images / name} is another image than {given}: choose another --output, or rename it")
-        if count_slices(given.file, FileChoice(given.dataset)) > 1:
+        if len(open_stack(given.file, FileChoice(given.dataset))) > 1:
             raise EMError(f"{given} is a stack; drafts are of single images: save each slice as its own file")
         names[name] = given
     return names

@@ -91,7 +91,8 @@ class Background(QWidget):
 
     def __init__(self, *starters: QPushButton):
         super().__init__()
-        self._starters, self._asked, self._worker = starters, Event(), None
+        self._starters, self._asked = starters, Event()
+        self._worker: Any = None
         self._bar, self._stop, self._line = QProgressBar(), QPushButton("Stop"), QLabel()
         self._stop.clicked.connect(self.stop)
         self._line.setWordWrap(True)
@@ -127,7 +128,7 @@ class Background(QWidget):
         """Do the work in a thread, then hand what it returns to `done`, in napari's own."""
         self._asked.clear()
         self._show(running=True)
-        self.move(0, 0)
+        self.advance(0, 0)
         self._worker = create_worker(self._guarded, work)
         self._worker.returned.connect(lambda outcome: self._end(done, *outcome))
         self._worker.errored.connect(lambda error: self._end(done, None, error))
@@ -138,7 +139,7 @@ class Background(QWidget):
         self._asked.set()
         self.say("stopping")
 
-    def move(self, done: int, total: int) -> None:
+    def advance(self, done: int, total: int) -> None:
         """Show how much is done; a total of 0 is not known. From any thread."""
         self._told.moved.emit(done, total)
 
@@ -155,7 +156,7 @@ class Background(QWidget):
         for number, item in enumerate(items):
             if self.stopped:
                 raise StoppedError("stopped")
-            self.move(number, total)
+            self.advance(number, total)
             yield item
 
     def _guarded(self, work: Callable[[], Any]) -> tuple[Any, Exception | None]:

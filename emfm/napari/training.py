@@ -65,7 +65,7 @@ class _Shown(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        self._shown.move(state.global_step, state.max_steps)
+        self._shown.advance(state.global_step, state.max_steps)
         if self._shown.stopped:
             control.should_evaluate = control.should_training_stop = True
         return control

@@ -289,7 +289,7 @@ class EMForInstanceSegmentation(EMTaskModel):
         return ObjectReport()
 
 
-def classes_of(config: EMFoundationConfig) -> dict[int, str]:
+def classes_of(config: Any) -> dict[int, str]:
     """Return the names of the classes of objects in a configuration; empty where all are alike."""
     named = {int(index): str(label) for index, label in (config.id2label or {}).items()}
     return {} if set(named.values()) == UNNAMED else named

@@ -33,6 +33,16 @@ from emfm.simulate.folder import write_simulated_folder
 
 RESULTS = Path("benchmarks/results/denoising.jsonl")
 SIMULATED = "atomic-stem"
+SETS = (
+    "alumina_pt",
+    "axon_myelin",
+    "emps_particles",
+    "hrtem_clean",
+    "isbi_membrane",
+    "superalloy_precipitates",
+    "vnc_mitochondria",
+    SIMULATED,
+)
 # Doses in electrons per pixel at value 1; "lines": 20 of them, each line displaced by up to a pixel.
 NOISES = ("5", "20", "80", "lines")
 LINE_DOSE, LINE_SHIFT = 20, 0.5
@@ -63,7 +73,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def cells(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Return everything that is measured, method by method."""
-    sets = arguments.set or [*known_sets(arguments.data), SIMULATED]
+    sets = arguments.set or SETS
+    weights = dict.fromkeys(METHODS) | {name: weights_digest(Path(locate(name))) for name in arguments.model}
     methods = [*(METHODS if arguments.method is None else arguments.method), *arguments.model]
     return [
         {
@@ -74,7 +85,7 @@ def cells(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "draw": draw,
             "side": arguments.side,
             "seconds": arguments.seconds * arguments.share if name in TRAINED else None,
-            "weights": weights_digest(Path(locate(name))) if name in arguments.model else None,
+            "weights": weights[name],
         }
         for name in methods
         for data in sets
@@ -82,14 +93,6 @@ def cells(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         for draw in range(1 if name in TRAINED else arguments.draws)
         for number in range(arguments.micrographs)
     ]
-
-
-def known_sets(data: Path) -> list[str]:
-    """Return the names of the sets that a folder holds."""
-    found = sorted(path.parent.name for path in data.glob("*/splits.json"))
-    if not found:
-        raise SystemExit(f"{data} holds no folder with a splits.json: give the folder of the labelled sets")
-    return found
 
 
 def clean_micrographs(data: Path, name: str, side: int) -> Iterator[np.ndarray]:
@@ -105,7 +108,10 @@ def clean_micrographs(data: Path, name: str, side: int) -> Iterator[np.ndarray]:
 def _paths(data: Path, name: str, split: str) -> list[Path]:
     if name == SIMULATED:
         return sorted((data / SIMULATED / "denoising" / "targets").glob("*.tif"))
-    names = json.loads((data / name / "splits.json").read_text(encoding="utf-8")).get(split, [])
+    lists = data / name / "splits.json"
+    if not lists.is_file():
+        raise SystemExit(f"there is no {lists}: give the folder of the labelled sets, or others with --set")
+    names = json.loads(lists.read_text(encoding="utf-8")).get(split, [])
     return [data / name / "images" / file for file in sorted(names)]
 
 

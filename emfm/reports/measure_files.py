@@ -28,8 +28,9 @@ from emfm.reports.prediction import Prediction
 logger = logging.getLogger(__name__)
 TABLE, SIZES = "objects.csv", "sizes.png"  # of all files together
 OUTLINES = "outlines.zip"
-# What was drawn has the bar's grey value, within this share of the image's range.
-SAME_INK = 0.12
+# What was drawn has the bar's grey value, within this share of the image's range, in this share of
+# its pixels: the rims of thin letters are blurred.
+SAME_INK, LEAST_INK = 0.12, 0.3
 ENDINGS = ("objects.csv", "summary.json", "sizes.png", "overlay.png")  # of each
 
 
@@ -108,7 +109,7 @@ def without_drawn(ids: np.ndarray, image: np.ndarray, name: str) -> np.ndarray:
         same = np.abs(image.astype(np.float64) - ink) <= SAME_INK * (float(np.nanmax(image)) - float(np.nanmin(image)))
         inside, counts = np.unique(ids[top:bottom, left:right], return_counts=True)
         mostly = [n for n, count in zip(inside, counts, strict=True) if n > 0 and 2 * count > (ids == n).sum()]
-        drawn = [n for n in mostly if same[ids == n].mean() > 0.5]
+        drawn = [n for n in mostly if same[ids == n].mean() > LEAST_INK]
         if drawn:
             logger.warning("%s: the scale bar of %d px and its letters are left out", name, bar.pixels)
             ids = np.where(np.isin(ids, drawn), 0, ids)

@@ -14,7 +14,7 @@ from emfm.files import writable_folder, write_text
 from emfm.io.bar_look import with_seen_bar
 from emfm.io.masks import Mask, read_masks
 from emfm.io.reading import read_micrograph
-from emfm.io.scale_bar import ScaleBar, find_scale_bars, offer_scale_bar, pixel_size_by_bar
+from emfm.io.scale_bar import find_scale_bars, offer_scale_bar, pixel_size_by_bar
 from emfm.io.writing import write_image
 from emfm.no_data import say_data_bar
 from emfm.reports.measure_arguments import MeasureArguments
@@ -28,6 +28,9 @@ from emfm.reports.prediction import Prediction
 logger = logging.getLogger(__name__)
 TABLE, SIZES = "objects.csv", "sizes.png"  # of all files together
 OUTLINES = "outlines.zip"
+# What was drawn has the bar's grey value, within this share of the image's range, in this share of
+# its pixels: the rims of thin letters are blurred.
+SAME_INK, LEAST_INK = 0.12, 0.3
 ENDINGS = ("objects.csv", "summary.json", "sizes.png", "overlay.png")  # of each
 
 
@@ -92,15 +95,21 @@ def _pair(path: Path, how: MeasureArguments) -> Prediction:
         say_data_bar(found.name, found.data_bar)
     image = found.without_data_bar().array
     ids = ids[: image.shape[0]]
-    return Prediction(image, without_drawn(ids, find_scale_bars(image), found.name), None, size, path.name)
+    return Prediction(image, without_drawn(ids, image, found.name), None, size, path.name)
 
 
-def without_drawn(ids: np.ndarray, bars: Sequence[ScaleBar], name: str) -> np.ndarray:
-    """Return numbers of objects (H, W) without those that are mostly a scale bar or its letters."""
-    for bar in bars:
+def without_drawn(ids: np.ndarray, image: np.ndarray, name: str) -> np.ndarray:
+    """Return numbers of objects (H, W) without those that are a scale bar of the image, or letters.
+
+    They lie where the bar and its letters are, and have the bar's grey value.
+    """
+    for bar in find_scale_bars(image):
         top, left, bottom, right = bar.around
+        ink = float(np.median(image[bar.box[0] : bar.box[2], bar.box[1] : bar.box[3]]))
+        same = np.abs(image.astype(np.float64) - ink) <= SAME_INK * (float(np.nanmax(image)) - float(np.nanmin(image)))
         inside, counts = np.unique(ids[top:bottom, left:right], return_counts=True)
-        drawn = [n for n, count in zip(inside, counts, strict=True) if n > 0 and 2 * count > (ids == n).sum()]
+        mostly = [n for n, count in zip(inside, counts, strict=True) if n > 0 and 2 * count > (ids == n).sum()]
+        drawn = [n for n in mostly if same[ids == n].mean() > LEAST_INK]
         if drawn:
             logger.warning("%s: the scale bar of %d px and its letters are left out", name, bar.pixels)
             ids = np.where(np.isin(ids, drawn), 0, ids)

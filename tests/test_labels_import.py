@@ -6,6 +6,7 @@ import logging
 import labels_of_programs as files
 import numpy as np
 import pytest
+import roifile
 import tifffile
 from labels_of_programs import CELL, PORE, SHAPE
 from PIL import Image, ImageDraw
@@ -16,6 +17,7 @@ from emfm.errors import EMError
 from emfm.io.masks import read_masks
 from emfm.labels.arguments import ImportArguments
 from emfm.labels.fill import fill_canvas, fill_imagej, fill_java
+from emfm.labels.formats.imagej import read_imagej
 from emfm.labels.importing import import_labels
 
 
@@ -257,6 +259,21 @@ def test_a_damaged_file_of_any_program_is_one_line_and_nothing_is_written(form, 
         import_labels(path, tmp_path / "out", ImportArguments(format=form, images=str(images)))
     assert path.name in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("er-3", "er"),
+        ("0012-rod", "rod"),
+        ("0012", "object"),
+        ("0001-0023-0045", "object"),
+        ("stage 2 cell", "stage 2 cell"),
+    ],
+)
+def test_the_class_of_a_selection_is_its_name_without_numbers(name, label, tmp_path):
+    roifile.roiwrite(tmp_path / "a.roi", roifile.ImagejRoi.frompoints(np.array(CELL), name=name))
+    assert read_imagej(tmp_path / "a.roi")[0].drawn[0].label == label
 
 
 def test_a_set_of_selections_whose_content_is_damaged_is_one_line(images, tmp_path):

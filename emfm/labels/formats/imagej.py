@@ -15,9 +15,10 @@ from emfm.labels.outlines import outline, parts_of
 from emfm.labels.shapes import EMPTY, Drawn, DrawnImage, Region, box_of, common_name
 
 UNNAMED = "object"
-# ImageJ names selections after their place, and tells equal names apart by a number.
+# ImageJ names selections after their place, and tells equal names apart by a number; emfm's own
+# outlines of objects begin with it.
 PLACE = re.compile(r"[0-9]+(-[0-9]+)*")
-NUMBER = re.compile(r"[-_ ]+[0-9]+$")
+NUMBER = re.compile(r"^[0-9]+[-_ ]+(?=[^0-9])|[-_ ]+[0-9]+$")
 # What file names say beside the image's name.
 SET = re.compile(r"[-_ .]*roi[-_ ]*set[-_ .]*|[-_ .]+rois?$", re.IGNORECASE)
 # Kinds of steps in the path of a composite selection; others are curves.

@@ -189,7 +189,7 @@ class LabelSession:
         """Rename the classes in their order; further names are new classes.
 
         Raises:
-            EMError: two names are alike, one is empty or means unlabelled, or their number is wrong.
+            EMError: two names are alike, one is empty or means unlabelled, or there are too few.
         """
         names = [name.strip() for name in names]
         alike = len({name.casefold() for name in names}) < len(names)

@@ -51,7 +51,7 @@ def colours(count: int) -> list[list[int]]:
 
 
 def tinted(indices: np.ndarray, count: int, hidden: list[int] | None = None) -> str:
-    """Return class indices (h, w) in their colours; others are transparent."""
+    """Return class indices (h, w) in colours; negative and hidden ones have none."""
     flat = np.where((indices < 0) | np.isin(indices, hidden or []), count, indices).astype(np.uint8)
     picture = Image.fromarray(flat, mode="P")
     picture.putpalette([level for colour in (*colours(count), [0, 0, 0]) for level in colour])

@@ -22,7 +22,8 @@ def one(driver, selector):
 
 
 def counts(driver):
-    return [int(part.text) for part in driver.find_elements("css selector", ".lt-class small")]
+    script = "return [...document.querySelectorAll('.lt-class small')].map((part) => Number(part.textContent))"
+    return driver.execute_script(script)  # at once: the rows are drawn anew when a count changes
 
 
 def open_tab(driver, address):

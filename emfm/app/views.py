@@ -45,7 +45,7 @@ def overview(image: Any, limits: tuple[float, float]) -> str:
 
 
 def colours(count: int) -> list[list[int]]:
-    """Return an RGB colour for each class; the first is blue, so the second stands out in orange."""
+    """Return an RGB colour for each class; the second, often the first object, is orange."""
     order = [1, 0, *range(2, len(COLOURS))]
     return [COLOURS[order[index % len(order)]].astype(int).tolist() for index in range(count)]
 

@@ -247,7 +247,7 @@ class Labelling:
         return models / f"{kind}-{next(numbers)}"
 
     def _painted(self, name: str, box: Box) -> Answer:
-        labels = self.session.labels(name)[box[0] : box[2], box[1] : box[3]]
+        labels = self.session.labels(name, (slice(box[0], box[2]), slice(box[1], box[3])))
         return {"labels": tinted(labels, len(self.session.classes)), "counts": self._totals()}
 
     def _totals(self) -> list[int]:

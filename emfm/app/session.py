@@ -33,6 +33,7 @@ class Painting:
     mask: np.ndarray
     written: int  #: when the file was last written, in ns; 0 where there is none
     history: History = field(default_factory=History)
+    counts: np.ndarray | None = None  #: pixels of each grey value, where they were counted
 
 
 class LabelSession:
@@ -145,17 +146,20 @@ class LabelSession:
         """Tell whether a micrograph has a mask."""
         return self._mask_path(name).is_file()
 
-    def labels(self, name: str) -> np.ndarray:
-        """Return class indices (H, W) int16, -1 where nothing is painted."""
+    def labels(self, name: str, part: tuple[slice, slice] = (slice(None), slice(None))) -> np.ndarray:
+        """Return class indices (H, W) int16 of a part, -1 where nothing is painted."""
         indices = np.full(256, -1, dtype=np.int16)
         indices[list(self.values.values())] = np.arange(len(self.values))
         with self.lock:
-            return indices[self.painting(name).mask]
+            return indices[self.painting(name).mask[part]]
 
     def counts(self, name: str) -> list[int]:
         """Return how many pixels of each class are painted."""
         with self.lock:
-            found = np.bincount(self.painting(name).mask.ravel(), minlength=256)
+            painting = self.painting(name)
+            if painting.counts is None:
+                painting.counts = np.bincount(painting.mask.ravel(), minlength=256)
+            found = painting.counts
         return [int(found[value]) for value in self.values.values()]
 
     def paint(self, name: str, label: str | None, radius: float, points: list[tuple[float, float]]) -> bool:
@@ -189,7 +193,7 @@ class LabelSession:
         """Rename the classes in their order; further names are new classes.
 
         Raises:
-            EMError: two names are alike, one is empty or means unlabelled, or too many or few.
+            EMError: two names are alike, one is empty or means unlabelled, or there are too few.
         """
         names = [name.strip() for name in names]
         alike = len({name.casefold() for name in names}) < len(names)
@@ -212,6 +216,7 @@ class LabelSession:
 
     def _write(self, name: str, painting: Painting) -> None:
         """Write the mask before the splits that name it: what they name is always there."""
+        painting.counts = None
         painting.path.parent.mkdir(parents=True, exist_ok=True)
         write_image(painting.path, painting.mask)
         painting.written = painting.path.stat().st_mtime_ns

@@ -45,13 +45,13 @@ def overview(image: Any, limits: tuple[float, float]) -> str:
 
 
 def colours(count: int) -> list[list[int]]:
-    """Return an RGB colour for each class; the first is blue, the second stands out in orange."""
+    """Return an RGB colour for each class; the second, often the first object, is orange."""
     order = [1, 0, *range(2, len(COLOURS))]
     return [COLOURS[order[index % len(order)]].astype(int).tolist() for index in range(count)]
 
 
 def tinted(indices: np.ndarray, count: int, hidden: list[int] | None = None) -> str:
-    """Return class indices (h, w) in their colours; negative and hidden ones are transparent."""
+    """Return class indices (h, w) in colours; negative and hidden ones have none."""
     flat = np.where((indices < 0) | np.isin(indices, hidden or []), count, indices).astype(np.uint8)
     picture = Image.fromarray(flat, mode="P")
     picture.putpalette([level for colour in (*colours(count), [0, 0, 0]) for level in colour])

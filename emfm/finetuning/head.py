@@ -49,7 +49,7 @@ def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
 
 
 @torch.no_grad()
-def fit_last_layer(model: EMTaskModel, features: Tensor, image: Tensor, truth: Tensor) -> None:
+def fit_last_layer(model: EMTaskModel, features: Tensor, image: Tensor, truth: Tensor, decay: float = DECAY) -> None:
     """Replace the last layer's weights by those of the lowest training loss on some pixels.
 
     Args:
@@ -57,24 +57,25 @@ def fit_last_layer(model: EMTaskModel, features: Tensor, image: Tensor, truth: T
         features: (N, C) of the pixels, as the last layer sees them.
         image: (N) network values.
         truth: (N) class indices, or (C, N) what is to be learnt.
+        decay: weight of the squares of the weights, for features of standard deviation 1.
     """
     layer = model.last_layer
     image = image[None, None, :, None]  # (1, 1, N, 1)
     truth = truth[None, ..., None]  # (1, N, 1) classes, or (1, C, N, 1)
-    weight, bias = _fit(features, layer.out_channels, lambda outputs: model.loss_of(outputs, image, truth))
+    weight, bias = _fit(features, layer.out_channels, lambda outputs: model.loss_of(outputs, image, truth), decay)
     layer.weight.copy_(weight[:, :, None, None])
     assert layer.bias is not None
     layer.bias.copy_(bias)
 
 
-def _fit(features: Tensor, outputs: int, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def _fit(features: Tensor, outputs: int, loss_of: Callable[[Tensor], Tensor], decay: float) -> tuple[Tensor, Tensor]:
     """Return the best weights (K, C) and biases (K) for features (N, C); outputs: (1, K, N, 1)."""
     mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-5
     scaled = (features - mean) / deviation
 
     def loss_at(weight: Tensor, bias: Tensor) -> Tensor:
         outcome = loss_of((scaled @ weight.T + bias).T[None, :, :, None])
-        return outcome + DECAY * weight.square().sum()
+        return outcome + decay * weight.square().sum()
 
     zeros = torch.zeros(outputs, features.shape[1], device=features.device)
     loss, weight, bias = _search(loss_at, zeros, zeros[:, 0])

@@ -8,7 +8,15 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation, pipelines
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageSegmentation,
+    AutoModelForInstanceSegmentation,
+    AutoModelForSemanticSegmentation,
+    pipelines,
+)
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from emfm.config import EMFoundationConfig
@@ -17,6 +25,7 @@ from emfm.loading.names import BUNDLED, bundled_names
 from emfm.modeling import EMFoundation
 from emfm.processing import EMImageProcessor
 from emfm.tasks import TASKS
+from emfm.tasks.instances import EMForInstanceSegmentation
 from emfm.tasks.segmentation import EMForSemanticSegmentation
 
 IMAGE_TO_IMAGE = "em-image-to-image"
@@ -52,13 +61,25 @@ AutoImageProcessor.register(
 )
 AutoModel.register(EMFoundationConfig, _CLASSES, exist_ok=True)
 AutoModelForSemanticSegmentation.register(EMFoundationConfig, EMForSemanticSegmentation, exist_ok=True)
+AutoModelForInstanceSegmentation.register(EMFoundationConfig, EMForInstanceSegmentation, exist_ok=True)
+# what the pipeline asks first
+_SEGMENTING: Any = (EMForSemanticSegmentation, EMForInstanceSegmentation)
+AutoModelForImageSegmentation.register(EMFoundationConfig, _SEGMENTING, exist_ok=True)
 
 if not hasattr(pipelines.find_adapter_config_file, "__wrapped__"):
     # `pipeline` asks for LoRA's additions first; for a bundled name the Hub is not asked
     look: Any = pipelines.find_adapter_config_file
     for_bundled: Any = functools.wraps(look)(lambda name, *args, **kwargs: look(_folder_of(name), *args, **kwargs))
     pipelines.find_adapter_config_file = for_bundled
-for known in (AutoConfig, AutoModel, AutoModelForSemanticSegmentation, AutoImageProcessor):
+_AUTO: Any = (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSemanticSegmentation,
+    AutoModelForInstanceSegmentation,
+    AutoModelForImageSegmentation,
+    AutoImageProcessor,
+)
+for known in _AUTO:
     _know_zoo(known)
 
 if IMAGE_TO_IMAGE not in PIPELINE_REGISTRY.supported_tasks:

@@ -76,8 +76,8 @@ def _look_at_head(model: "EMPreTrainedModel", saved_by: list[str], info: dict[st
         logger.warning("%s was saved with a head of another shape: the head is new", name)
     if saved_by and not {cls, EMFoundation.__name__}.intersection(saved_by):
         logger.warning("%s was saved by %s: the trunk is its own, the head is new", name, ", ".join(saved_by))
-    missing = any(key.startswith(model.head_name) for key in [*info["missing_keys"], *mismatched])
-    model.new_head = missing or cls not in saved_by
+    missing = [*info["missing_keys"], *mismatched]
+    model.new_head = cls not in saved_by or any(key.startswith(model.head_name) for key in missing)
 
 
 class EMPreTrainedModel(PreTrainedModel):
@@ -123,6 +123,11 @@ class EMPreTrainedModel(PreTrainedModel):
         return None
 
     @property
+    def object_classes(self) -> dict[int, str]:
+        """Class index: class name, of numbered objects; empty where these have no classes."""
+        return {}
+
+    @property
     def scale(self) -> int:
         """Output pixels per input pixel and axis."""
         return 1
@@ -144,8 +149,7 @@ class EMPreTrainedModel(PreTrainedModel):
     def features(self, pixel_values: Tensor) -> list[Tensor]:
         """Return the trunk's maps of network values (B, 1, H, W) of any size, finest first.
 
-        Returns:
-            Maps (B, C_i, ceil(H / s), ceil(W / s)) at strides s = 1, 2, 4, ... up to the trunk's.
+        They are (B, C_i, ceil(H / s), ceil(W / s)) at strides s = 1, 2, 4, ... up to the trunk's.
         """
         height, width = pixel_values.shape[-2:]
         maps = self.trunk.features(self.padded(pixel_values))
@@ -191,10 +195,7 @@ class EMPreTrainedModel(PreTrainedModel):
         raise NotImplementedError
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return a user's result (H, W), or a band of it, from the blended `maps` (C, H, W).
-
-        Statistics and dtype are those of the micrograph.
-        """
+        """Return a result (H, W) of blended `maps` (C, H, W), given the micrograph's dtype."""
         raise NotImplementedError
 
     @classmethod

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 
 from script_command import add_push_options, push_options, run_script, say, script_parser
 
-from emfm import EMFoundation
 from emfm.hub.commit import PushArguments
 from emfm.hub.verify import verify
 from emfm.loading.names import bundled_names, locate
+from emfm.tasks import load_model
 
 
 def publish(arguments: argparse.Namespace) -> None:
     """Push the models one after the other."""
     for name in [arguments.only] if arguments.only else bundled_names():
         where = PushArguments(f"{arguments.namespace}/{name}", **push_options(arguments))
-        model = EMFoundation.from_pretrained(name)
+        model = load_model(name)
         if arguments.dry_run:
             difference = verify(model, locate(name))
             weights = f"{model.num_parameters():,} weights, verified to {difference:.1g}"

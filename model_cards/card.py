@@ -8,7 +8,10 @@ from huggingface_hub import EvalResult
 from emfm.hub.card import dataset_slug, fill, fill_card, model_card_data, table
 from emfm.hub.zoo import FORMS, DataSource, Metric, ModelInfo, mean_and_spread
 from emfm.pretraining.card import KIND, OPENING, command_lines, training_table
+from emfm.tasks import TASKS
 
+# Ahead of what needs no training by so much is a gain that can be seen.
+AHEAD = 1.0
 LOWER_IS_BETTER = ("l1",)
 HUB_TASKS = {"segmentation": "image-segmentation"}
 
@@ -17,6 +20,34 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def zoo_card(info: ModelInfo) -> str:
     """Return the README.md of a model of the zoo."""
+    return _ready_card(info) if info.finetuning else _generator_card(info)
+
+
+def _ready_card(info: ModelInfo) -> str:
+    """Return the card of a model that is used as it is."""
+    assert info.task is not None
+    words = TASKS[info.task].card
+    data = model_card_data(
+        license=info.license,
+        model_name=info.name,
+        pipeline_tag=words.pipeline_tag,
+        tags=[info.task],
+        eval_results=[evaluation(metric) for metric in info.metrics] or None,
+    )
+    return fill_card(
+        TEMPLATES / "ready_card.md",
+        data,
+        info=info,
+        run=info.finetuning,
+        words=words,
+        model=TASKS[info.task].__name__,
+        sources=data_table(info.data),
+        command=command_lines(info.command),
+        figures=_figures(info.metrics),
+    )
+
+
+def _generator_card(info: ModelInfo) -> str:
     data = model_card_data(
         license=info.license,
         model_name=info.name,
@@ -97,12 +128,14 @@ def _figures(metrics: list[Metric]) -> str:
 
 def _section(metrics: list[Metric]) -> str:
     first = metrics[0]
+    ready = first.task == "denoising" and "no network" not in first.compared  # used as it is
     return fill(
         TEMPLATES / "figures.md",
         first=first,
+        ready=ready,
         heading=FORMS[first.name][0],
         table=_restored(metrics) if first.task == "restoration" else _transferred(metrics),
-        verdict=_verdict(metrics),
+        verdict=_ahead(metrics) if ready else _verdict(metrics),
         command=command_lines(first.command),
     )
 
@@ -154,6 +187,15 @@ def _verdict(metrics: list[Metric]) -> str:
     if useless:
         verdict += f" **Not better than no network** in: {useless}."
     return verdict
+
+
+def _ahead(metrics: list[Metric]) -> str:
+    """Say by how much a denoiser is ahead of the best of what it is compared with."""
+    gains = {m.setting: m.value - max(value for value, _ in m.compared.values()) for m in metrics}
+    shown = ", ".join(f"{gain:+.2f} dB at {setting}" for setting, gain in gains.items())
+    short = ", ".join(setting for setting, gain in gains.items() if gain < AHEAD)
+    verdict = f"Beside the best of the others: {shown}."
+    return f"{verdict} **Less than {AHEAD:g} dB ahead** at: {short}." if short else verdict
 
 
 def _not_better_than(other: str, metrics: list[Metric]) -> str:

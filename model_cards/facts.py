@@ -17,6 +17,7 @@ from benchmarks.transfer_cell import weights_digest
 from emfm.config import EMFoundationConfig
 from emfm.errors import EMError
 from emfm.hub.zoo import DataSource, Metric, ModelInfo, zoo_id
+from emfm.loading.model_files import RECORD
 from emfm.loading.names import BUNDLED, bundled_names
 from emfm.modeling import EMFoundation
 from emfm.pretraining.card import pretrain_command
@@ -24,6 +25,10 @@ from emfm.pretraining.card import pretrain_command
 ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "model_cards"
 SOURCES = CARDS / "data_sources.toml"
+READY = ROOT / "hub_scripts" / "recipes" / "ready"
+READY_COMMAND = "python hub_scripts/finetune_bundled.py --data FOLDER --only {name}"
+# What the simulated micrographs are called among the sources, by the kind that `emfm simulate` knows.
+SIMULATED = {"atomic-stem": "simulated_columns"}
 TEXTS = ("summary", "license", "pixel_sizes", "intended_use", "limits", "not_tested", "measured")
 OPTIONAL = ("pixel_size_range", "size", "parameters", "recommended_for")
 
@@ -49,7 +54,7 @@ def load_facts(path: Path, folder: Path) -> ModelInfo:
     if missing or unknown:
         raise EMError(f"{path}: missing {sorted(missing)}, unknown {sorted(unknown)}; expected {', '.join(TEXTS)}")
     config = EMFoundationConfig.from_pretrained(folder)
-    run = config.pretraining or {}
+    run, tuned = config.pretraining or {}, _finetuning(folder)
     weights = folder / "model.safetensors"
     here = weights.is_file()
     if not here and not {"size", "parameters"} <= set(told):
@@ -60,11 +65,12 @@ def load_facts(path: Path, folder: Path) -> ModelInfo:
         receptive_field=_receptive_field(config),
         size=weights.stat().st_size if here else told["size"],
         pixel_size_range=_pixel_size_range(path, told, config),
-        data=_sources(path, run["data"]),
-        command=pretrain_command(run),
-        hours=run["seconds"] / 3600,
+        data=_sources(path, run["data"] if tuned is None else _ready_sources(name, run)),
+        command=pretrain_command(run) if tuned is None else READY_COMMAND.format(name=name),
+        hours=(run["seconds"] if tuned is None else tuned["seconds"]) / 3600,
         metrics=[metric for measured in told.pop("measured") for metric in _metrics(path, name, measured)],
         pretraining=run,
+        finetuning=tuned,
         recommended_for=told.get("recommended_for", []),
         bundled=name in bundled_names(),
         hub_id=zoo_id(name),
@@ -84,6 +90,18 @@ def zoo_facts() -> list[ModelInfo]:
         raise EMError(f"{', '.join(sorted(alone))}: a model needs a folder in emfm/weights and a file in model_cards")
     found = [load_facts(CARDS / f"{name}.toml", BUNDLED / name) for name in card_names()]
     return sorted(found, key=lambda info: info.parameters)
+
+
+def _finetuning(folder: Path) -> dict[str, Any] | None:
+    record = folder / RECORD
+    return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+
+
+def _ready_sources(name: str, run: dict[str, Any]) -> list[str]:
+    """Return what a model that is used as it is has seen, in pretraining and after."""
+    recipe = tomllib.loads((READY / f"{name}.toml").read_text(encoding="utf-8"))
+    simulated = [SIMULATED[kind] for kind in recipe["simulated"]]
+    return list(dict.fromkeys([*run["data"], *recipe["data"], *simulated]))
 
 
 def _receptive_field(config: EMFoundationConfig) -> int:
@@ -131,10 +149,12 @@ def _metrics(path: Path, name: str, measured: dict[str, str]) -> list[Metric]:
         raise EMError(f"{path}: the command writes {arguments.results}, not {measured['result']}")
     lines = [json.loads(line) for line in (ROOT / measured["result"]).read_text().splitlines()]
     cells = [_result(path, cell, lines) for cell in benchmark.cells(arguments)]
-    strangers = {cell.get("model", cell.get("generator")) for cell in cells} - {name}
+    strangers = {cell.get("model", cell.get("generator", name)) for cell in cells} - {name}
+    strangers |= set(getattr(arguments, "model", None) or [name]) - {name}
     if strangers:
         raise EMError(f"{path}: the command measures {', '.join(sorted(strangers))}")
-    if {cell["weights"] for cell in cells if cell.get("start") == "zoo"} - {weights_digest(BUNDLED / name)}:
+    bound = [cell for cell in cells if cell.get("start") == "zoo" or cell.get("method") == name]
+    if {cell["weights"] for cell in bound} - {weights_digest(BUNDLED / name)}:
         raise EMError(f"{path}: {measured['result']} was measured with other weights than those bundled: run it again")
     origin = {"command": measured["command"], "result": measured["result"]}
     return [Metric(**fields, **origin) for fields in KINDS[measured["kind"]](cells)]
@@ -192,9 +212,36 @@ def _transfer(cells: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
             }
 
 
+def _denoising(cells: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Return the PSNR at each noise: mean over micrographs, and its spread over draws of the noise."""
+    mine, *others = dict.fromkeys(cell["method"] for cell in reversed(cells))
+    for noise in dict.fromkeys(cell["noise"] for cell in cells):
+        by_method: dict[str, list[float]] = {}
+        for method in (mine, *reversed(others)):
+            draws: dict[int, list[float]] = {}
+            for cell in cells:
+                if (cell["method"], cell["noise"]) == (method, noise):
+                    draws.setdefault(cell["draw"], []).append(cell["psnr"])
+            by_method[method] = [mean(values) for values in draws.values()]
+        value, spread = _statistics(by_method.pop(mine))
+        count = sum((cell["method"], cell["noise"], cell["draw"]) == (mine, noise, 0) for cell in cells)
+        sets = len({cell["set"] for cell in cells})
+        yield {
+            "name": "psnr",
+            "value": value,
+            "spread": spread,
+            "repeats": f"{len({cell['draw'] for cell in cells if cell['method'] == mine})} draws of the noise",
+            "n": f"{count} test micrographs",
+            "task": "denoising",
+            "data": f"{sets} sets",
+            "setting": "20 electrons a pixel, unsteady lines" if noise == "lines" else f"{noise} electrons a pixel",
+            "compared": {method: _statistics(values) for method, values in by_method.items()},
+        }
+
+
 def _statistics(values: Sequence[float]) -> tuple[float, float | None]:
     """Return mean and standard deviation; None of one value."""
     return mean(values), stdev(values) if len(values) > 1 else None
 
 
-KINDS = {"restoration": _restoration, "transfer": _transfer}
+KINDS = {"restoration": _restoration, "transfer": _transfer, "denoising": _denoising}

@@ -88,7 +88,7 @@ class TestEveryBundledModel:
 
     def test_its_validation_figures_beat_the_damaged_input(self, name):
         pretraining = EMFoundationConfig.from_pretrained(BUNDLED / name).pretraining
-        assert pretraining["steps"] * pretraining["batch_size"] >= 60_000
+        assert pretraining["steps"] * pretraining["batch_size"] >= 30_000
         assert pretraining["validation"]["l1"] < 0.6 * pretraining["validation"]["l1_input"]
 
     def test_a_changed_weight_is_noticed(self, name):

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import statistics
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from test_cli import emfm, last_line  # noqa: F401  (a fixture)
 
 from benchmarks.studies import chosen_rate
 from benchmarks.transfer import RESULTS
+from benchmarks.transfer_cell import weights_digest
 from benchmarks.transfer_report import read_results
 from emfm import EMError, list_models
 from emfm.backbones import has_norms
@@ -64,6 +66,8 @@ def test_a_figure_is_recomputed_from_the_results_that_its_command_writes(info, m
         values = [line[metric.name] for line in mine]
         against = {"damaged input": [line[f"{metric.name}_input"] for line in mine]}
         assert f"{mine[0]['crops']} crops" in metric.n and str(len(values)) in metric.repeats
+    elif module == "benchmarks.denoising":
+        values, against = denoised(info, metric, lines, arguments)
     else:
         assert arguments.generator == [info.name]
         images, step, steps = map(int, re.findall(r"\d+", metric.setting))
@@ -91,7 +95,35 @@ def test_a_figure_is_recomputed_from_the_results_that_its_command_writes(info, m
         assert spread == (pytest.approx(statistics.stdev(against[name])) if len(against[name]) > 1 else None)
 
 
-@pytest.mark.parametrize("info", MODELS, ids=lambda info: info.name)
+def denoised(info, metric, lines, arguments):
+    """Return the mean PSNR of every draw of the noise, of a model and of what it is compared with."""
+    assert arguments.model == [info.name]
+    noise = "lines" if "lines" in metric.setting else metric.setting.split()[0]
+    means = {}
+    for name in (info.name, *arguments.method):
+        same = [line for line in lines if (line["method"], line["noise"]) == (name, noise)]
+        weights = weights_digest(BUNDLED / info.name)
+        same = [line for line in same if name != info.name or line["weights"] == weights]
+        draws = sorted({line["draw"] for line in same})
+        means[name] = [statistics.fmean(line["psnr"] for line in same if line["draw"] == draw) for draw in draws]
+        assert len(same) / len(draws) == int(metric.n.split()[0])
+    return means.pop(info.name), means
+
+
+READY = [info for info in MODELS if info.task]
+GENERATORS = [info for info in MODELS if not info.task]
+
+
+@pytest.mark.parametrize("info", READY, ids=lambda info: info.name)
+def test_a_model_that_is_used_as_it_is_was_trained_by_its_recipe(info):
+    recipe = tomllib.loads((ROOT / "hub_scripts" / "recipes" / "ready" / f"{info.name}.toml").read_text())
+    assert recipe.pop("model") == info.finetuning["start"] and recipe.pop("simulated") == ["atomic-stem"]
+    assert set(recipe.pop("data")) <= {source.name for source in info.data}
+    assert {name: info.finetuning[name] for name in recipe} == recipe
+    assert info.command.endswith(f"--only {info.name}")
+
+
+@pytest.mark.parametrize("info", GENERATORS, ids=lambda info: info.name)
 def test_the_command_of_a_recipe_gives_the_settings_that_the_run_stored(info):
     program, verb, *words = shlex.split(info.command)
     assert program == "emfm"
@@ -191,7 +223,7 @@ def test_damaged_facts_are_an_error_that_names_the_file(tmp_path):
     (folder / "facts.json").unlink()
     with pytest.raises(EMError, match="no model of the zoo"):
         read_facts(folder)
-    with pytest.raises(EMError, match="the zoo has no model 'unet9'; it has hrnet-w18-small, unet2"):
+    with pytest.raises(EMError, match="the zoo has no model 'unet9'; it has .*hrnet-w18-small, .*unet2"):
         model_info("unet9")
 
 
@@ -212,7 +244,7 @@ def test_list_and_info_show_the_facts(emfm, monkeypatch):  # noqa: F811
     code, stdout, _ = emfm("list", "--json")
     listed = json.loads(stdout)
     assert code == 0 and [entry["name"] for entry in listed] == [info.name for info in MODELS]
-    wanted = {field.name for field in dataclasses.fields(MODELS[0])} | {"place", "data_licenses"}
+    wanted = {field.name for field in dataclasses.fields(MODELS[0])} | {"task", "place", "data_licenses"}
     assert all(entry.keys() == wanted for entry in listed)
     code, stdout, _ = emfm("list")
     assert code == 0

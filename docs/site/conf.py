@@ -59,6 +59,7 @@ docs/predicting
 docs/volumes
 docs/trust
 docs/finetuning
+docs/objects
 docs/pretraining
 docs/formats
 docs/datasets

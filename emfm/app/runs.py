@@ -22,6 +22,7 @@ from emfm.tasks import task_of
 
 KEPT_SECONDS = 3600
 LOADED_MODELS = 3
+DIAMETERS = ("mean", "median")  # that are told
 # Pictures of the micrograph and of its result, both (H, W, 3) uint8; the files to download, first
 # the result as TIFF in its own dtype; and what was found, as Markdown.
 Answer = tuple[tuple[np.ndarray, np.ndarray] | None, list[str], str]
@@ -94,7 +95,7 @@ class Runner:
 
 
 def _told(prediction: Prediction, summary: dict[str, Any] | None, model: str, seconds: float) -> str:
-    """Return what was done and, of a segmentation, found, as Markdown."""
+    """Return what was done and, of classes and objects, found, as Markdown."""
     height, width = prediction.image.shape
     size = "pixel size not known" if prediction.pixel_size is None else f"{prediction.pixel_size:.4g} nm per pixel"
     if prediction.output.shape != prediction.image.shape:
@@ -102,16 +103,34 @@ def _told(prediction: Prediction, summary: dict[str, Any] | None, model: str, se
     line = f"**{width} x {height}** pixels, {prediction.image.dtype}, {size}; {seconds:.1f} s with `{model}`."
     if summary is None:
         return line
+    if "objects" in summary:
+        return "\n\n".join([line, _objects_told(summary)])
     rows = []
     for label, found in summary["classes"].items():
         row = [as_it_is(label), str(found["regions"]), str(found["touching_border"]), f"{found['area_share']:.1%}"]
-        for diameter in (found["mean_diameter"], found["median_diameter"]):
-            row.append("none" if diameter is None else f"{diameter:.4g}")
-        rows.append(row)
+        rows.append([*row, *_diameters(found)])
     headings = ["class", "regions", "cut by the border", "area"]
-    headings += [f"{kind} diameter ({summary['unit']})" for kind in ("mean", "median")]
+    headings += [f"{kind} diameter ({summary['unit']})" for kind in DIAMETERS]
     note = "Diameters are those of discs of equal area, of regions that the border does not cut."
     return "\n\n".join([line, table(headings, rows), note])
+
+
+def _objects_told(summary: dict[str, Any]) -> str:
+    """Return number and sizes of the objects, and of those of each class, as Markdown."""
+    groups = {**{as_it_is(label): found for label, found in summary.get("classes", {}).items()}, "all": summary}
+    rows = [
+        [label, str(found["objects"]), str(found["touching_border"]), *_diameters(found)]
+        for label, found in groups.items()
+    ]
+    headings = ["objects", "number", "cut by the border"]
+    headings += [f"{kind} diameter ({summary['unit']})" for kind in DIAMETERS]
+    note = "Diameters are those of discs of equal area, of objects that the border does not cut."
+    return "\n\n".join([table(headings, rows), note])
+
+
+def _diameters(found: dict[str, Any]) -> list[str]:
+    diameters = (found[f"{kind}_diameter"] for kind in DIAMETERS)
+    return ["none" if diameter is None else f"{diameter:.4g}" for diameter in diameters]
 
 
 def as_it_is(text: str) -> str:

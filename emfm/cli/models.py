@@ -54,7 +54,10 @@ def info(model: Model, as_json: Json = False) -> None:
 
 def _zoo_facts(zoo: Any) -> dict[str, Any]:
     """Return the facts of a model of the zoo; its weights are not loaded."""
-    return {"class": "EMFoundation", "generator": zoo.name, "norm": zoo.pretraining["norm"], **zoo.to_dict()}
+    from emfm.tasks import TASKS
+
+    saved_by = TASKS[zoo.task].__name__ if zoo.task else "EMFoundation"
+    return {"class": saved_by, "generator": zoo.generator, "norm": zoo.pretraining["norm"], **zoo.to_dict()}
 
 
 def _model_facts(model: str) -> dict[str, Any]:

@@ -93,7 +93,8 @@ def load_em_dataset(
     if opened.truth.kind == "targets":
         return paired(records, scale)
     if opened.truth.kind == "instances":
-        return numbered(records, _folder_labels(folder))
+        # beside masks the labels are those of the masks
+        return numbered(records, None if "masks" in truths_of(folder) else folder_labels(folder))
     return labelled(records, name, folder_classes(folder, opened.truth))
 
 
@@ -127,7 +128,7 @@ def _kind_of_dataset(source: str, truth: str | None, found: str | None, scale: i
     return partial(labelled, source=source, labels=labels)
 
 
-def _folder_labels(folder: Path) -> GreyValues | None:
+def folder_labels(folder: Path) -> GreyValues | None:
     """Return what `labels.json` of a folder says, None where there is none."""
     path = find_json(folder, "labels.json")
     return None if path is None else read_labels(path)

@@ -23,10 +23,10 @@ from emfm.export import PackageArguments
 from emfm.export.onnx_file import INPUT, OPSET, export_onnx, need, say_replaced
 from emfm.files import sha256, writable_file, writable_folder, write_atomically, write_text, writing
 from emfm.hub.card import TEMPLATES, fill
+from emfm.inference.predict import predict
 from emfm.io.writing import write_image
 from emfm.loading.names import model_folder
 from emfm.modeling import EMPreTrainedModel
-from emfm.reports.prediction import Prediction
 from emfm.simulate.nanoparticles import simulate_nanoparticles
 from emfm.tasks import load_model, task_of
 
@@ -65,7 +65,10 @@ def export_package(source: str | Path, output: str | Path, arguments: PackageArg
     model = load_model(folder)
     with tempfile.TemporaryDirectory() as temporary, writing(temporary):
         package = Path(temporary)
-        difference = export_onnx(model, package / "weights.onnx", probabilities=False)
+        words = task_of(model).exported
+        # what no step of bioimage.io makes of the output is done inside
+        finished = words.finished != words.output and not words.steps
+        difference = export_onnx(model, package / "weights.onnx", probabilities=finished)
         _write_example(package, model)
         _write_texts(package, model, folder / "README.md", arguments)
         _validate(package)
@@ -93,8 +96,7 @@ def _write_example(package: Path, model: EMPreTrainedModel) -> None:
     output = model.eval().maps(torch.from_numpy(values)[None, None]).cpu().numpy()  # (1, C, sH, sW)
     np.save(package / "test_input.npy", image[None, None])
     np.save(package / "test_output.npy", output)
-    result = model.result(output[0], statistics, image.dtype)
-    shown = task_of(model).report().before_and_after(Prediction(image, result, model.classes, None, ""))
+    shown = task_of(model).report().before_and_after(predict(model, image, compare=False))
     pair = np.concatenate(shown, axis=1)
     height = min(512, pair.shape[0])
     cover = Image.fromarray(pair).resize((2 * height, height), Image.Resampling.BOX)
@@ -111,6 +113,7 @@ def _write_texts(package: Path, model: EMPreTrainedModel, readme: Path, argument
         "description": f"Electron micrographs: {purpose}; {model.config.generator} of emfm {emfm.__version__}",
         "input": INPUT,
         "words": task.exported,
+        "channels": [*task.exported.channels, *(model.classes or model.object_classes).values()],
         "model": model,
     }
     validated = card.text.strip().replace("\n# ", "\n## ") if card else ""

@@ -127,7 +127,7 @@ def metadata(model: EMPreTrainedModel) -> dict[str, str]:
         "norm": config.norm,
         "pixel_size_range_nm": config.pixel_size_range,
         "processor": {"low": model.processor.low, "high": model.processor.high, "clip": model.processor.clip},
-        "id2label": model.classes,
+        "id2label": model.classes or model.object_classes or None,
     }
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
 

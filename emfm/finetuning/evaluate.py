@@ -40,7 +40,9 @@ def evaluate(
 
     Returns:
         Segmentation: `dice`, `iou`, `boundary_f1` (means without background) and `per_class`.
-        Restoration: `l1`, `psnr`, `ssim` and their `data_range`. Both: `n` micrographs, and
+        Instances: `ap50`, `ap`, `pq`, `count_error`, `size_distance` in pixels and, where all pixel
+        sizes are known, `size_distance_nm`; `per_class` where objects have classes.
+        Restoration: `l1`, `psnr`, `ssim` and their `data_range`. All: `n` micrographs, and
         `trivial`: figures of the best single class, of the input, or of its bicubic enlargement.
         A figure that does not exist is None, such as that of a class which no mask holds.
 
@@ -63,9 +65,7 @@ def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None,
     metrics = model.new_metrics()
     for index in tqdm(range(len(examples)), unit="image", leave=False):
         with naming(examples.names[index]):
-            metrics.add(
-                predict(model, examples.images[index], tile, tta=tta, compare=False).output,
-                model.truth_of(examples, index),
-            )
+            found = predict(model, examples.images[index], tile, tta=tta, compare=False)
+            model.measure(metrics, found, examples, index)
     answer = model.trivial_figures(examples, metrics)
     return {**metrics.result(), "trivial": {figure.name: answer[figure.name] for figure in model.figures}}

@@ -28,7 +28,7 @@ from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import RECORDED, checkpoints_of
 from emfm.hub.verify import write_test_tensors
 from emfm.io.reading import FileChoice
-from emfm.loading.model_files import PUBLISHED
+from emfm.loading.model_files import PUBLISHED, RECORD
 from emfm.settings import flag_of, settings_of
 from emfm.tasks import TASKS
 from emfm.tasks.task import EMTaskModel, ModelChoices
@@ -36,7 +36,6 @@ from emfm.training.machine import check_shared_memory, worker_count
 
 logger = logging.getLogger(__name__)
 STREAM_VALIDATION = 32  # so many micrographs of a stream are read for validation
-RECORD = "finetuning.json"  # written last: a folder with it is finished
 
 
 def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, Examples]:

@@ -28,7 +28,7 @@ def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
 
     Args:
         model: in place; the statistics of its batch norms must be those of its weights.
-        crops: a dozen, each `pixel_values` (1, H, W) and `labels` (H, W) or (1, H, W), enlarged.
+        crops: a dozen, each `pixel_values` (1, H, W) and `labels` (H, W) or (C, H, W), enlarged.
     """
     was_training = model.training
     model.eval()
@@ -37,16 +37,16 @@ def fit_head(model: EMTaskModel, crops: Iterable[dict[str, Tensor]]) -> None:
     for crop in crops:
         image = model.enlarged(crop["pixel_values"].to(model.device)[None])
         maps = model.last_features(image)[0].float().flatten(1)  # (C, H * W)
-        truth = crop["labels"].flatten()
-        known = (~torch.isnan(truth) if truth.is_floating_point() else truth >= 0).nonzero().flatten()
+        truth = crop["labels"].flatten(-2)  # (H * W) classes, or (C, H * W)
+        known = ~torch.isnan(truth).any(dim=0) if truth.is_floating_point() else truth >= 0
+        known = known.nonzero().flatten()
         drawn = known[torch.randperm(len(known), generator=generator)[:PIXELS]].to(model.device)
         features.append(maps[:, drawn].T)
         images.append(image.flatten()[drawn])
-        labels.append(truth.to(model.device)[drawn])
+        labels.append(truth.to(model.device)[..., drawn])
     layer = model.last_layer
     image = torch.cat(images)[None, None, :, None]  # (1, 1, N, 1)
-    truth = torch.cat(labels)[None, :, None]  # (1, N, 1)
-    truth = truth[None] if truth.is_floating_point() else truth
+    truth = torch.cat(labels, dim=-1)[None, ..., None]  # (1, N, 1) classes, or (1, C, N, 1)
     weight, bias = _fit(torch.cat(features), layer.out_channels, lambda outputs: model.loss_of(outputs, image, truth))
     layer.weight.copy_(weight[:, :, None, None])
     assert layer.bias is not None

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from emfm.data.examples import Examples
+from emfm.data.examples import CleanMicrographs, Examples
 from emfm.finetuning.card import base_model, dataset_id, short_name, trained_on_too
 from emfm.finetuning.trainer_state import RECORDED
 from emfm.tasks import TASKS
@@ -20,6 +20,7 @@ def run_record(trainer: Any, data: str, license: str | None) -> dict[str, Any]:
         "images": {"train": trainer.micrographs, "validation": len(trainer.eval_dataset)},
         "validation_trained_on": trained_on_too(training, trainer.eval_dataset),
         "degrade": training.degrade if isinstance(training, Examples) else None,
+        "dose": training.degradation.dose if isinstance(training, CleanMicrographs) else None,
         "generator": config.generator,
         "start": short_name(start) or f"random {config.generator}",
         "base_model": base_model(start),

@@ -228,7 +228,7 @@ class EMTrainer(Trainer):
         metrics = model.new_metrics()
         for index in range(self.args.process_index, len(data), self.args.world_size):
             with naming(data.names[index]):
-                metrics.add(predict(model, data.images[index], compare=False).output, model.truth_of(data, index))
+                model.measure(metrics, predict(model, data.images[index], compare=False), data, index)
         if self.args.world_size > 1:
             moved = {name: total.to(self.args.device) for name, total in metrics.totals.items()}
             metrics.totals = {name: total.cpu() for name, total in self.accelerator.reduce(moved).items()}

@@ -1,4 +1,4 @@
-"""The model zoo: which pretrained generators there are, and what is known of each.
+"""The model zoo: which models there are, and what is known of each.
 
 `facts.json` beside the weights holds the facts; `python -m model_cards.render` writes it from the
 files in `model_cards/`, the run's configuration and the committed results.
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emfm.errors import EMError
+from emfm.loading.model_files import RECORD
 from emfm.loading.names import BUNDLED, bundled_names, zoo_id
 
 FACTS = "facts.json"
@@ -63,7 +64,7 @@ def mean_and_spread(mean: float, spread: float | None, form: str) -> str:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Facts of one pretrained generator."""
+    """Facts of one model: a pretrained generator, or one fine-tuned to be used as it is."""
 
     name: str  # what `from_pretrained` takes
     summary: str  # one line
@@ -73,17 +74,28 @@ class ModelInfo:
     license: str  # of the weights
     pixel_size_range: tuple[float, float] | None  # of the training data in nm, None if not known
     pixel_sizes: str  # what is known of them
-    data: list[DataSource]  # sources of the pretraining
+    data: list[DataSource]  # sources of the training
     command: str  # trains it anew
-    hours: float  # duration of the pretraining
+    hours: float  # duration of the training
     metrics: list[Metric]  # what was measured
     recommended_for: list[str]  # tasks for which it is the first to try
     intended_use: list[str]  # what it is for
     limits: list[str]  # what it cannot do
     not_tested: list[str]  # what nobody has measured
     pretraining: dict[str, Any]  # the whole recipe, as stored with the weights
+    finetuning: dict[str, Any] | None  # the record of the fine-tuning; None of a pretrained generator
     bundled: bool  # whether the weights are in this package
     hub_id: str | None  # where they lie on the Hub; None where no account there holds the zoo
+
+    @property
+    def task(self) -> str | None:
+        """What it was fine-tuned for; None of a pretrained generator."""
+        return self.finetuning["task"] if self.finetuning else None
+
+    @property
+    def generator(self) -> str:
+        """The network, as `--generator` and `--scratch` name it."""
+        return self.finetuning["generator"] if self.finetuning else self.pretraining["generator"]
 
     @property
     def place(self) -> str:
@@ -108,12 +120,12 @@ class ModelInfo:
         return "not known" if self.pixel_size_range is None else "{:g} to {:g} nm".format(*self.pixel_size_range)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all facts for JSON, `place` and `data_licenses` among them."""
-        return asdict(self) | {"place": self.place, "data_licenses": self.data_licenses}
+        """Return all facts for JSON, `task`, `place` and `data_licenses` among them."""
+        return asdict(self) | {"task": self.task, "place": self.place, "data_licenses": self.data_licenses}
 
 
 # What `facts.json` does not hold: it lies beside it, or depends on the machine.
-NOT_STORED = ("pretraining", "bundled", "hub_id")
+NOT_STORED = ("pretraining", "finetuning", "bundled", "hub_id")
 
 
 def read_facts(folder: str | Path) -> ModelInfo:
@@ -129,10 +141,16 @@ def read_facts(folder: str | Path) -> ModelInfo:
         pixel_sizes = stored["pixel_size_range"]
         stored["pixel_size_range"] = tuple(pixel_sizes) if pixel_sizes else None
         bundled, hub_id = stored["name"] in bundled_names(), zoo_id(stored["name"])
-        return ModelInfo(**stored, pretraining=pretraining, bundled=bundled, hub_id=hub_id)
+        runs = {"pretraining": pretraining, "finetuning": _finetuning(path.parent)}
+        return ModelInfo(**stored, **runs, bundled=bundled, hub_id=hub_id)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         expected = ", ".join(field.name for field in fields(ModelInfo) if field.name not in NOT_STORED)
         raise EMError(f"{path} is damaged ({error}); expected {expected}") from error
+
+
+def _finetuning(folder: Path) -> dict[str, Any] | None:
+    record = folder / RECORD
+    return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
 
 
 def _metric(stored: dict[str, Any]) -> Metric:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from emfm.errors import EMError
 from emfm.io.formats.planes import RULES
+from emfm.io.scale_bar import length_in_nm
 from emfm.settings import COUNT, OneOf, Range, Settings, setting
 
 FORMATS = ("tif", "npy", "zarr", "mrc")
@@ -20,6 +21,8 @@ class PredictArguments(Settings):
     match_pixel_size: bool = setting(False, "Resample to the pixel sizes of the training, and back.")
     tta: bool = setting(False, "Take the mean over the eight symmetries of the square: better, 8 times the work.")
     uncertainty: bool = setting(False, "Write how unsure the result is, too: NAME_uncertainty; 8 times the work.")
+    scale_bar: str | None = setting(None, "Length of the scale bar in the image, as '500 nm': gives the pixel size.")
+    outlines: bool = setting(False, "Of objects: write NAME_outlines.zip, which ImageJ and napari open.")
     format: str | None = setting(
         None, "File format of the results: tif; of whole stacks by default that of their file's kind.", OneOf(FORMATS)
     )
@@ -39,12 +42,17 @@ class PredictArguments(Settings):
         if isinstance(self.index, int) and not isinstance(self.index, bool):
             object.__setattr__(self, "index", str(self.index))
         super().__post_init__()
-        if self.every_slice and self.uncertainty:
-            raise EMError("--uncertainty is of single images: give one slice with --index")
         if self.orthoplanes and not self.every_slice:
             raise EMError("--orthoplanes is of whole volumes: give --index all")
         if self.orthoplanes and self.match_pixel_size:
             raise EMError("--orthoplanes takes voxels as they are: leave --match-pixel-size out")
+        if self.scale_bar is not None:
+            length_in_nm(self.scale_bar)  # which checks it
+            if self.pixel_size is not None:
+                raise EMError("scale_bar and pixel_size both say the pixel size: give one of them")
+        for name in ("uncertainty", "outlines"):
+            if self.every_slice and getattr(self, name):
+                raise EMError(f"--{name} is of single images: give one slice with --index")
         if self.index is not None and self.index != ALL and not re.fullmatch(r"-?[0-9]{1,9}", self.index):
             raise EMError(f"index is '{self.index}'; expected the number of a slice, or all")
 

@@ -25,6 +25,7 @@ from emfm.inference.tiling import Blend
 from emfm.io.large_images import release_pages
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
+from emfm.tasks import task_of
 
 Block = tuple[int, int, np.ndarray]  # row and column in the result, and the maps (C, h, w)
 Span = tuple[int, int]
@@ -82,8 +83,9 @@ class Blocks:
         pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
         try:
             networks = [self._model] * len(self._symmetries)
-            # one pass sees the whole of a small micrograph
-            if len(self._spans[0]) * len(self._spans[1]) > 1 or np.prod(self._image.shape) > NORM_PIXELS:
+            # one pass sees the whole of a small one; numbers of objects hang on the last digit
+            tiled = len(self._spans[0]) * len(self._spans[1]) > 1 or np.prod(self._image.shape) > NORM_PIXELS
+            if tiled or task_of(self._model).separates:
                 networks = self._frozen()
             network = networks[0]
 

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from emfm.errors import EMError
 from emfm.files import reason_of, writable_folder, write_text
 from emfm.inference.arguments import PredictArguments
+from emfm.inference.batch import check_batch_table, write_batch
 from emfm.inference.domain import compared
 from emfm.inference.inputs import Input, check_names
 from emfm.inference.owner import Place, check_labels, result_labels
@@ -27,10 +28,12 @@ from emfm.inference.processes import ALONE, Processes
 from emfm.inference.result_files import ResultFile
 from emfm.inference.stacks import Stack, stack_endings
 from emfm.inference.stated_slices import StatedSlices
-from emfm.io.bar_look import say_seen_bars
+from emfm.io.bar_look import say_seen_bars, with_seen_bar
 from emfm.io.reading import MRC_SUFFIXES, ZARR, FileChoice, Micrograph, open_stack, read_micrograph
+from emfm.io.scale_bar import offer_scale_bar, pixel_size_by_bar
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import count_no_data, without
+from emfm.reports.outlines import write_outlines
 from emfm.reports.prediction import Prediction
 from emfm.tasks import task_of
 
@@ -57,7 +60,8 @@ def predict_files(
     """Predict micrographs of any size to files, in memory bounded by the tile.
 
     For each input `NAME.tif` (class indices, or the restored micrograph; pixel size kept), what the
-    task's report makes of it, and the record `NAME.tif.json` are written. NAME is that of the file,
+    task's report makes of it, and the record `NAME.tif.json` are written; of objects in several
+    files also `objects.csv` and `sizes.png` of all. NAME is that of the file,
     with its sub-folder, its dataset and the slice that was chosen. A result whose record says that
     it was made from the same input, model and settings is left as it is; one of another input or
     model is replaced only by `overwrite`. Under torchrun or accelerate the processes divide the
@@ -88,11 +92,19 @@ def predict_files(
     targets = [(source, source.result(output, _format(source, arguments), arguments.slice)) for source in sources]
     check_names(targets)
     model = ready_model(model)
+    if arguments.outlines and not task_of(model).separates:
+        raise EMError(f"--outlines are of numbered objects; {type(model).__name__} finds none: leave it out")
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
     made_by = {"model": _fingerprint(model), **settings}
     check_labels(output, model.classes, arguments.overwrite)
+    together = len(sources) > 1 and not arguments.every_slice  # tables of volumes have other columns
+    if task_of(model).separates and together:
+        check_batch_table(output, arguments.overwrite)
     jobs = [_Job(model, source, target, arguments, made_by) for source, target in targets]
     entries = _all(jobs, processes)
+    tables = [Path(entry["objects"]) for entry in entries if "objects" in entry]
+    if processes.rank == 0 and together and len(tables) > 1:
+        write_batch(output, tables)
     if processes.rank == 0 and model.classes is not None and any("output" in entry for entry in entries):
         write_text(output / "labels.json", json.dumps(result_labels(model.classes, targets), indent=1))
     return entries
@@ -140,15 +152,23 @@ def _read(job: _Job) -> Micrograph:
     """Read the micrograph; what the user says of its pixel size wins over the file."""
     arguments = job.arguments
     micrograph = read_micrograph(job.source.file, arguments.slice, dataset=job.source.dataset, colour=arguments.colour)
-    if not micrograph.data_bar:
+    if task_of(job.model).separates:
+        micrograph = with_seen_bar(micrograph)
+    elif not micrograph.data_bar:
         say_seen_bars([micrograph.image], [str(job.source)])
-    return _as_stated(micrograph, job)
+    micrograph = _as_stated(micrograph, job)
+    if task_of(job.model).nearest:  # what is measured
+        offer_scale_bar(micrograph)
+    return micrograph
 
 
 def _as_stated(micrograph: Micrograph, job: _Job) -> Micrograph:
     """Return a micrograph with what the user says of its pixels."""
     micrograph = replace(micrograph, image=without(micrograph.image, job.arguments.nodata))
-    return with_pixel_size(micrograph, job.arguments.pixel_size, str(job.source))
+    stated = job.arguments.pixel_size
+    if job.arguments.scale_bar is not None:
+        stated = pixel_size_by_bar(micrograph.image, job.arguments.scale_bar, str(job.source))
+    return with_pixel_size(micrograph, stated, str(job.source))
 
 
 def with_pixel_size(micrograph: Micrograph, stated: float | None, name: str) -> Micrograph:
@@ -170,12 +190,18 @@ def _place(job: _Job) -> Place:
     if job.arguments.every_slice:
         names = tuple(f"{job.target.stem}_{ending}" for ending in stack_endings(job.model))
     names += (_beside(job.target).name,) if job.arguments.uncertainty else ()
+    names += (_outlines(job.target).name,) if job.arguments.outlines else ()
     return Place(job.target, {"input": facts, **job.made_by}, names)
 
 
 def _beside(target: Path) -> Path:
     """Return where the map of uncertainty goes."""
     return target.with_name(f"{target.stem}_uncertainty{target.suffix}")
+
+
+def _outlines(target: Path) -> Path:
+    """Return where the outlines of objects go."""
+    return target.with_name(f"{target.stem}_outlines.zip")
 
 
 def _predict(job: _Job, micrograph: Micrograph | None, place: Place, processes: Processes) -> dict[str, str]:
@@ -226,14 +252,18 @@ def _write(
     if arguments.uncertainty:
         doubt = ResultFile(_beside(target), result.shape, np.float32, pixel_size)
     flow = Flow(model, arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt)
-    flow.run(micrograph, result)
+    kinds = flow.run(micrograph, result)
     if processes.rank > 0:
         return {}
     image: Any = micrograph.image  # what shows the result reads it in parts, too
     output = result.read()
-    prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name)
+    shown_as = dict(object_classes=kinds, data_bar=micrograph.data_bar * model.scale)
+    prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name, **shown_as)
     written = task_of(model).report().write(prediction, target.parent, target.stem)
     shown = {kind: path.name for kind, path in written.items()}
+    if arguments.outlines:
+        shown["outlines"] = _outlines(target).name
+        write_outlines(_outlines(target), output, kinds)
     if doubt is not None:
         shown["uncertainty"] = doubt.path.name
     form: dict[str, Any] = {

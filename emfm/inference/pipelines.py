@@ -15,6 +15,9 @@ from emfm.processing import as_array
 from emfm.reports.prediction import Prediction
 from emfm.tasks import TASKS, task_of
 
+# Masks of objects, one byte a pixel and object, take so much memory at most.
+MOST_BYTES = 2**31
+
 
 def _open(image: Any) -> Micrograph:
     """Return a pipeline's input (file's path, 2-D array or tensor, PIL image) as a micrograph."""
@@ -95,8 +98,10 @@ class EMImageSegmentationPipeline(_OnMicrographs, ImageSegmentationPipeline):
     """`pipeline("image-segmentation", model=...)` that also knows emfm's models.
 
     transformers' own makes 8-bit colour of every image, which cuts a 16-bit micrograph off at 255.
-    With an `EMForSemanticSegmentation` this one takes what `em-image-to-image` takes. It returns a
-    list of `label`, `mask` (a PIL image, 255 where the class is) and `score` (None).
+    With a model of emfm's this one takes what `em-image-to-image` takes. It returns a list of
+    `label`, `mask` (a PIL image, 255 where the class is) and `score` (None). With an
+    `EMForInstanceSegmentation` each object has a mask, its class is the label ("object" without
+    classes), and `id` is its number.
     """
 
     pipeline_tag = "image-segmentation"
@@ -108,18 +113,43 @@ class EMImageSegmentationPipeline(_OnMicrographs, ImageSegmentationPipeline):
             super().check_model_type(supported_models)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
-        if self._own and kwargs.get("subtask") not in (None, "semantic"):
-            raise EMError(f"subtask is '{kwargs['subtask']}'; {type(self.model).__name__} does 'semantic'")
+        done = "instance" if self._own and task_of(self.model).separates else "semantic"
+        if self._own and kwargs.get("subtask") not in (None, done):
+            raise EMError(f"subtask is '{kwargs['subtask']}'; {type(self.model).__name__} does '{done}'")
         return super()._sanitize_parameters(**kwargs)
 
     def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
-        """Return a mask for every class that is there."""
+        """Return a mask for every class, or every object, that is there."""
         if not self._own:
             return super().postprocess(model_outputs, *args, **kwargs)
         prediction: Prediction = model_outputs["prediction"]
+        if task_of(self.model).separates:
+            return _objects(prediction)
         assert prediction.id2label is not None
-        found = []
-        for index in np.intersect1d(prediction.output, list(prediction.id2label)):  # no data has no class
-            mask = Image.fromarray(np.where(prediction.output == index, 255, 0).astype(np.uint8))
-            found.append({"score": None, "label": prediction.id2label[int(index)], "mask": mask})
-        return found
+        there = np.intersect1d(prediction.output, list(prediction.id2label))  # no data has no class
+        return [_masked(prediction.output, int(index), prediction.id2label[int(index)]) for index in there]
+
+
+def _objects(prediction: Prediction) -> list[dict[str, Any]]:
+    """Return a mask of the whole size for each object.
+
+    Raises:
+        EMError: they would take more than `MOST_BYTES`.
+    """
+    numbers = [int(number) for number in np.unique(prediction.output) if number]
+    if len(numbers) * prediction.output.size > MOST_BYTES:
+        raise EMError(
+            f"{prediction.name}: masks of {len(numbers)} objects would take "
+            f"{len(numbers) * prediction.output.size / 2**30:.0f} GiB; emfm.predict(model, image).output holds all "
+            "their numbers in one array"
+        )
+    classes = prediction.object_classes
+    return [
+        {**_masked(prediction.output, number, "object" if classes is None else classes.name(number)), "id": number}
+        for number in numbers
+    ]
+
+
+def _masked(output: np.ndarray, value: int, label: str) -> dict[str, Any]:
+    mask = Image.fromarray(np.where(output == value, 255, 0).astype(np.uint8))
+    return {"score": None, "label": label, "mask": mask}

@@ -15,15 +15,17 @@ from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.blocks import Block, Blocks
 from emfm.inference.domain import compared
+from emfm.inference.drawn import Blanked, drawn_boxes
 from emfm.inference.plan import plan
 from emfm.inference.processes import Processes
 from emfm.inference.resampling import Resampled, blocks_of, check_pixel_size, matched
 from emfm.inference.result_files import ResultFile
+from emfm.io.bar_look import with_seen_bar
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import no_data, say_data_bar, without
 from emfm.processing import IntensityStatistics, as_array, as_dtype
-from emfm.reports.prediction import Prediction
+from emfm.reports.prediction import ObjectClasses, Prediction
 from emfm.tasks import load_model, task_of
 from emfm.tasks.watershed import separate
 
@@ -75,13 +77,16 @@ def predict(
     elif not isinstance(micrograph, Micrograph):
         micrograph = Micrograph(as_array(micrograph), None, "array")
     micrograph = replace(micrograph, image=without(micrograph.image, nodata))
+    if task_of(model).separates:
+        micrograph = with_seen_bar(micrograph)
     result = ArrayResult(*result_form(model, micrograph.image))
     doubt = ArrayResult(result.shape, np.dtype(np.float32)) if uncertainty else None
-    Flow(model, tile, match_pixel_size, progress, Processes(0, 1), tta, doubt).run(micrograph, result)
+    kinds = Flow(model, tile, match_pixel_size, progress, Processes(0, 1), tta, doubt).run(micrograph, result)
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     unsure = None if doubt is None else doubt.read()
     place = compared(model, micrograph.image, micrograph.name) if compare else None
-    return Prediction(micrograph.array, result.read(), model.classes, pixel_size, micrograph.name, unsure, place)
+    found = micrograph.array, result.read(), model.classes, pixel_size, micrograph.name
+    return Prediction(*found, unsure, place, kinds, micrograph.data_bar * model.scale)
 
 
 def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
@@ -182,8 +187,10 @@ class Flow:
     doubt: "Result | None" = None  # of the result's shape, float32: filled with how unsure it is
     warn: bool = True  # of what the micrograph says of itself; of a stack that is said once
 
-    def run(self, given: Micrograph, result: Result) -> None:
-        """Fill a result that has the `result_form` of the micrograph.
+    def run(self, given: Micrograph, result: Result) -> ObjectClasses | None:
+        """Fill a result that has the `result_form` of the micrograph; return its objects' classes.
+
+        These are None where objects have none, and in every process but the first.
 
         Raises:
             EMError: the micrograph cannot be used, or its pixel size is to be matched and unknown.
@@ -193,22 +200,21 @@ class Flow:
             if self.warn:
                 say_data_bar(given.name, given.data_bar)
             flow = self._above_bar(given)
-            flow.run(given.without_data_bar(), AboveBar(result, given, self.model))
-            return
+            return flow.run(given.without_data_bar(), AboveBar(result, given, self.model))
         micrograph = given
         if self.match_pixel_size:
             micrograph = self.processes.together(lambda: matched(self.model, given))
         elif self.processes.rank == 0 and self.warn:
             check_pixel_size(self.model, given)
         if micrograph is given:
-            self._fill(given.image, result)
-            return
+            return self._fill(given.image, result, given)
         with result.between(*result_form(self.model, micrograph.image), self.processes) as between:
             with self._doubt_between(between.shape) as doubt:
-                replace(self, doubt=doubt)._fill(micrograph.image, between)
+                kinds = replace(self, doubt=doubt)._fill(micrograph.image, between, given)
                 if doubt is not None and self.doubt is not None:
                     self._resample(doubt, self.doubt, nearest=False)
             self._resample(between, result, task_of(self.model).nearest)
+        return kinds
 
     def _above_bar(self, given: Micrograph) -> "Flow":
         """Return the flow for a micrograph without its data bar, of which nothing is unsure."""
@@ -219,16 +225,27 @@ class Flow:
             return nullcontext(None)
         return self.doubt.between(shape, self.doubt.dtype, self.processes)
 
-    def _fill(self, image: Any, result: Result) -> None:
-        """Fill a result of the image's own size; objects are made of maps by the first process."""
+    def _fill(self, image: Any, result: Result, given: Micrograph) -> ObjectClasses | None:
+        """Fill a result of the image's own size; objects are made of maps by the first process.
+
+        What was drawn into the given micrograph, of another size perhaps, is no object.
+        """
         if not task_of(self.model).separates:
             self._predict(image, result)
-            return
+            return None
+        names = self.model.object_classes
         with result.between(result.shape, np.dtype(np.uint32), self.processes) as maps:
             self._predict(image, maps)
+
+            def objects() -> np.ndarray | None:
+                if self.processes.rank > 0:
+                    return None
+                seen = Blanked(maps.read(), drawn_boxes(given, image.shape))
+                return separate(seen, result.write, len(names))
+
             with result.filling(self.processes):
-                first = self.processes.rank == 0
-                self.processes.together(lambda: separate(maps.read(), result.write) if first else None)
+                kinds = self.processes.together(objects)
+        return ObjectClasses(kinds, names) if names and kinds is not None else None
 
     def _predict(self, image: Any, result: Result) -> None:
         """Write the result block by block; each process does some of the rows of tiles."""

@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
+from emfm.io.reading import Micrograph
 
 logger = logging.getLogger(__name__)
 LEAST_ROWS = 12
@@ -46,6 +49,11 @@ def seen_data_bar(image: Any) -> int:
     if not above.size or len(np.unique(above)) < LEAST_VALUES or (above == ground).mean(axis=1).max() > PICTURE:
         return 0
     return bar
+
+
+def with_seen_bar(micrograph: Micrograph) -> Micrograph:
+    """Return a micrograph with the rows of its data bar, by its look where its header says none."""
+    return micrograph if micrograph.data_bar else replace(micrograph, data_bar=seen_data_bar(micrograph.image))
 
 
 def say_seen_bars(images: Sequence[Any], names: Sequence[str]) -> None:

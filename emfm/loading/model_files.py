@@ -13,8 +13,9 @@ TEST_TENSORS = "test_tensors.safetensors"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 # What loading or verifying a model reads: these have checksums.
 LOADED = ("config.json", "preprocessor_config.json", "model.safetensors", *ADAPTER, TEST_TENSORS, DOMAIN)
+RECORD = "finetuning.json"  # of a fine-tuning; written last: a folder with it is finished
 # What tells of a model: people may correct a card, so these have none.
-TOLD = ("README.md", "facts.json", "finetuning.json", "curve.json", "curve.png")
+TOLD = ("README.md", "facts.json", RECORD, "curve.json", "curve.png")
 PUBLISHED = (*LOADED, *TOLD, CHECKSUMS)
 # Where checksums and test tensors come from.
 WRITTEN_BY = "save_pretrained alone writes none; push_to_hub of model or trainer, emfm finetune and pretrain do"

@@ -11,17 +11,23 @@ from scipy import ndimage
 
 from emfm.errors import EMError
 from emfm.files import writable_folder, write_text
+from emfm.io.bar_look import with_seen_bar
 from emfm.io.masks import Mask, read_masks
 from emfm.io.reading import read_micrograph
+from emfm.io.scale_bar import ScaleBar, find_scale_bars, offer_scale_bar, pixel_size_by_bar
 from emfm.io.writing import write_image
+from emfm.no_data import say_data_bar
 from emfm.reports.measure_arguments import MeasureArguments
 from emfm.reports.measurements import EIGHT_NEIGHBOURS
 from emfm.reports.object_measures import measure_objects, rows_of, summary_of, write_object_table
-from emfm.reports.objects import ObjectReport, plot_sizes
+from emfm.reports.object_sizes import plot_sizes
+from emfm.reports.objects import ObjectReport
+from emfm.reports.outlines import write_outlines
 from emfm.reports.prediction import Prediction
 
 logger = logging.getLogger(__name__)
 TABLE, SIZES = "objects.csv", "sizes.png"  # of all files together
+OUTLINES = "outlines.zip"
 ENDINGS = ("objects.csv", "summary.json", "sizes.png", "overlay.png")  # of each
 
 
@@ -49,26 +55,56 @@ def measure_files(
     _check_places(masks, output, how.overwrite)
     rows, entries, everything = [], [], []
     for path in masks:
-        mask = _single(path)
-        ids = _numbers(mask.array, how.objects, path)
-        micrograph = _image_of(path, None if how.images is None else Path(how.images))
-        image = ids if micrograph is None else micrograph.array
-        if image.shape != ids.shape:
-            raise EMError(
-                f"{path} is {ids.shape} pixels, its micrograph {image.shape}: give those that belong together"
-            )
-        size = how.pixel_size or (micrograph.pixel_size if micrograph else None) or mask.pixel_size
-        measured = measure_objects(ids, image)
-        mine = list(rows_of(measured, size, path.name))
-        _write(output, path.stem, Prediction(image, ids, None, size, path.name), mine, measured)
+        prediction = _pair(path, how)
+        measured = measure_objects(prediction.output, prediction.image)
+        mine = list(rows_of(measured, prediction.pixel_size, path.name))
+        _write(output, path.stem, prediction, mine, measured)
+        if how.outlines:
+            write_outlines(output / f"{path.stem}_{OUTLINES}", prediction.output)
         rows += mine
         everything += measured
-        entries.append({"file": str(path), **summary_of(measured, size)})
+        entries.append({"file": str(path), **summary_of(measured, prediction.pixel_size)})
     write_object_table(output / TABLE, rows)
     sizes = {entry["pixel_size_nm"] for entry in entries}
     if len(sizes) == 1:  # else pixels of several sizes would stand beside each other
         plot_sizes(output / SIZES, everything, sizes.pop())
     return entries
+
+
+def _pair(path: Path, how: MeasureArguments) -> Prediction:
+    """Return a mask's objects over its micrograph, without data bar and scale bars."""
+    mask = _single(path)
+    ids = _numbers(mask.array, how.objects, path)
+    size = how.pixel_size or mask.pixel_size
+    found = _image_of(path, None if how.images is None else Path(how.images))
+    if found is None:
+        return Prediction(ids, ids, None, size, path.name)
+    if found.image.shape != ids.shape:
+        raise EMError(
+            f"{path} is {ids.shape} pixels, its micrograph {found.image.shape}: give those that belong together"
+        )
+    if how.scale_bar is not None:
+        size = pixel_size_by_bar(found.image, how.scale_bar, f"the micrograph of {path}")
+    elif (size := how.pixel_size or found.pixel_size or mask.pixel_size) is None:
+        offer_scale_bar(found)
+    found = with_seen_bar(found)
+    if found.data_bar:
+        say_data_bar(found.name, found.data_bar)
+    image = found.without_data_bar().array
+    ids = ids[: image.shape[0]]
+    return Prediction(image, without_drawn(ids, find_scale_bars(image), found.name), None, size, path.name)
+
+
+def without_drawn(ids: np.ndarray, bars: Sequence[ScaleBar], name: str) -> np.ndarray:
+    """Return numbers of objects (H, W) without those that are mostly a scale bar or its letters."""
+    for bar in bars:
+        top, left, bottom, right = bar.around
+        inside, counts = np.unique(ids[top:bottom, left:right], return_counts=True)
+        drawn = [n for n, count in zip(inside, counts, strict=True) if n > 0 and 2 * count > (ids == n).sum()]
+        if drawn:
+            logger.warning("%s: the scale bar of %d px and its letters are left out", name, bar.pixels)
+            ids = np.where(np.isin(ids, drawn), 0, ids)
+    return ids
 
 
 def _check_places(masks: Sequence[Path], output: Path, overwrite: bool) -> None:
@@ -78,7 +114,7 @@ def _check_places(masks: Sequence[Path], output: Path, overwrite: bool) -> None:
         other = by_stem.setdefault(path.stem.casefold(), path)
         if other is not path:
             raise EMError(f"the tables of {other} and {path} would have one name: use folders of their own")
-    names = [TABLE, SIZES, *(f"{path.stem}_{ending}" for path in masks for ending in ENDINGS)]
+    names = [TABLE, SIZES, *(f"{path.stem}_{ending}" for path in masks for ending in (*ENDINGS, OUTLINES))]
     there = [name for name in names if (output / name).exists()]
     if there and not overwrite:
         raise EMError(f"{output} holds {there[0]}: choose another --output, or replace it with --overwrite")

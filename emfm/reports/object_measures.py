@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from skimage.measure import regionprops
 
 from emfm.files import write_atomically
 from emfm.io.large_images import release_pages
+from emfm.reports.prediction import ObjectClasses
 
 # Pixels of a band of rows in which objects are looked up.
 BAND_PIXELS = 2**22
@@ -21,7 +22,7 @@ BAND_PIXELS = 2**22
 ANGLES = np.deg2rad(np.arange(0, 180, 1.0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectMeasures:
     """One object. Lengths and areas are in pixels; `rows_of` adds them in nm."""
 
@@ -44,23 +45,24 @@ class ObjectMeasures:
 LENGTHS = ("equivalent_diameter", "feret_max", "feret_min", "centroid_x", "centroid_y", "neighbour")
 
 
-def measure_objects(ids: Any, image: Any) -> list[ObjectMeasures]:
+def measure_objects(ids: Any, image: Any, data_bar: int = 0) -> list[ObjectMeasures]:
     """Measure every object of a map of numbers, in the order of the numbers.
 
     Args:
         ids: (H, W) numbers, 0 is the background; read in bands.
         image: (H, W) the micrograph; NaN is no data.
+        data_bar: lowest rows, without objects: what ends there is cut, as at the edge.
     """
-    boxes = _boxes(ids)
-    measured = [_measured(number, box, ids, image) for number, box in sorted(boxes.items())]
+    edges = ids.shape[0] - data_bar, ids.shape[1]
+    measured = [_measured(number, box, ids, image, edges) for number, box in sorted(boxes_of(ids).items())]
     if len(measured) < 2:
-        return [_with_neighbour(one, math.nan) for one in measured]
+        return measured
     places = np.array([(one.centroid_y, one.centroid_x) for one in measured])
     distances = KDTree(places).query(places, k=2)[0][:, 1]
-    return [_with_neighbour(one, float(distance)) for one, distance in zip(measured, distances, strict=True)]
+    return [replace(one, neighbour=float(distance)) for one, distance in zip(measured, distances, strict=True)]
 
 
-def _boxes(ids: Any) -> dict[int, tuple[int, int, int, int]]:
+def boxes_of(ids: Any) -> dict[int, tuple[int, int, int, int]]:
     """Return the box of each object: first row and column, and those after the last."""
     height, width = ids.shape
     step = max(1, BAND_PIXELS // width)
@@ -80,20 +82,19 @@ def _boxes(ids: Any) -> dict[int, tuple[int, int, int, int]]:
     return boxes
 
 
-def _measured(number: int, box: tuple[int, int, int, int], ids: Any, image: Any) -> ObjectMeasures:
+def _measured(
+    number: int, box: tuple[int, int, int, int], ids: Any, image: Any, edges: tuple[int, int]
+) -> ObjectMeasures:
+    """Measure an object in its box; the edges are one past the last row and column that count."""
     top, left, bottom, right = box
     mask = np.asarray(ids[top:bottom, left:right]) == number
     values = np.asarray(image[top:bottom, left:right], dtype=np.float64)
     # scikit-image takes what touches the edge of its image for cut off
     region = regionprops(np.pad(mask, 1).astype(np.uint8))[0]
-    points = region.coords - 1.0
-    # a pixel is a square, not a point: its corners count
-    offsets = np.array([(-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)])
-    corners = np.unique((points[:, None] + offsets).reshape(-1, 2), axis=0)
-    widths = np.ptp(corners @ np.stack([np.sin(ANGLES), np.cos(ANGLES)]), axis=0)
+    widths = _widths(mask)
     perimeter = region.perimeter_crofton
     known = values[mask & ~np.isnan(values)]
-    height, width = ids.shape
+    height, width = edges
     return ObjectMeasures(
         id=number,
         area=float(region.area),
@@ -105,22 +106,35 @@ def _measured(number: int, box: tuple[int, int, int, int], ids: Any, image: Any)
         solidity=float(region.solidity) if region.area > 2 else 1.0,
         orientation=math.degrees(region.orientation) % 180 - 90,
         mean_intensity=float(known.mean()) if len(known) else math.nan,
-        centroid_x=float(points[:, 1].mean() + left),
-        centroid_y=float(points[:, 0].mean() + top),
+        centroid_x=float(region.centroid[1] - 1 + left),
+        centroid_y=float(region.centroid[0] - 1 + top),
         neighbour=math.nan,
         touches_border=top == 0 or left == 0 or bottom == height or right == width,
     )
 
 
-def _with_neighbour(one: ObjectMeasures, distance: float) -> ObjectMeasures:
-    return ObjectMeasures(**{**vars(one), "neighbour": distance})
+def _widths(mask: np.ndarray) -> np.ndarray:
+    """Return how wide a mask (h, w) is in each of `ANGLES`.
+
+    A pixel is a square, not a point: its corners count. Those at the ends of rows are the farthest.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    left = mask[rows].argmax(axis=1) - 0.5
+    right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1) - 0.5
+    y = np.concatenate([rows - 0.5, rows - 0.5, rows + 0.5, rows + 0.5])
+    x = np.concatenate([left, right, left, right])
+    return np.ptp(y[:, None] * np.sin(ANGLES) + x[:, None] * np.cos(ANGLES), axis=0)
 
 
-def rows_of(measured: Iterable[ObjectMeasures], pixel_size: float | None, name: str) -> Iterator[dict[str, Any]]:
+def rows_of(
+    measured: Iterable[ObjectMeasures], pixel_size: float | None, name: str, classes: ObjectClasses | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table, lengths in pixels and, where the pixel size is known, in nm."""
     for one in measured:
-        row: dict[str, Any] = {"file": name}
-        for field in fields(one):
+        row: dict[str, Any] = {"file": name, "id": one.id}
+        if classes is not None:
+            row["class"] = classes.name(one.id)
+        for field in fields(one)[1:]:
             value = getattr(one, field.name)
             unit = "_px2" if field.name == "area" else "_px" if field.name in LENGTHS else ""
             row[field.name + unit] = _shown(value)
@@ -136,32 +150,51 @@ def _shown(value: float | bool) -> str:
     return "" if isinstance(value, float) and math.isnan(value) else f"{value:.6g}"
 
 
-def columns() -> list[str]:
-    """Return the headings of the table."""
+def columns(classed: bool = False) -> list[str]:
+    """Return the headings of the table; with `classed` one is that of the class."""
     blank = ObjectMeasures(**{field.name: 0 for field in fields(ObjectMeasures)})  # type: ignore[arg-type]
-    return list(next(rows_of([blank], None, "")))
+    classes = ObjectClasses(np.zeros(1, dtype=np.uint8), {0: ""}) if classed else None
+    return list(next(rows_of([blank], None, "", classes)))
 
 
-def write_object_table(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_object_table(path: str | Path, rows: Iterable[dict[str, Any]], classed: bool = False) -> None:
     """Write a table as a CSV file, whole or not at all."""
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns())
+            writer = csv.DictWriter(file, columns(classed))
             writer.writeheader()
             writer.writerows(rows)
 
     write_atomically(path, write)
 
 
-def summary_of(measured: list[ObjectMeasures], pixel_size: float | None) -> dict[str, Any]:
-    """Return number, sizes (of objects that the edge does not cut) and their spread."""
+def by_class(measured: list[ObjectMeasures], classes: ObjectClasses) -> dict[str, list[ObjectMeasures]]:
+    """Return the objects of each class, in the order of the classes."""
+    found: dict[str, list[ObjectMeasures]] = {label: [] for _, label in sorted(classes.names.items())}
+    for one in measured:
+        found[classes.name(one.id)].append(one)
+    return found
+
+
+def summary_of(
+    measured: list[ObjectMeasures], pixel_size: float | None, classes: ObjectClasses | None = None
+) -> dict[str, Any]:
+    """Return number and sizes (of objects that the edge does not cut), of each class, too."""
+    sizes = {"unit": "px" if pixel_size is None else "nm", "pixel_size_nm": pixel_size, **_sizes(measured, pixel_size)}
+    if classes is None:
+        return sizes
+    return {
+        **sizes,
+        "classes": {label: _sizes(some, pixel_size) for label, some in by_class(measured, classes).items()},
+    }
+
+
+def _sizes(measured: list[ObjectMeasures], pixel_size: float | None) -> dict[str, Any]:
     whole = np.array([one.equivalent_diameter for one in measured if not one.touches_border])
     whole = whole * (1.0 if pixel_size is None else pixel_size)
     quartiles = [round(float(value), 4) for value in np.percentile(whole, [25, 50, 75])] if len(whole) else [None] * 3
     return {
-        "unit": "px" if pixel_size is None else "nm",
-        "pixel_size_nm": pixel_size,
         "objects": len(measured),
         "touching_border": len(measured) - len(whole),
         "median_diameter": quartiles[1],

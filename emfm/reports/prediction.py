@@ -7,6 +7,18 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class ObjectClasses:
+    """Which class each object has."""
+
+    of: np.ndarray  #: (N + 1,) class index by the object's number; that of 0 means nothing
+    names: dict[int, str]  #: of the classes by their index
+
+    def name(self, number: int) -> str:
+        """Return the name of an object's class."""
+        return self.names[int(self.of[number])]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A model's result on one micrograph."""
 
@@ -19,6 +31,8 @@ class Prediction:
     name: str  #: the micrograph's file name, or "array"
     uncertainty: np.ndarray | None = None  #: (H, W) float32, where it was asked for
     domain: Any = None  #: an `emfm.inference.domain.Place`, where the model knows its training's
+    object_classes: ObjectClasses | None = None  #: of numbered objects, where they have classes
+    data_bar: int = 0  #: lowest rows of the output that hold the microscope's settings
 
     @property
     def labels(self) -> dict[int, str]:

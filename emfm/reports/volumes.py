@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from emfm.files import write_atomically, write_text
 from emfm.io.large_images import release_pages
-from emfm.reports.objects import draw_sizes
+from emfm.reports.object_sizes import draw_sizes
 from emfm.reports.pictures import Legend, captioned
 from emfm.reports.prediction import Prediction
 from emfm.reports.report import ClassMapReport, ImageReport
@@ -148,10 +148,10 @@ class VolumeObjects:
         write_atomically(folder / names["objects"], table)
         write_text(folder / names["summary"], json.dumps(self.summary(), indent=1))
         if self.voxel.volume is None:
-            draw_sizes(folder / names["sizes"], self.whole, "volume", "voxels")
+            draw_sizes(folder / names["sizes"], {"": self.whole}, "voxels", "volume")
         else:
             diameters = ball_diameter(self.whole * self.voxel.volume)
-            draw_sizes(folder / names["sizes"], diameters, "diameter of the ball of the same volume", "nm")
+            draw_sizes(folder / names["sizes"], {"": diameters}, "nm", "diameter of the ball of its volume")
         return names
 
 

@@ -1,7 +1,8 @@
 """Instance segmentation: which pixels belong to which object.
 
-One network says for every pixel whether it is in an object, whether it is at its boundary, and how
-far it is from there. A watershed grows the objects from their middles: `emfm.inference.objects`.
+One network says for every pixel whether it is in an object, whether it is at its boundary, how far
+it is from there and, where objects have classes, which. A watershed grows the objects from their
+middles: `emfm.tasks.watershed`.
 """
 
 from dataclasses import dataclass
@@ -14,75 +15,40 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.utils import ModelOutput, can_return_tuple
 
+from emfm.class_names import is_background
 from emfm.config import EMFoundationConfig
-from emfm.data.augmentation import Augmentation, sample, sample_nearest
-from emfm.data.croppers import Key, cut, dihedral, part_around, random_corner
-from emfm.data.datasets import load_em_dataset
-from emfm.data.examples import Examples
+from emfm.data.augmentation import Augmentation
+from emfm.data.datasets import folder_labels, load_em_dataset
+from emfm.data.examples import IGNORED, Examples
 from emfm.data.labelled_folder import truths_of
-from emfm.data.objects import BOUNDARY, INSIDE, LabelledObjects, object_map, objects_of_masks
+from emfm.data.object_crops import ObjectCropper
+from emfm.data.objects import BOUNDARY, INSIDE, LabelledObjects, objects_of_masks, shown_classes, with_classes
 from emfm.data.sources import is_dataset
 from emfm.errors import EMError
+from emfm.hub.card import figure, table
 from emfm.io.reading import FileChoice
-from emfm.processing import EMImageProcessor, IntensityStatistics
+from emfm.processing import IntensityStatistics
 from emfm.reports.objects import ObjectReport
+from emfm.reports.prediction import Prediction
 from emfm.tasks.instance_metrics import INSTANCE_FIGURES, InstanceMetrics
-from emfm.tasks.losses import entropy
+from emfm.tasks.losses import entropy, segmentation_loss
 from emfm.tasks.metrics import Metrics
-from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, MissingTruth
-from emfm.tasks.watershed import packed
+from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, MissingTruth, ModelChoices
+from emfm.tasks.watershed import AT_BOUNDARY, FOREGROUND, LEAST_AREA, MIDDLE, MOST_CLASSES, packed
 
 # What the network puts out, in this order.
 OUTPUTS = ("foreground", "boundary", "distance")
 # Boundaries are few: each of their pixels weighs so much in the cross-entropy.
 BOUNDARY_WEIGHT = 3.0
-# How often a crop is centred on a pixel of an object.
-OBJECT_CENTRED = 0.7
-# A micrograph (H, W), its object map, its statistics, and pixels of its objects (flat).
-PreparedObjects = tuple[np.ndarray, np.ndarray, IntensityStatistics, np.ndarray]
-MOST_PLACES = 10_000
-
-
-@dataclass(frozen=True)
-class ObjectCropper:
-    """Cuts crops with object maps, most of them around a pixel of an object."""
-
-    processor: EMImageProcessor
-    side: int  # of a crop in pixels
-    augmentation: Augmentation
-
-    def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedObjects:
-        """Measure a micrograph and its objects."""
-        target = object_map(truth)
-        places = np.flatnonzero(target > 0)
-        if len(places) > MOST_PLACES:
-            places = np.random.default_rng(0).choice(places, MOST_PLACES, replace=False)
-        return image, target, self.processor.statistics(image), places
-
-    def crop(self, prepared: PreparedObjects, key: Key) -> dict[str, Tensor]:
-        """Cut the crop that the key (seed, epoch, index) decides."""
-        image, target, statistics, places = prepared
-        rng = np.random.default_rng(key)
-        if len(places) and rng.random() < OBJECT_CENTRED:
-            middle = np.array(divmod(int(rng.choice(places)), image.shape[1])) - self.side // 2
-            room = np.maximum(0, np.array(image.shape) - self.side)
-            top, left = (int(place) for place in np.clip(middle, 0, room))
-        else:
-            top, left = random_corner(rng, image, self.side)
-        symmetry = int(rng.integers(8))
-        change = self.augmentation.draw(rng)
-        view = self.augmentation.view(rng, (top + self.side // 2, left + self.side // 2), self.side)
-        if view is None:
-            values, labels = (cut(array, top, left, self.side) for array in (image, target))
-        else:
-            (part, corner), (truth, _) = part_around(image, view), part_around(target, view)
-            values, labels = sample(part, view - corner), sample_nearest(truth, view - corner)
-            labels = np.where(np.isnan(values), np.float32(np.nan), labels)
-        values = dihedral(self.processor.normalize(values, statistics), symmetry)
-        return {
-            "pixel_values": torch.from_numpy(change(self.augmentation.degrade(rng, values)))[None],
-            "labels": torch.from_numpy(dihedral(labels, symmetry).astype(np.float32))[None],
-        }
+WATERSHED = (
+    f"Objects are made of the maps by a watershed: foreground above {FOREGROUND} with a boundary below {AT_BOUNDARY} "
+    f"is searched for distances above {MIDDLE}, and from these middles objects grow over the foreground, by boundary "
+    f"minus distance; what is smaller than {LEAST_AREA} pixels is left out."
+)
+# Of the classes' loss: to tell objects apart is harder to learn than to name them.
+CLASSES_WEIGHT = 0.5
+# What transformers puts in the place of names of classes that nobody gave.
+UNNAMED = {"LABEL_0", "LABEL_1"}
 
 
 @dataclass
@@ -90,12 +56,17 @@ class InstanceOutput(ModelOutput):
     """Output of EMForInstanceSegmentation."""
 
     loss: Tensor | None = None  # scalar, where labels were given
-    logits: Tensor | None = None  # (B, 3, H, W): foreground, boundary (logits), distance
+    # (B, 3 + K, H, W): foreground, boundary (logits), distance, K classes (logits)
+    logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None  # `features`, where they were asked for
 
 
 class EMForInstanceSegmentation(EMTaskModel):
-    """A pretrained trunk with a 1x1 convolution to foreground, boundary and distance."""
+    """A pretrained trunk with a 1x1 convolution to foreground, boundary, distance and classes.
+
+    Two classes or more make objects of different kinds: `id2label={0: "rod", 1: "sphere"}`. The
+    background is none of them. Without `id2label` all objects are alike.
+    """
 
     head_name = "object_head"
     purpose = "instance segmentation"
@@ -114,21 +85,35 @@ class EMForInstanceSegmentation(EMTaskModel):
         image="micrograph",
         truth=" with objects",
         needs="labels",
+        limits=(WATERSHED, "Objects of more than about 800 pixels may lose parts of their rims."),
     )
     exported = ExportWords(
         tag="instance-segmentation",
         output="logits",
-        finished="logits",
-        channel="foreground, boundary, distance",
-        description="logits of foreground and boundary, and the distance to the boundary",
-        meaning="a logit above 0 for more likely than not; the distance as a share of the object's largest",
+        finished="maps",
+        channels=OUTPUTS,
+        description="probabilities of foreground and boundary, the distance to the boundary, and of each class",
+        meaning=(
+            "foreground and boundary are probabilities, the distance a share of the object's largest; classes of "
+            f"objects, where there are some, follow. {WATERSHED}"
+        ),
         metric="average precision of the objects, after a seeded watershed",
     )
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)
-        self.object_head = nn.Conv2d(self.trunk.channels[0], len(OUTPUTS), 1)
+        kinds = self.object_classes
+        if any(map(is_background, kinds.values())) or len(kinds) == 1 or len(kinds) > MOST_CLASSES:
+            raise EMError(
+                f"id2label is {kinds}; expected 2 to {MOST_CLASSES} kinds of objects, without the background, or none"
+            )
+        self.object_head = nn.Conv2d(self.trunk.channels[0], len(OUTPUTS) + len(kinds), 1)
         self.post_init()
+
+    @property
+    def object_classes(self) -> dict[int, str]:
+        """Names of the classes of objects; empty where all are alike."""
+        return classes_of(self.config)
 
     @classmethod
     def load(
@@ -140,22 +125,64 @@ class EMForInstanceSegmentation(EMTaskModel):
         streaming: bool = False,
         choice: FileChoice | None = None,
     ) -> Any:
-        """Load a split: numbers of objects (`instances/`), else the connected parts of masks."""
+        """Load a split: numbers of objects (`instances/`), else the connected parts of masks.
+
+        Where `labels.json` names several classes beside the background, masks give objects theirs.
+        """
         if degrade is not None:
             raise EMError(f"--degrade '{degrade}' makes pairs for restoration; instances need {cls.truth}/ or masks/")
         folder = Path(source)
-        from_masks = not is_dataset(str(source)) and folder.is_dir() and "instances" not in truths_of(folder)
-        if from_masks and "masks" in truths_of(folder):
+        truths = [] if is_dataset(str(source)) or not folder.is_dir() else truths_of(folder)
+        if "masks" not in truths:
+            return load_em_dataset(source, split, None, None, cls.truth, streaming, choice)
+        if cls.truth not in truths:
             return objects_of_masks(load_em_dataset(source, split, truth="masks", choice=choice))
-        return load_em_dataset(source, split, None, None, cls.truth, streaming, choice)
+        objects = load_em_dataset(source, split, truth=cls.truth, choice=choice)
+        labels = folder_labels(folder)
+        if labels is None or len(shown_classes(labels.id2label)) < 2:
+            return objects
+        return with_classes(objects, load_em_dataset(source, split, truth="masks", choice=choice))
+
+    def check_data(self, data: Examples, name: str) -> None:
+        """Raise an error where the data hold no objects, or those of other classes."""
+        super().check_data(data, name)
+        assert isinstance(data, LabelledObjects)
+        if data.id2label != self.object_classes:
+            mine, theirs = (", ".join(names.values()) or "none" for names in (self.object_classes, data.id2label))
+            raise EMError(
+                f"the model's classes of objects are {mine}, those of {name} {theirs}: use data with the same "
+                "labels.json as in training"
+            )
+
+    @classmethod
+    def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
+        """Return the classes of the objects, where they have some."""
+        assert isinstance(data, LabelledObjects)
+        return {**super().fields_for(data, choices), **({"id2label": data.id2label} if data.id2label else {})}
+
+    @classmethod
+    def why_new_head(cls, source: type[EMTaskModel], config: EMFoundationConfig, fields: dict[str, Any]) -> str | None:
+        """Return why a fine-tuned head does not serve: another task, or other classes."""
+        wanted = fields.get("id2label", {})
+        if source is cls and classes_of(config) != wanted:
+            known = ", ".join(classes_of(config).values()) or "none"
+            return f"has classes of objects ({known}) that are not those of the data ({', '.join(wanted.values())})"
+        return super().why_new_head(source, config, fields)
 
     def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of outputs (B, 3, H, W) for object maps (B, 1, H, W), NaN unknown."""
+        """Return the loss of outputs (B, 3 + K, H, W), a scalar.
+
+        Labels are object maps (B, 1, H, W), NaN unknown; with classes (B, 2, H, W), these second.
+        """
         target = labels[:, 0]
         known = ~torch.isnan(target)
         if not known.any():
             return outputs.sum() * 0.0
-        foreground, boundary, distance = (part[known] for part in outputs.float().unbind(1))
+        foreground, boundary, distance = (part[known] for part in outputs[:, : len(OUTPUTS)].float().unbind(1))
+        kinds = torch.zeros((), device=outputs.device)
+        if labels.shape[1] > 1:
+            named = torch.where(known & (labels[:, 1] >= 0), labels[:, 1], IGNORED).long()
+            kinds = CLASSES_WEIGHT * segmentation_loss(outputs[:, len(OUTPUTS) :], named)
         target = target[known]
         inside, edge = (target > 0).float(), (target >= BOUNDARY).float()
         share = torch.where(target >= BOUNDARY, target - BOUNDARY, target - INSIDE).clamp_min(0)
@@ -167,6 +194,7 @@ class EMForInstanceSegmentation(EMTaskModel):
             + (1 - dice)
             + F.binary_cross_entropy_with_logits(boundary, edge, pos_weight=weight)
             + 2 * F.l1_loss(distance, share * inside)
+            + kinds
         )
 
     @can_return_tuple
@@ -181,7 +209,8 @@ class EMForInstanceSegmentation(EMTaskModel):
 
         Args:
             pixel_values: (B, 1, H, W) network values, any H and W.
-            labels: (B, 1, H, W) what `emfm.data.objects.object_map` makes of numbered objects.
+            labels: (B, 1, H, W) what `emfm.data.objects.object_map` makes of numbered objects; with
+                classes (B, 2, H, W): beside it their indices, negative where there is none.
             output_hidden_states: return the `features`, too; False by default.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
@@ -192,8 +221,11 @@ class EMForInstanceSegmentation(EMTaskModel):
 
     @staticmethod
     def finished(outputs: Tensor) -> Tensor:
-        """Return probabilities of foreground and boundary, and distances, each 0 to 1."""
-        return torch.cat([outputs[:, :2].sigmoid(), outputs[:, 2:].clamp(0, 1)], dim=1)
+        """Return probabilities of foreground and boundary, distances, and probabilities of classes.
+
+        All are 0 to 1.
+        """
+        return torch.cat([outputs[:, :2].sigmoid(), outputs[:, 2:3].clamp(0, 1), outputs[:, 3:].softmax(dim=1)], dim=1)
 
     @staticmethod
     def doubt(maps: Tensor) -> Tensor:
@@ -202,15 +234,17 @@ class EMForInstanceSegmentation(EMTaskModel):
         return entropy(torch.stack([foreground, 1 - foreground], dim=1))
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
-        """Return the three maps (3, H, W) in one of uint32: the watershed makes objects of it."""
+        """Return the maps (3 + K, H, W) in one of uint32: the watershed makes objects of it."""
         return packed(maps)
 
     def missing_truth(self, data: Examples) -> MissingTruth:
-        """Return whether there is no object, and micrographs of which nothing is known."""
+        """Return whether there is no object, micrographs of which nothing is known, and classes."""
         assert isinstance(data, LabelledObjects)
         unknown = [name for ids, name in zip(data.ids, data.names, strict=True) if (ids < 0).all()]
         empty = not any((ids > 0).any() for ids in data.ids)
-        return MissingTruth("no object is marked" if empty else None, unknown, "every pixel is unknown", [])
+        held = [np.unique(classes) for classes in data.classes or []]
+        absent = [label for index, label in data.id2label.items() if not any(index in found for found in held)]
+        return MissingTruth("no object is marked" if empty else None, unknown, "every pixel is unknown", absent)
 
     def cropper(self, data: Examples, side: int, augmentation: Augmentation) -> ObjectCropper:
         """Return what cuts crops with object maps."""
@@ -218,16 +252,44 @@ class EMForInstanceSegmentation(EMTaskModel):
 
     def new_metrics(self) -> InstanceMetrics:
         """Return empty counts of an evaluation, which `add(numbers, truth)` fills."""
-        return InstanceMetrics()
+        return InstanceMetrics(self.object_classes)
+
+    def measure(self, metrics: Metrics, prediction: Prediction, data: Examples, index: int) -> None:
+        """Count the objects of micrograph `index`, their classes and their sizes in nm, too."""
+        assert isinstance(metrics, InstanceMetrics)
+        found = prediction.output.astype(np.int64)
+        if prediction.object_classes is not None:
+            found = np.stack([found, np.asarray(prediction.object_classes.of, dtype=np.int64)[found]])
+        metrics.add(found, data.truth(index), data.pixel_sizes[index])
 
     def trivial_figures(self, data: Examples, measured: Metrics) -> dict[str, Any]:
         """Return the figures of the answer that there is no object."""
         metrics = self.new_metrics()
         for index in range(len(data)):
-            metrics.add(np.zeros(data.truth(index).shape, dtype=np.int64), data.truth(index))
+            truth = data.truth(index)
+            metrics.add(np.zeros(truth.shape, dtype=np.int64), truth, data.pixel_sizes[index])
         return metrics.result()
+
+    @classmethod
+    def card_table(cls, best: dict[str, Any]) -> str:
+        """Return the figures as a Markdown table; those of each class, where there are some."""
+        if "per_class" not in best:
+            return super().card_table(best)
+        per_class = {**best["per_class"], "**all objects**": best}
+        shown = [measure for measure in cls.figures if best.get(measure.name) is not None]
+        rows = [
+            [label, *(figure(found[measure.name], measure.form) for measure in shown)]
+            for label, found in per_class.items()
+        ]
+        return table(["class", *(measure.heading for measure in shown)], rows)
 
     @staticmethod
     def report() -> ObjectReport:
         """Return what writes an overlay, the measures of each object, and their sizes."""
         return ObjectReport()
+
+
+def classes_of(config: EMFoundationConfig) -> dict[int, str]:
+    """Return the names of the classes of objects in a configuration; empty where all are alike."""
+    named = {int(index): str(label) for index, label in (config.id2label or {}).items()}
+    return {} if set(named.values()) == UNNAMED else named

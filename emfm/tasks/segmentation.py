@@ -147,6 +147,7 @@ class EMForSemanticSegmentation(EMTaskModel):
         tag="semantic-segmentation",
         output="logits",
         finished="probabilities",
+        channels=(),
         description="class probabilities",
         meaning="a probability for each class",
         metric="Dice and boundary F1 of each class",

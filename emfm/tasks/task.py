@@ -21,6 +21,7 @@ from emfm.errors import EMError
 from emfm.hub.card import figure, table
 from emfm.io.reading import FileChoice
 from emfm.modeling import EMPreTrainedModel
+from emfm.reports.prediction import Prediction
 from emfm.reports.report import ImageReport
 from emfm.tasks.metrics import Figure, Metrics
 
@@ -65,7 +66,7 @@ class ExportWords:
     tag: str = "image-restoration"  #: the kind of task, among the tags of bioimage.io
     output: str = "reconstruction"  #: name of what the network puts out
     finished: str = "reconstruction"  #: name of what it is after `steps`
-    channel: str = "intensity"  #: name of the output's channel, where there are no classes
+    channels: tuple[str, ...] = ("intensity",)  #: names of the output's channels before classes
     description: str = "restored image, in network values"  #: of the finished output
     meaning: str = "the restored image, -1 and +1 being those percentiles"  #: of its values
     metric: str = "L1, PSNR and SSIM"  #: what to measure on own micrographs
@@ -216,6 +217,10 @@ class EMTaskModel(EMPreTrainedModel):
     def truth_of(self, data: Examples, index: int) -> np.ndarray:
         """Return what a prediction of micrograph `index` is compared with."""
         return data.truth(index)
+
+    def measure(self, metrics: Metrics, prediction: Prediction, data: Examples, index: int) -> None:
+        """Compare a prediction of micrograph `index` with its truth, and add it to the metrics."""
+        metrics.add(prediction.output, self.truth_of(data, index))
 
     def trivial_answer(self, image: np.ndarray) -> np.ndarray:
         """Return the answer to a micrograph (H, W) that needs no network."""

@@ -1,10 +1,12 @@
 """From a network's maps to objects: a watershed that grows them from their middles.
 
-A micrograph is done in bands of rows. Middles are joined across bands before anything grows, and
-each band looks beyond its rows, so an object has one number however large the micrograph is.
+A micrograph is done in parts. Middles are found in bands of rows and joined across them before
+anything grows. Then objects grow block by block; each block looks beyond itself, so an object has
+one number however large the micrograph is. Its size alone decides on bands and blocks.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -23,15 +25,24 @@ FOREGROUND, MIDDLE, AT_BOUNDARY = 0.5, 0.45, 0.5
 LEAST_AREA = 9
 # A part of the foreground without a middle is an object if it is thicker than twice this (px).
 RIM = 4
-# Pixels of a band, the fewest and most rows of it, and the rows that it looks beyond its own.
-BAND_PIXELS, BAND_ROWS, BEYOND = 2**22, (256, 2048), 192
+# Pixels of a band, and the fewest and most rows of it.
+BAND_PIXELS, BAND_ROWS = 2**22, (256, 2048)
+# Rows and columns of a block, and how far it looks beyond itself. A pixel farther than that from
+# the middle of its object may be missed, at the rim of objects of more than about 800 pixels.
+BLOCK, BEYOND = (768, 1536), 192
+# Classes of objects that a packed map can hold.
+MOST_CLASSES = 256
 Write = Callable[[int, int, np.ndarray], None]
 
 
 def packed(maps: np.ndarray) -> np.ndarray:
-    """Return foreground, boundary and distance (3, H, W), each 0 to 1, as one uint32 map (H, W)."""
-    levels = np.rint(np.clip(maps, 0, 1) * 255).astype(np.uint32)
-    return levels[0] | levels[1] << 8 | levels[2] << 16
+    """Return foreground, boundary, distance and classes (3 + K, H, W) as one uint32 map (H, W).
+
+    All are 0 to 1; of the classes the most likely one is kept.
+    """
+    levels = np.rint(np.clip(maps[:3], 0, 1) * 255).astype(np.uint32)
+    likeliest = maps[3:].argmax(axis=0).astype(np.uint32) if len(maps) > 3 else 0
+    return levels[0] | levels[1] << 8 | levels[2] << 16 | likeliest << 24
 
 
 def unpacked(values: np.ndarray) -> np.ndarray:
@@ -39,36 +50,69 @@ def unpacked(values: np.ndarray) -> np.ndarray:
     return np.stack([values & 255, values >> 8 & 255, values >> 16 & 255]).astype(np.float32) / 255
 
 
-def separate(maps: Any, write: Write) -> int:
-    """Find the objects in packed maps and write their numbers; return the highest of them.
+def separate(maps: Any, write: Write, classes: int = 0) -> np.ndarray:
+    """Find the objects in packed maps and write their numbers; return the class of each.
 
-    Numbers follow the first row of an object's middle, from 1 on; some may be missing.
+    Numbers follow the first row of an object's middle, from 1 on; some may be missing. An object
+    has the class of the most of its pixels.
 
     Args:
         maps: (H, W) uint32 as `packed` makes them; read in bands.
         write: receives row, column and a block (h, w) uint32.
+        classes: how many there are.
+
+    Returns:
+        (N + 1,) uint8 by number; all 0 without classes.
     """
-    height, band = maps.shape[0], band_rows(maps.shape[1])
     middles = _middles(maps)
-    for top in range(0, height, band):
-        first, last = max(0, top - BEYOND), min(height, top + band + BEYOND)
-        foreground, boundary, distance = unpacked(np.asarray(maps[first:last]))
-        inside = foreground > FOREGROUND
-        grown = watershed(boundary - distance, middles.rows(first, last), mask=inside)
-        areas = np.bincount(grown.ravel())
-        small = np.flatnonzero(areas < LEAST_AREA)
-        # what reaches the end of the rows that are seen here may be larger
-        cut = np.unique(grown[[0, -1]])
-        small = np.setdiff1d(small, cut)
-        if len(small):
-            grown[np.isin(grown, small)] = 0
-        write(top, 0, grown[top - first : min(top + band, height) - first].astype(np.uint32))
-        release_pages(maps)
-    return middles.count
+    votes = np.zeros((middles.count + 1, max(1, classes)), dtype=np.int64)
+    for top in range(0, maps.shape[0], BLOCK[0]):
+        rows = _Span.of(top, BLOCK[0], maps.shape[0])
+        numbers = middles.rows(rows.first, rows.last)
+        for left in range(0, maps.shape[1], BLOCK[1]):
+            columns = _Span.of(left, BLOCK[1], maps.shape[1])
+            seen = np.asarray(maps[rows.first : rows.last, columns.first : columns.last])
+            grown = _grown(seen, numbers[:, columns.first : columns.last])[rows.own, columns.own]
+            write(top, left, grown.astype(np.uint32))
+            if classes:
+                inside = grown > 0
+                likeliest = np.minimum(seen[rows.own, columns.own][inside] >> 24, classes - 1)
+                np.add.at(votes, (grown[inside], likeliest), 1)
+            release_pages(maps)
+    return votes.argmax(axis=1).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Rows or columns of a block: those that are seen, and its own among these."""
+
+    first: int
+    last: int  # one past the last that is seen
+    own: slice
+
+    @classmethod
+    def of(cls, start: int, step: int, whole: int) -> "_Span":
+        first = max(0, start - BEYOND)
+        return cls(first, min(whole, start + step + BEYOND), slice(start - first, min(start + step, whole) - first))
+
+
+def _grown(maps: np.ndarray, middles: np.ndarray) -> np.ndarray:
+    """Return the objects (h, w) that grow from middles in a part of the packed maps."""
+    inside = (maps & 255) > FOREGROUND * 255
+    height = (maps >> 8 & 255).astype(np.float64) - (maps >> 16 & 255)
+    grown = watershed(height, middles, mask=inside)
+    if not grown.any():
+        return grown
+    areas = np.bincount(grown.ravel())
+    small = areas < LEAST_AREA
+    # what reaches the end of what is seen here may be larger
+    small[np.concatenate([grown[0], grown[-1], grown[:, 0], grown[:, -1]])] = False
+    grown[small[grown]] = 0
+    return grown
 
 
 def band_rows(width: int) -> int:
-    """Return how many rows are done at a time; nothing but the micrograph's width decides."""
+    """Return how many rows are labelled at a time; nothing but the micrograph's width decides."""
     return int(np.clip(BAND_PIXELS // width, *BAND_ROWS))
 
 
@@ -83,7 +127,8 @@ class _Numbered:
     """
 
     def __init__(self, shape: tuple[int, int], select: Callable[[int, int], np.ndarray]):
-        self._height, self._band, self._select = shape[0], band_rows(shape[1]), select
+        self._height, self._width = shape
+        self._band, self._select = band_rows(shape[1]), select
         self._pieces = lru_cache(maxsize=4)(self._label)
         counts, joins = [0], [np.empty((0, 2), dtype=np.int64)]
         above: np.ndarray | None = None
@@ -104,25 +149,28 @@ class _Numbered:
         return ndimage.label(self._select(first, min(first + self._band, self._height)))
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """Return the parts' numbers in some rows (last - first, W), 0 elsewhere."""
-        parts = []
+        """Return the parts' numbers in some rows (last - first, W) int32, 0 elsewhere."""
+        found = np.zeros((last - first, self._width), dtype=np.int32)
         for band in range(first // self._band, -(-last // self._band)):
             pieces, _ = self._pieces(band)
-            part = np.where(pieces > 0, self._numbers[pieces + self._offsets[band] * (pieces > 0)], 0)
-            parts.append(part[max(0, first - band * self._band) : last - band * self._band])
-        return np.concatenate(parts).astype(np.int32)
+            start = band * self._band
+            top, bottom = max(first, start), min(last, start + len(pieces))
+            part = pieces[top - start : bottom - start]
+            inside = part > 0
+            found[top - first : bottom - first][inside] = self._numbers[part[inside] + self._offsets[band]]
+        return found
 
 
 def _joined(pairs: np.ndarray, total: int) -> tuple[int, np.ndarray]:
     """Return how many parts pieces make, and the number of each piece; 0, no piece, stays 0."""
     if not total:
-        return 0, np.zeros(1, dtype=np.int64)
+        return 0, np.zeros(1, dtype=np.int32)
     graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(total, total))
     count, part_of = connected_components(graph, directed=False)
     _, first = np.unique(part_of, return_index=True)
     order = np.empty(count, dtype=np.int64)  # by the first piece of each
     order[np.argsort(first)] = np.arange(count)
-    return count, np.concatenate([[0], order[part_of] + 1])
+    return count, np.concatenate([[0], order[part_of] + 1]).astype(np.int32)
 
 
 def _middles(maps: Any) -> _Numbered:
@@ -133,10 +181,11 @@ def _middles(maps: Any) -> _Numbered:
     """
 
     def parts_of(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        foreground, boundary, distance = unpacked(np.asarray(maps[first:last]))
+        seen = np.asarray(maps[first:last])
+        inside = ((seen & 255) > FOREGROUND * 255) & ((seen >> 8 & 255) < AT_BOUNDARY * 255)
+        middle = inside & ((seen >> 16 & 255) > MIDDLE * 255)
         release_pages(maps)
-        inside = (foreground > FOREGROUND) & (boundary < AT_BOUNDARY)
-        return inside, inside & (distance > MIDDLE)
+        return inside, middle
 
     parts = _Numbered(maps.shape, lambda first, last: parts_of(first, last)[0])
     has_middle = np.zeros(parts.count + 1, dtype=bool)

@@ -1,0 +1,69 @@
+"""Fine-tune the models of the package that are used as they are, and put them there.
+
+    python hub_scripts/finetune_bundled.py --data FOLDER [--only NAME] [--threads N] [--dry-run]
+
+FOLDER holds one folder of unlabelled micrographs per source. What is trained, on what and how stands in
+`recipes/ready/NAME.toml`, settings of `emfm finetune`. Stopped runs go on where they were.
+"""
+
+import argparse
+import shutil
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from clean_micrographs import write_clean_folder
+from script_command import run_script, say, script_parser
+
+from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.loading.model_files import PUBLISHED
+from emfm.loading.names import BUNDLED
+
+RECIPES = Path(__file__).parent / "recipes" / "ready"
+# In this order: one may go on from the one before.
+MODELS = sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def recipe(name: str, runs: Path) -> tuple[list[str], list[str], FinetuneArguments]:
+    """Return sources, kinds of simulated micrographs, and the settings of one model."""
+    fields: dict[str, Any] = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
+    sources, simulated = fields.pop("data"), fields.pop("simulated")
+    fields["dose"] = tuple(fields["dose"])
+    clean, output = str(runs / "clean"), str(runs / name)
+    return sources, simulated, FinetuneArguments(**fields, data=clean, output=output, resume=True)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """Run the recipes one after the other."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    for name in arguments.only or MODELS:
+        sources, simulated, settings = recipe(name, arguments.runs)
+        if arguments.dry_run:
+            say(f"would fine-tune with {settings}\nand copy the model to {BUNDLED / name}")
+            continue
+        if not (Path(settings.data) / "splits.json").is_file():
+            write_clean_folder(arguments.data, sources, simulated, Path(settings.data))
+        finetune(settings)
+        (BUNDLED / name).mkdir(exist_ok=True)
+        for file in PUBLISHED:
+            if (Path(settings.output) / file).is_file():
+                shutil.copy(Path(settings.output) / file, BUNDLED / name / file)
+        say(f"{settings.output} -> {BUNDLED / name}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = script_parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with one folder per source")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints go (default %(default)s)")
+    parser.add_argument("--only", action="append", choices=MODELS, help="this one alone; may be given several times")
+    parser.add_argument("--threads", type=int, help="processor threads (default torch's)")
+    return run_script(parser, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

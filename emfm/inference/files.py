@@ -97,12 +97,13 @@ def predict_files(
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
     made_by = {"model": _fingerprint(model), **settings}
     check_labels(output, model.classes, arguments.overwrite)
-    if task_of(model).separates and len(sources) > 1:
+    together = len(sources) > 1 and not arguments.every_slice  # tables of volumes have other columns
+    if task_of(model).separates and together:
         check_batch_table(output, arguments.overwrite)
     jobs = [_Job(model, source, target, arguments, made_by) for source, target in targets]
     entries = _all(jobs, processes)
     tables = [Path(entry["objects"]) for entry in entries if "objects" in entry]
-    if processes.rank == 0 and len(tables) > 1:
+    if processes.rank == 0 and together and len(tables) > 1:
         write_batch(output, tables)
     if processes.rank == 0 and model.classes is not None and any("output" in entry for entry in entries):
         write_text(output / "labels.json", json.dumps(result_labels(model.classes, targets), indent=1))

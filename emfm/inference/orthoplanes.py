@@ -78,7 +78,7 @@ class Orthoplanes:
     def channels(self) -> int:
         """Maps of the network."""
         if task_of(self.model).separates:
-            return len(OUTPUTS)
+            return len(OUTPUTS) + len(self.model.object_classes)
         return len(self.model.classes or [0])
 
     @property

@@ -151,7 +151,7 @@ class VolumeObjects:
             draw_sizes(folder / names["sizes"], {"": self.whole}, "voxels", "volume")
         else:
             diameters = ball_diameter(self.whole * self.voxel.volume)
-            draw_sizes(folder / names["sizes"], {"": diameters}, "nm", "diameter of the ball of the same volume")
+            draw_sizes(folder / names["sizes"], {"": diameters}, "nm", "diameter of the ball of its volume")
         return names
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from emfm.app.reading import read_upload
 from emfm.errors import EMError
 from emfm.hub.card import table
+from emfm.inference.ensemble import ready_model
 from emfm.inference.files import with_pixel_size
-from emfm.inference.predict import predict, ready_model
+from emfm.inference.predict import predict
 from emfm.io.writing import write_image
 from emfm.modeling import EMPreTrainedModel
 from emfm.reports.prediction import Prediction

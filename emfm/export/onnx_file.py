@@ -59,7 +59,7 @@ class ExportNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map network values (B, 1, H, W) to scores (B, K, H, W) or an image (B, 1, sH, sW)."""
-        output = self.model(image)[0]
+        output = self.model.calibrated(self.model(image)[0])
         return output if self.finished is None else self.finished(output)
 
 
@@ -206,7 +206,7 @@ def compare(
     try:
         for size in sizes:
             values = rng.normal(0, 0.7, (size[0], 1, *size[1:])).astype(np.float32)
-            own = model(torch.from_numpy(values).to(model.device, model.dtype))[0].float()
+            own = model.calibrated(model(torch.from_numpy(values).to(model.device, model.dtype))[0].float())
             expected = (task_of(model).finished(own) if finished else own).cpu().numpy()
             found = runtime.run(None, {INPUT: values})[0]
             if found.shape != expected.shape:

@@ -1,18 +1,22 @@
 """Measuring a fine-tuned model on a split: whole micrographs, predicted as a user would."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from emfm.data.examples import Examples
 from emfm.errors import EMError
 from emfm.finetuning.truth import say_what_is_missing
 from emfm.inference.arguments import PredictArguments
-from emfm.inference.predict import predict, ready_model
+from emfm.inference.ensemble import ready_model
+from emfm.inference.predict import predict
 from emfm.io.reading import FileChoice
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import naming
+from emfm.tasks.reliability import Reliability
 from emfm.tasks.task import EMTaskModel
 
 
@@ -39,7 +43,8 @@ def evaluate(
         tta: measure means over the eight symmetries, as `predict` can make them.
 
     Returns:
-        Segmentation: `dice`, `iou`, `boundary_f1` (means without background) and `per_class`.
+        Segmentation: `dice`, `iou`, `boundary_f1` (means without background), `per_class`, and the
+        expected `calibration_error` of the probabilities.
         Restoration: `l1`, `psnr`, `ssim` and their `data_range`. Both: `n` micrographs, and
         `trivial`: figures of the best single class, of the input, or of its bicubic enlargement.
         A figure that does not exist is None, such as that of a class which no mask holds.
@@ -60,12 +65,18 @@ def evaluate(
 
 def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None, tta: bool = False) -> dict[str, Any]:
     """Predict whole micrographs in memory and compare them with the truth, as `evaluate` does."""
-    metrics = model.new_metrics()
+    metrics, reliability = model.new_metrics(), Reliability()
     for index in tqdm(range(len(examples)), unit="image", leave=False):
+        truth = model.truth_of(examples, index)
+        watch = partial(_count, reliability, truth) if model.calibrates else None
         with naming(examples.names[index]):
-            metrics.add(
-                predict(model, examples.images[index], tile, tta=tta, compare=False).output,
-                model.truth_of(examples, index),
-            )
+            found = predict(model, examples.images[index], tile, tta=tta, compare=False, watch=watch)
+            metrics.add(found.output, truth)
     answer = model.trivial_figures(examples, metrics)
-    return {**metrics.result(), "trivial": {figure.name: answer[figure.name] for figure in model.figures}}
+    sure = {"calibration_error": reliability.error} if model.calibrates else {}
+    return {**metrics.result(), **sure, "trivial": {figure.name: answer[figure.name] for figure in model.figures}}
+
+
+def _count(reliability: Reliability, truth: np.ndarray, row: int, column: int, maps: np.ndarray) -> None:
+    """Compare the probabilities (K, h, w) of a block with its part of the truth."""
+    reliability.add(maps, truth[row : row + maps.shape[1], column : column + maps.shape[2]])

@@ -24,6 +24,7 @@ from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.files import to_disk, writable_folder, write_text, writing
+from emfm.finetuning.calibration import fit_temperature, keep_temperature
 from emfm.finetuning.card import finetuned_card
 from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.freezing import freeze, parameter_groups
@@ -175,18 +176,23 @@ class EMTrainer(Trainer):
         self.model.new_head = False
         if self.args.max_steps == 0:
             self._note(self.model, self._measure(self.model, self.eval_dataset))
-            self._note_domain()
+            self._note_for_trust()
             return TrainOutput(0, math.nan, {})
         output = self._train_until_stopped(resume_from_checkpoint, **kwargs)
         # Accelerate leaves its bf16 wrapper on forward: back to the model's own precision
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.course.best_weights:
             self.model.load_state_dict(self.course.best_weights)
-        self._note_domain()
+        self._note_for_trust()
         return output
 
-    def _note_domain(self) -> None:
-        """Keep with the model what its training's micrographs were like; not of a stream."""
+    def _note_for_trust(self) -> None:
+        """Keep with the model how sure it may be, and what its training's micrographs were like."""
+        temperature = fit_temperature(self.model, self.eval_dataset)
+        if temperature is not None:
+            self.model.config.temperature = temperature
+            if self.is_world_process_zero():
+                keep_temperature(temperature, Path(self.args.output_dir))
         self.model.domain = domain_of_examples(self.model, self.training_kind)
         if self.model.domain is not None and self.is_world_process_zero():
             write_domain(self.model.domain, str(self.args.output_dir))

@@ -9,6 +9,7 @@ from emfm.settings import COUNT, OneOf, Range, Settings, setting
 
 FORMATS = ("tif", "npy", "zarr")
 ALL = "all"  # every slice of a stack
+CONFIDENCE = 0.9  # what a pixel's confidence is compared with, where nobody says otherwise
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class PredictArguments(Settings):
     match_pixel_size: bool = setting(False, "Resample to the pixel sizes of the training, and back.")
     tta: bool = setting(False, "Take the mean over the eight symmetries of the square: better, 8 times the work.")
     uncertainty: bool = setting(False, "Write how unsure the result is, too: NAME_uncertainty; 8 times the work.")
+    confidence: float = setting(
+        CONFIDENCE, "Count the pixels that are less sure than this, for the record.", Range(above=0, most=1)
+    )
     format: str = setting("tif", "File format of the results.", OneOf(FORMATS))
     overwrite: bool = setting(False, "Predict again what is finished, and replace what others wrote.")
     index: str | None = setting(None, "Slice of a stack, from 0, -1 is the last; or all, into one volume.")

@@ -19,12 +19,14 @@ from tqdm.auto import tqdm
 from emfm.errors import EMError
 from emfm.files import reason_of, writable_folder, write_text
 from emfm.inference.arguments import PredictArguments
-from emfm.inference.domain import compared
+from emfm.inference.domain import place_seen, warn_outside
+from emfm.inference.ensemble import ready_models
 from emfm.inference.inputs import Input, check_names
 from emfm.inference.owner import Place, check_labels, result_labels
-from emfm.inference.predict import Flow, no_data_value, ready_model, result_form
+from emfm.inference.predict import Flow, no_data_value, result_form
 from emfm.inference.processes import Processes
 from emfm.inference.result_files import ResultFile
+from emfm.inference.seen import Seen
 from emfm.inference.stacks import Stack
 from emfm.io.bar_look import say_seen_bars
 from emfm.io.reading import FileChoice, Micrograph, count_slices, read_micrograph, read_stack
@@ -45,10 +47,11 @@ class _Job:
     target: Path  # its suffix chooses the format
     arguments: PredictArguments
     made_by: dict[str, Any]
+    others: tuple[EMPreTrainedModel, ...] = ()  # predicted together with the model
 
 
 def predict_files(
-    model: EMPreTrainedModel | str | Path,
+    model: EMPreTrainedModel | str | Path | Sequence[EMPreTrainedModel | str | Path],
     inputs: Sequence[str | Path | Input],
     output: Path,
     arguments: PredictArguments | None = None,
@@ -63,18 +66,18 @@ def predict_files(
     files; all share those that do not divide evenly.
 
     Args:
-        model: a model, or the name or folder of one.
+        model: a model, or the name or folder of one; of several of one kind the mean is taken.
         inputs: micrograph files, `FILE::DATASET`, or what `expand_inputs` returned.
         output: folder for the results; made if needed.
         arguments: how; the defaults if None.
 
     Returns:
-        One entry per input, in order and in every process: `input`, `output`, the report's paths
-        and `skipped`; or `input` and `error` for a failure, which does not stop the others.
+        One entry per input, in order and in every process: `input`, `output`, the report's paths,
+        `confidence` and `domain` where they are known, and `skipped`; or `input` and `error` for a failure, which does not stop the others.
 
     Raises:
         EMError: there is no input, two results would have one name, the results' folder holds other
-            classes, or the model does not load.
+            classes, the model does not load, or several are of different kinds.
     """
     arguments = arguments or PredictArguments()
     writable_folder(output)
@@ -86,11 +89,11 @@ def predict_files(
     choice.check((source.file for source in sources), "the input")
     targets = [(source, source.result(output, arguments.format, arguments.slice)) for source in sources]
     check_names(targets)
-    model = ready_model(model)
+    model, *others = ready_models(model)
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
-    made_by = {"model": _fingerprint(model), **settings}
+    made_by = {"model": _fingerprint([model, *others]), **settings}
     check_labels(output, model.classes, arguments.overwrite)
-    jobs = [_Job(model, source, target, arguments, made_by) for source, target in targets]
+    jobs = [_Job(model, source, target, arguments, made_by, tuple(others)) for source, target in targets]
     entries = _all(jobs, processes)
     if processes.rank == 0 and model.classes is not None and any("output" in entry for entry in entries):
         write_text(output / "labels.json", json.dumps(result_labels(model.classes, targets), indent=1))
@@ -124,7 +127,9 @@ def _one(job: _Job, processes: Processes) -> dict[str, Any]:
         named = str(job.source.file) in message
         return {**entry, "error": message if named else f"{entry['input']}: {message}"}
     paths = {kind: str(job.target.with_name(name)) for kind, name in shown.items()}
-    return {**entry, "output": str(job.target), **paths, "skipped": done}
+    record = place.record()
+    told = {name: record[name] for name in ("confidence", "domain") if name in record}
+    return {**entry, "output": str(job.target), **paths, **told, "skipped": done}
 
 
 def _read(job: _Job) -> Micrograph:
@@ -196,7 +201,7 @@ def _write_stack(job: _Job, place: Place, processes: Processes, old: dict[str, A
     choice = FileChoice(source.dataset, arguments.colour)
     count = processes.together(lambda: count_slices(source.file, choice))
     slices = read_stack(source.file, dataset=source.dataset, colour=arguments.colour)
-    how = arguments.tile, arguments.match_pixel_size, arguments.tta
+    how = arguments.tile, arguments.match_pixel_size, arguments.tta, job.others
     stack = Stack(job.model, count, job.target, place.made_from, *how)
     record = stack.predict((_as_stated(micrograph, job) for micrograph in slices), processes)
     if processes.rank == 0:
@@ -214,13 +219,24 @@ def _write(
     doubt = None
     if arguments.uncertainty:
         doubt = ResultFile(_beside(target), result.shape, np.float32, pixel_size)
-    flow = Flow(model, arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt)
-    flow.run(micrograph, result)
+    models = (model, *job.others)
+    seen = Seen(models, arguments.confidence, [one.domain is not None for one in models])
+    how = arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt
+    Flow(model, *how, job.others, seen).run(micrograph, result)
     if processes.rank > 0:
         return {}
     image: Any = micrograph.image  # what shows the result reads it in parts, too
     output = result.read()
-    prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name)
+    prediction = Prediction(
+        image,
+        output,
+        model.classes,
+        pixel_size,
+        micrograph.name,
+        None if doubt is None else doubt.read(),
+        place_seen(seen),
+        seen.sureness(),
+    )
     written = task_of(model).report().write(prediction, target.parent, target.stem)
     shown = {kind: path.name for kind, path in written.items()}
     if doubt is not None:
@@ -231,9 +247,11 @@ def _write(
         "pixel_size": pixel_size,
         "shown": shown,
     }
-    place_there = compared(model, image, str(job.source))
-    if place_there is not None:
-        form["domain"] = place_there.to_dict()
+    warn_outside(prediction.domain, str(job.source))
+    if prediction.domain is not None:
+        form["domain"] = prediction.domain.to_dict()
+    if prediction.confidence is not None:
+        form["confidence"] = prediction.confidence
     missing = count_no_data(image)
     if model.classes is not None:
         missing += micrograph.data_bar * image.shape[1]
@@ -244,7 +262,13 @@ def _write(
     return shown
 
 
-def _fingerprint(model: EMPreTrainedModel) -> str:
+def _fingerprint(models: Sequence[EMPreTrainedModel]) -> str:
+    """Return the SHA-256 of models: their order does not matter."""
+    found = sorted(_fingerprint_of(model) for model in models)
+    return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
+
+
+def _fingerprint_of(model: EMPreTrainedModel) -> str:
     """Return the SHA-256 of a model's weights, processor and the task's configuration."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -252,6 +276,8 @@ def _fingerprint(model: EMPreTrainedModel) -> str:
         digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
     config = model.config
     told = [type(model).__name__, config.norm, config.scale, model.classes, config.residual, config.pixel_size_range]
+    if config.temperature != 1:
+        told.append(config.temperature)
     processor = model.processor
     digest.update(json.dumps([told, processor.low, processor.high, processor.clip], default=str).encode())
     return digest.hexdigest()

@@ -1,6 +1,6 @@
 """Prediction on a micrograph of any size; the result goes to an array in memory or to a file."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -8,28 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.blocks import Block, Blocks
-from emfm.inference.domain import compared
+from emfm.inference.domain import place_seen, warn_outside
+from emfm.inference.ensemble import ready_models
 from emfm.inference.plan import plan
 from emfm.inference.processes import Processes
 from emfm.inference.resampling import Resampled, blocks_of, check_pixel_size, matched
 from emfm.inference.result_files import ResultFile
+from emfm.inference.seen import Seen
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import no_data, say_data_bar, without
 from emfm.processing import IntensityStatistics, as_array, as_dtype
 from emfm.reports.prediction import Prediction
-from emfm.tasks import load_model, task_of
+from emfm.tasks import task_of
 from emfm.tasks.watershed import separate
+
+Watch = Callable[[int, int, np.ndarray], None]
 
 
 def predict(
-    model: EMPreTrainedModel | str | Path,
+    model: EMPreTrainedModel | str | Path | Sequence[EMPreTrainedModel | str | Path],
     micrograph: Micrograph | np.ndarray | str | Path,
     tile: int | None = None,
     progress: bool = False,
@@ -38,6 +41,7 @@ def predict(
     tta: bool = False,
     uncertainty: bool = False,
     compare: bool = True,
+    watch: Watch | None = None,
 ) -> Prediction:
     """Run a model on one micrograph and return an array; `predict_files` writes files of any size.
 
@@ -47,29 +51,26 @@ def predict(
     needs is measured once, too: over up to 1024 x 1024 pixels, or squares spread over a larger one.
 
     Args:
-        model: a model, or the name or folder of one.
+        model: a model, or the name or folder of one; of several of one kind the mean is taken.
         micrograph: a file, a 2-D array, or what `read_micrograph` returned.
         tile: largest side of a tile in pixels; None chooses by the free memory.
         progress: show a bar.
         match_pixel_size: resample to the pixel sizes of the training, and the result back.
         nodata: value of pixels without data, beside NaN. The result there is NaN, or 255 (65535
             with more than 255 classes) in a class map.
-        uncertainty: tell how unsure the result is, too, from the eight symmetries: the standard
-            deviation of a restored micrograph, in its units; of classes and objects the entropy, 0
-            where sure and 1 where all are alike.
+        uncertainty: tell how unsure the result is, too, from several models, or else from the eight
+            symmetries: the standard deviation of a restored micrograph, in its units; of classes
+            and objects the entropy, 0 where sure and 1 where all are alike.
         compare: warn where the micrograph is unlike those of the model's training.
+        watch: is given row, column and finished maps (C, h, w) of every block, as they come.
         tta: take the mean over the eight symmetries of the square, which costs eight times as much.
 
     Raises:
         EMError: the micrograph cannot be read or used, the tile is too small for the model, or the
-            pixel size is to be matched and not known.
+            pixel size is to be matched and not known; or several models are of different kinds.
     """
     PredictArguments(tile=tile)  # which checks it
-    if not isinstance(model, (EMPreTrainedModel, str, Path)) and not hasattr(model, "_orig_mod"):
-        raise EMError(
-            f"model is {type(model).__name__}; expected a model, or its name or folder: predict(model, image)"
-        )
-    model = ready_model(model)
+    model, *others = ready_models(model)
     if isinstance(micrograph, (str, Path)):
         micrograph = read_micrograph(micrograph)
     elif not isinstance(micrograph, Micrograph):
@@ -77,20 +78,15 @@ def predict(
     micrograph = replace(micrograph, image=without(micrograph.image, nodata))
     result = ArrayResult(*result_form(model, micrograph.image))
     doubt = ArrayResult(result.shape, np.dtype(np.float32)) if uncertainty else None
-    Flow(model, tile, match_pixel_size, progress, Processes(0, 1), tta, doubt).run(micrograph, result)
+    seen = Seen([model, *others], watch=[compare and one.domain is not None for one in (model, *others)])
+    how = tile, match_pixel_size, progress, Processes(0, 1), tta, doubt
+    Flow(model, *how, tuple(others), seen, watch).run(micrograph, result)
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     unsure = None if doubt is None else doubt.read()
-    place = compared(model, micrograph.image, micrograph.name) if compare else None
-    return Prediction(micrograph.array, result.read(), model.classes, pixel_size, micrograph.name, unsure, place)
-
-
-def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
-    """Return a model as it is, or load one by name or folder, onto a GPU where there is one."""
-    model = getattr(model, "_orig_mod", model)  # of torch.compile(model); model.compile() stays compiled
-    if isinstance(model, EMPreTrainedModel):
-        return model
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return load_model(model).to(device or torch.device("cpu"))
+    place = place_seen(seen)
+    warn_outside(place, micrograph.name)
+    form = model.classes, pixel_size, micrograph.name, unsure, place, seen.sureness()
+    return Prediction(micrograph.array, result.read(), *form)
 
 
 class ArrayResult:
@@ -180,6 +176,9 @@ class Flow:
     processes: Processes
     tta: bool = False
     doubt: "Result | None" = None  # of the result's shape, float32: filled with how unsure it is
+    others: tuple[EMPreTrainedModel, ...] = ()  # of the model's kind; means over all are taken
+    seen: Seen | None = None  # what is learnt beside the result
+    watch: Watch | None = None  # is given every finished block
 
     def run(self, given: Micrograph, result: Result) -> None:
         """Fill a result that has the `result_form` of the micrograph.
@@ -232,11 +231,16 @@ class Flow:
         """Write the result block by block; each process does some of the rows of tiles."""
         model, processes = self.model, self.processes
         statistics = processes.together(lambda: model.processor.statistics(image))
-        how = plan(model, image.shape, self.tile, processes.count)
+        how = plan(model, image.shape, self.tile, processes.count, self.others)
+        if self.seen is not None:
+            self.seen.look(image, statistics)
         rows = len(how.tiling.spans(image.shape[0]))
         first, last = processes.rank * rows // processes.count, (processes.rank + 1) * rows // processes.count
         unsure = None if self.doubt is None else task_of(model).doubt
-        blocks = Blocks(model, image, statistics, how, (first, last), self.tta or unsure is not None, unsure)
+        # several models tell themselves how unsure they are
+        symmetries = self.tta or (unsure is not None and not self.others)
+        sums = [] if self.seen is None else self.seen.sums
+        blocks = Blocks(model, image, statistics, how, (first, last), symmetries, unsure, self.others, sums)
         unit = statistics.scale if task_of(model).doubts_in_units else 1.0
 
         def write(row: int, column: int, maps: np.ndarray) -> None:
@@ -244,8 +248,11 @@ class Flow:
                 doubt = (unit * maps[-1]).astype(np.float32)
                 self.doubt.write(row, column, _without_data(doubt, model, image, (row, column)))
                 maps = maps[:-1]
-            part = model.result(maps, statistics, result.dtype)
-            result.write(row, column, _without_data(part, model, image, (row, column)))
+            part = _without_data(model.result(maps, statistics, result.dtype), model, image, (row, column))
+            result.write(row, column, part)
+            self._look_at(maps, part)
+            if self.watch is not None:
+                self.watch(row, column, maps)
 
         def share() -> None:
             if first < last:
@@ -263,6 +270,14 @@ class Flow:
             processes.together(share)
             tails = processes.gather(blocks.blend.tail if first < last else None)
             processes.together(join)
+        if self.seen is not None:
+            self.seen.join(processes)
+
+    def _look_at(self, maps: np.ndarray, part: np.ndarray) -> None:
+        """Count how sure a block is."""
+        confidence = task_of(self.model).confidence(maps)
+        if self.seen is not None and confidence is not None:
+            self.seen.add(confidence, np.zeros_like(part) if task_of(self.model).separates else part)
 
     def _doubt_filling(self) -> AbstractContextManager:
         return nullcontext() if self.doubt is None else self.doubt.filling(self.processes)

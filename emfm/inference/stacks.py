@@ -35,6 +35,7 @@ class Stack:
         target: file of the volume (Z, H, W).
         made_from: input, model and settings: slices of others are not used.
         tile, match_pixel_size, tta: as in `predict`.
+        others: models that are predicted together with it.
     """
 
     model: EMPreTrainedModel
@@ -44,6 +45,7 @@ class Stack:
     tile: int | None
     match_pixel_size: bool
     tta: bool
+    others: tuple[EMPreTrainedModel, ...] = ()
 
     @property
     def slices(self) -> Path:
@@ -86,7 +88,8 @@ class Stack:
     def _one(self, number: int, micrograph: Micrograph, form: tuple[tuple[int, int], np.dtype]) -> None:
         path = self._path(number)
         if not path.is_file():
-            flow = Flow(self.model, self.tile, self.match_pixel_size, False, Processes(0, 1), self.tta)
+            how = self.tile, self.match_pixel_size, False, Processes(0, 1), self.tta
+            flow = Flow(self.model, *how, others=self.others)
             flow.run(micrograph, ResultFile(path, *form, None))
 
     def _path(self, number: int) -> Path:

@@ -19,6 +19,8 @@ class Prediction:
     name: str  #: the micrograph's file name, or "array"
     uncertainty: np.ndarray | None = None  #: (H, W) float32, where it was asked for
     domain: Any = None  #: an `emfm.inference.domain.Place`, where the model knows its training's
+    #: share of pixels less sure than stated, of all and by class; None where nobody knows
+    confidence: dict[str, Any] | None = None
 
     @property
     def labels(self) -> dict[int, str]:

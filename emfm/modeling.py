@@ -186,10 +186,6 @@ class EMPreTrainedModel(PreTrainedModel):
                 return F.pad(pixel_values, (0, right, 0, bottom), mode="replicate")
             pixel_values = F.pad(pixel_values, step, mode="reflect")
 
-    def calibrated(self, outputs: Tensor) -> Tensor:
-        """Return network outputs (B, C, H, W) with what makes them as sure as they may be."""
-        return outputs
-
     def maps(self, pixel_values: Tensor) -> Tensor:
         """Return (B, C, H, W) values of which neighbouring tiles may be blended; no gradient."""
         raise NotImplementedError

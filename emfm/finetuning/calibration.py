@@ -50,15 +50,20 @@ def fit_temperature(model: EMTaskModel, data: Examples) -> float | None:
     return float(f"{tried[int(np.argmin(losses))]:.4g}")
 
 
-def keep_temperature(temperature: float, folder: Path) -> None:
-    """Write the temperature into the `config.json` of a model that is there already."""
-    path = folder / "config.json"
-    content = {**read_json_object(path, "the model's configuration"), "temperature": temperature}
-    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+def note_temperature(model: EMTaskModel, data: Examples, folder: str | Path, writes: bool) -> None:
+    """Give a model its temperature, and write it into the `config.json` that its folder holds."""
+    temperature = fit_temperature(model, data)
+    if temperature is None:
+        return
+    model.config.temperature = temperature
+    path = Path(folder) / "config.json"
+    if writes:
+        content = {**read_json_object(path, "the model's configuration"), "temperature": temperature}
+        write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def _sample(model: EMTaskModel, data: Examples, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return logits (N, K), but for a number per pixel, and classes (N) of pixels of a micrograph."""
+    """Return logits (N, K), but for a number per pixel, and classes (N) of some pixels."""
     image, truth = data.images[index], model.truth_of(data, index)
     statistics = model.processor.statistics(image)
     share = min(1.0, PIXELS / max(1, int((truth >= 0).sum())))

@@ -24,7 +24,7 @@ from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.files import to_disk, writable_folder, write_text, writing
-from emfm.finetuning.calibration import fit_temperature, keep_temperature
+from emfm.finetuning.calibration import note_temperature
 from emfm.finetuning.card import finetuned_card
 from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.freezing import freeze, parameter_groups
@@ -188,11 +188,7 @@ class EMTrainer(Trainer):
 
     def _note_for_trust(self) -> None:
         """Keep with the model how sure it may be, and what its training's micrographs were like."""
-        temperature = fit_temperature(self.model, self.eval_dataset)
-        if temperature is not None:
-            self.model.config.temperature = temperature
-            if self.is_world_process_zero():
-                keep_temperature(temperature, Path(self.args.output_dir))
+        note_temperature(self.model, self.eval_dataset, self.args.output_dir, self.is_world_process_zero())
         self.model.domain = domain_of_examples(self.model, self.training_kind)
         if self.model.domain is not None and self.is_world_process_zero():
             write_domain(self.model.domain, str(self.args.output_dir))

@@ -17,7 +17,6 @@ from scipy import stats
 from emfm.data.examples import Examples
 from emfm.inference.explaining import explained
 from emfm.inference.feature_sums import FeatureSums, watched
-from emfm.inference.looks import looks_of
 from emfm.inference.seen import Seen
 from emfm.io.large_images import release_pages
 from emfm.loading.domain import Domain, Respect

@@ -7,9 +7,10 @@ import numpy as np
 from emfm.inference.looks import FREQUENCIES, NOTHING
 
 # What is tried: white noise of these powers, beside a signal that is so much weaker; blur by these
-# standard deviations in pixels; structures that are so many octaves larger.
+# standard deviations in pixels, beside which the rest is so much stronger; structures that are so
+# many octaves larger.
 NOISES, GAINS = np.geomspace(0.01, 3, 8), (1.0, 0.3, 0.1)
-BLURS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+BLURS, BLURRED_GAINS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0), (1.0, 1.6, 2.5)
 OCTAVES = (-2.5, -2.0, -1.5, -1.0, 1.0, 1.5, 2.0, 2.5)
 # An enlarged image has less power between these frequencies, times the enlargement, and none above.
 FADING, GONE, FADED = 0.35, 0.55, 0.8
@@ -38,8 +39,9 @@ def _changed(found: np.ndarray, mean: np.ndarray) -> Iterator[tuple[np.ndarray, 
         for gain in GAINS:
             yield np.log10(gain * 10**mean + noise), ("noise", "more noise")
     for blur in BLURS:
-        transfer = np.exp(-((2 * np.pi * blur * FREQUENCIES) ** 2))
-        yield np.log10(power.clip(0) * transfer + NOTHING), ("texture", "less fine detail, as if blurred")
+        for gain in BLURRED_GAINS:
+            left = gain * power.clip(0) * np.exp(-((2 * np.pi * blur * FREQUENCIES) ** 2))
+            yield np.log10(left + NOTHING), ("texture", "less fine detail, as if blurred")
     for octaves in OCTAVES:
         yield _scaled(found, mean, octaves), ("scale", _sizes(octaves))
 

@@ -1,4 +1,4 @@
-"""What a trunk sees of a micrograph, summed up while the micrograph is predicted: at no further pass."""
+"""What a trunk sees of a micrograph, summed up while that is predicted: no further pass."""
 
 import copy
 from threading import Lock

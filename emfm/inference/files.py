@@ -73,7 +73,8 @@ def predict_files(
 
     Returns:
         One entry per input, in order and in every process: `input`, `output`, the report's paths,
-        `confidence` and `domain` where they are known, and `skipped`; or `input` and `error` for a failure, which does not stop the others.
+        `confidence` and `domain` where they are known, and `skipped`; or `input` and `error` for a
+        failure, which does not stop the others.
 
     Raises:
         EMError: there is no input, two results would have one name, the results' folder holds other
@@ -165,7 +166,8 @@ def _place(job: _Job) -> Place:
     names = task_of(job.model).report().names(job.target.stem)
     if job.arguments.every_slice:  # pictures alone: tables are of one image
         names = tuple(name for name in names if name.endswith(("_compare.png", "_overlay.png")))
-    names += (_beside(job.target).name,) if job.arguments.uncertainty else ()
+    if job.arguments.uncertainty:
+        names += _beside(job.target).name, f"{job.target.stem}_unsure.png"
     return Place(job.target, {"input": facts, **job.made_by}, names)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.blocks import Block, Blocks
 from emfm.inference.domain import place_seen, warn_outside

@@ -1,4 +1,4 @@
-"""What is learnt of a micrograph while it is predicted, beside the result: how sure, how familiar."""
+"""What is learnt of a micrograph while it is predicted: how sure it is, how familiar."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 
 from emfm.inference.arguments import CONFIDENCE
 from emfm.inference.feature_sums import FeatureSums
+from emfm.inference.looks import Looks, looks_of
 from emfm.inference.processes import Processes
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
-from emfm.inference.looks import Looks, looks_of
 
 
 class Seen:
@@ -40,7 +40,7 @@ class Seen:
             self.looks = looks_of(image, self.models[0].processor, statistics)
 
     def add(self, confidence: np.ndarray, classes: np.ndarray) -> None:
-        """Take in confidence (h, w) and class indices (h, w) of a block; others than 0..K-1 are none."""
+        """Take in confidence and class indices (h, w) of a block; above K-1 there is no class."""
         known = classes < self.counts.shape[1]
         found = classes[known].astype(np.int64)
         values = confidence[known]

@@ -1,4 +1,4 @@
-"""Whether probabilities are what they say: of pixels that a model is 90 % sure of, 90 % are right."""
+"""Whether probabilities are what they say: 90 % sure should be right in 90 % of pixels."""
 
 import numpy as np
 

@@ -109,6 +109,10 @@ class EMTaskModel(EMPreTrainedModel):
         """Return the training loss of what the last layer puts out (B, K, H, W), a scalar."""
         raise NotImplementedError
 
+    def calibrated(self, outputs: Tensor) -> Tensor:
+        """Return network outputs (B, K, H, W) that are as sure as they may be."""
+        return outputs
+
     @staticmethod
     def finished(outputs: Tensor) -> Tensor:
         """Return a user's values for network outputs (B, K, H, W); tiles may blend them."""
@@ -131,7 +135,7 @@ class EMTaskModel(EMPreTrainedModel):
 
     @staticmethod
     def confidence(maps: np.ndarray) -> np.ndarray | None:
-        """Return how sure finished outputs (C, H, W) are of each pixel (H, W), None if nobody knows."""
+        """Return how sure outputs (C, H, W) are of each pixel (H, W), None if nobody knows."""
         return None
 
     # the data

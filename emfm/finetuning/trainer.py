@@ -98,7 +98,7 @@ class EMTrainer(Trainer):
         eval_dataset = eval_dataset.to_measure()
         self.micrographs = len(train_dataset) if isinstance(train_dataset, Examples) else None
         self.training_kind = train_dataset.like if isinstance(train_dataset, StreamedExamples) else train_dataset
-        self.start = model.name_or_path
+        self.start, model.domain = model.name_or_path, None  # that of other micrographs
         self._frozen = freeze(model, args.freeze)
         self.adapter = None
         if args.lora:

@@ -24,11 +24,11 @@ def read() -> list[dict[str, Any]]:
 
 def calibration(sets: list[dict[str, Any]]) -> str:
     """Return the calibration error of each set, with and without the temperature."""
-    rows = [
-        [line["set"], str(line["images"]), *(f"{line['calibration'][key]:.3f}" for key in ("without", "with"))]
-        + [f"{line['calibration']['temperature']:.2f}"]
-        for line in sets
-    ]
+    rows = []
+    for line in sets:
+        found = line["calibration"]
+        errors = [f"{found[key]:.3f}" for key in ("without", "with")]
+        rows.append([line["set"], str(line["images"]), *errors, f"{found['temperature']:.2f}"])
     means = [f"{mean(line['calibration'][key] for line in sets):.3f}" for key in ("without", "with")]
     headings = ["set", "test micrographs", "error without", "error with", "temperature"]
     return _markdown(headings, [*rows, ["**mean**", "", *means, ""]])

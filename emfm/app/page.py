@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emfm.app import ServeArguments
+from emfm.app.doubts import add_doubts
 from emfm.app.runs import Answer, Runner, as_it_is
 from emfm.errors import EMError
 from emfm.loading.names import locate
@@ -50,17 +51,6 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
         except EMError as error:
             return None, [], f"### This did not work\n\n{as_it_is(str(error))}"
 
-    def unsure(
-        path: str | None,
-        model: str,
-        pixel_size: float | None,
-        progress: Any = gr.Progress(track_tqdm=True),  # noqa: B008
-    ) -> Any:
-        try:
-            return gr.Image(runner.unsure(model, path, pixel_size or None), visible=True)
-        except EMError as error:
-            raise gr.Error(str(error)) from error
-
     with gr.Blocks(title="emfm", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(INTRODUCTION.format(title=title))
         with gr.Row():
@@ -70,16 +60,14 @@ def build_page(models: dict[str, str], title: str = "models for electron microsc
                 model = gr.Dropdown(list(models), value=next(iter(models)), label="Model")
                 size = gr.Number(label="Pixel size in nm, if the file has none (0: unknown)", value=None)
                 start = gr.Button("Run", variant="primary", elem_id="run")
-                doubt = gr.Button("Where is it unsure? (8 times the work)", size="sm", elem_id="doubt")
             with gr.Column(scale=3, min_width=420):
                 slider = gr.ImageSlider(label="Input | output", format="png", interactive=False, elem_id="slider")
-                doubts = gr.Image(label="Where it is unsure", visible=False, interactive=False, elem_id="doubts")
                 message = gr.Markdown(elem_id="message")
                 files = gr.Files(label="Download", interactive=False, elem_id="files")
+                add_doubts(gr, runner, [upload, model, size])
         # one network at a time: two would only share the same cores
         handler = {"api_name": "predict", "concurrency_limit": 1, "show_progress_on": slider}
         start.click(run, [upload, model, size], [slider, files, message], **handler)
-        doubt.click(unsure, [upload, model, size], doubts, api_name="unsure", concurrency_limit=1)
         simulated.click(runner.example, None, upload, api_name=False)
     return page
 

@@ -243,25 +243,31 @@ def _write(
     shown = {kind: path.name for kind, path in written.items()}
     if doubt is not None:
         shown["uncertainty"] = doubt.path.name
+    place.finish(old, {**_record_of(prediction, micrograph, str(job.source)), "shown": shown})
+    return shown
+
+
+def _record_of(prediction: Prediction, micrograph: Micrograph, source: str) -> dict[str, Any]:
+    """Return what the record says of a result; what speaks against it is said, too."""
+    output = prediction.output
     form: dict[str, Any] = {
         "shape": list(output.shape),
         "dtype": str(output.dtype),
-        "pixel_size": pixel_size,
-        "shown": shown,
+        "pixel_size": prediction.pixel_size,
+        "classes": prediction.id2label,
     }
-    warn_outside(prediction.domain, str(job.source))
+    warn_outside(prediction.domain, source)
     if prediction.domain is not None:
         form["domain"] = prediction.domain.to_dict()
     if prediction.confidence is not None:
         form["confidence"] = prediction.confidence
-    missing = count_no_data(image)
-    if model.classes is not None:
-        missing += micrograph.data_bar * image.shape[1]
+    missing = count_no_data(prediction.image)
+    if prediction.id2label is not None:
+        missing += micrograph.data_bar * prediction.image.shape[1]
     if missing:
-        logger.warning("%s: %d pixels hold no data, and so does the result there", job.source, missing)
+        logger.warning("%s: %d pixels hold no data, and so does the result there", source, missing)
         form["no_data"] = {"pixels": missing, "value": str(no_data_value(output.dtype))}
-    place.finish(old, {**form, "classes": model.classes})
-    return shown
+    return form
 
 
 def _fingerprint(models: Sequence[EMPreTrainedModel]) -> str:

@@ -76,7 +76,7 @@ def test_what_changed_a_spectrum_is_told():
     blurred = mean - (2 * np.pi * 2 * FREQUENCIES) ** 2 / np.log(10)
     assert explained(np.maximum(blurred, -4), mean, spread)[1] == "less fine detail, as if blurred"
     smaller = 2 - 3 * np.log10(1 + FREQUENCIES / 0.12)
-    assert explained(smaller, mean, spread) == ("scale", "structures are about 4 times as small")
+    assert explained(smaller, mean, spread) == ("scale", "structures are about 4 times smaller")
 
 
 def test_one_micrograph_is_a_domain_and_a_flat_one_has_descriptors(model):

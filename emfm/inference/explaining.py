@@ -11,7 +11,7 @@ from emfm.inference.looks import FREQUENCIES, NOTHING
 # many octaves larger.
 NOISES, GAINS = np.geomspace(0.01, 3, 8), (1.0, 0.3, 0.1)
 BLURS, BLURRED_GAINS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0), (1.0, 1.6, 2.5)
-OCTAVES = (-2.5, -2.0, -1.5, -1.0, 1.0, 1.5, 2.0, 2.5)
+OCTAVES = (-2.0, -1.5, -1.0, 1.0, 1.5, 2.0)
 # An enlarged image has less power between these frequencies, times the enlargement, and none above.
 FADING, GONE, FADED = 0.35, 0.55, 0.8
 Explanation = tuple[str, str]  # the respect, and what there is to say
@@ -64,4 +64,4 @@ def _scaled(found: np.ndarray, mean: np.ndarray, octaves: float) -> np.ndarray:
 
 def _sizes(octaves: float) -> str:
     times = 2.0 ** abs(octaves)
-    return f"structures are about {times:.2g} times as {'large' if octaves > 0 else 'small'}"
+    return f"structures are about {times:.2g} times {'larger' if octaves > 0 else 'smaller'}"

@@ -5,15 +5,16 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from scipy import fft
 
 from emfm.inference.blocks import spread
 from emfm.io.large_images import release_pages
 from emfm.no_data import filled, no_data
 from emfm.processing import EMImageProcessor, IntensityStatistics
 
-# Squares of this side in pixels are looked at, one for so many pixels of the micrograph, at most
-# so many: they lie all over it, and cost far less than a prediction.
-SQUARE, PIXELS_EACH, MOST = 128, 256 * 256, 16
+# Squares of this side in pixels are looked at, one for so many pixels of the micrograph, between so
+# many: they lie all over it, and cost far less than a prediction.
+SQUARE, PIXELS_EACH, FEWEST, MOST = 128, 256 * 256, 4, 16
 # Grey levels are told by these quantiles, and by skewness at three sizes, which weighs less.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SKEWNESS_WEIGHT = 0.3
@@ -37,7 +38,7 @@ def looks_of(image: Any, processor: EMImageProcessor, statistics: IntensityStati
     height, width = image.shape
     size = min(SQUARE, height), min(SQUARE, width)
     parts = []
-    for row, column in spread((height, width), size, int(np.clip(height * width / PIXELS_EACH, 1, MOST)), 1):
+    for row, column in spread((height, width), size, int(np.clip(height * width / PIXELS_EACH, FEWEST, MOST)), 1):
         part = np.asarray(image[row : row + size[0], column : column + size[1]])
         values = processor.normalize(filled(part, no_data(part)), statistics)
         parts.append(np.pad(values, ((0, SQUARE - size[0]), (0, SQUARE - size[1])), mode="symmetric"))
@@ -76,7 +77,7 @@ def _bands() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _spectrum(values: np.ndarray) -> tuple[float, ...]:
     window, bands, counted = _bands()
-    found = np.fft.rfft2((values - values.mean(axis=(1, 2), keepdims=True)) * window)
+    found = fft.rfft2((values - values.mean(axis=(1, 2), keepdims=True)) * window)
     power = (found.real**2 + found.imag**2).mean(axis=0).ravel() / SQUARE**2
     sums = np.bincount(bands, power * counted, len(FREQUENCIES))
     mean = sums / np.bincount(bands, counted, len(FREQUENCIES))

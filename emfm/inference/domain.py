@@ -24,8 +24,8 @@ from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import filled, no_data
 
 logger = logging.getLogger(__name__)
-# The middle of a training micrograph that is looked at has this side in pixels; smaller ones than
-# the second are not quartered.
+# The part of a training micrograph that is looked at has this side in pixels at most; smaller ones
+# than the second are not quartered.
 SIDE, LEAST_SIDE = 512, 64
 # So many micrographs at most tell what a training's were like; of fewer than FEW the quarters do.
 DESCRIBED, FEW = 24, 6
@@ -52,6 +52,8 @@ KINDS = {"contrast": Kind(4, 0.3, 0.02), "spectrum": Kind(4, 0.3, 0.05), "featur
 INSIDE, LEAST_SPREAD = 0.95, 0.4
 # Means and deviations of channels are compared by their logarithms; smaller ones are as this.
 LEAST_FEATURE = 0.01
+ROOM = 1.2  # by which each limit is wider, for three kinds are compared and any may be exceeded
+LEAST_APART = 0.5  # distance of equal micrographs, of which nobody knows how others differ
 Descriptors = dict[str, np.ndarray]
 
 
@@ -107,16 +109,22 @@ def _described(seen: Seen, sums: FeatureSums) -> Descriptors:
 
 def domain_of(model: EMPreTrainedModel, images: Sequence[Any]) -> Domain:
     """Return what the micrographs of a training have in common, from one or more of them."""
-    parts = [part for image in images for part in _quarters(image)] if len(images) < FEW else images
+    parts = [part for index, image in enumerate(images) for part in _parts(image, index, len(images) < FEW)]
     found = [descriptors(model, part) for part in parts]
     return {kind: _respect(how, np.array([one[kind] for one in found])) for kind, how in KINDS.items()}
 
 
-def _quarters(image: Any) -> list[Any]:
-    if min(image.shape) < LEAST_SIDE:
-        return [image]
-    rows, columns = (max(1, length // 2) for length in image.shape)
-    return [image[top : top + rows, left : left + columns] for top in (0, rows) for left in (0, columns)]
+def _parts(image: Any, index: int, few: bool) -> list[Any]:
+    """Return the part of an image (H, W) at one of its corners, or quarters at all if few are.
+
+    A user's micrograph may be no larger, and the smaller they are the more they differ.
+    """
+    side = max(LEAST_SIDE, min(image.shape) // 2) if few else SIDE
+    rows, columns = (min(length, side, SIDE) for length in image.shape)
+    corners = range(4) if few and min(image.shape) > LEAST_SIDE else [index]
+    places = [(corner & 1, corner >> 1 & 1) for corner in corners]
+    origins = [((image.shape[0] - rows) * down, (image.shape[1] - columns) * right) for down, right in places]
+    return [image[top : top + rows, left : left + columns] for top, left in origins]
 
 
 def domain_of_examples(model: EMPreTrainedModel, data: Any) -> Domain | None:
@@ -131,10 +139,10 @@ def _respect(how: Kind, values: np.ndarray) -> Respect:
     whole = _fitted(how, values)
     count = len(values)
     apart = [_fitted(how, np.delete(values, i, axis=0)).distance(values[i]) for i in range(count) if count > 1]
-    logs = np.log(np.maximum(apart or [np.sqrt(values.shape[1])], 1e-6))
+    logs = np.log(np.maximum(apart or [np.sqrt(values.shape[1])], LEAST_APART))
     spread = max(LEAST_SPREAD, float(logs.std(ddof=1)) if count > 2 else 0.0)
     wide = float(stats.t.ppf(INSIDE, max(1, count - 1))) * spread * np.sqrt(1 + 1 / count)
-    return Respect(whole.mean, whole.axes, whole.variances, whole.rest, float(np.exp(logs.mean() + wide)))
+    return Respect(whole.mean, whole.axes, whole.variances, whole.rest, ROOM * float(np.exp(logs.mean() + wide)))
 
 
 def _fitted(how: Kind, values: np.ndarray) -> Respect:

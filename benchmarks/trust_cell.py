@@ -23,7 +23,7 @@ SIDE = 512  # of the middle of a test micrograph that is measured, in pixels
 SYMMETRIES = 8
 OTHERS, CHANGED = 4, 2  # micrographs of each other set, and of the own that are changed
 PIXELS = 20_000  # drawn from each micrograph to tell wrong from right ones
-REPEATS, COST_SIDES = 5, (512, 1024)
+REPEATS, COST_SIDES = 3, (512, 1024)
 # What is done to a micrograph, and the respect in which it is then unlike the training's.
 REASONS = {"blurred": "texture", "inverted": "contrast", "enlarged 4 times": "scale", "drowned in noise": "noise"}
 

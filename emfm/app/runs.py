@@ -52,8 +52,9 @@ class Runner:
         Raises:
             EMError: there is no file, it cannot be used, or the model does not load.
         """
-        network, folder = self._model(model), self.new_folder()
+        folder = self.new_folder()
         micrograph = self._read(path, pixel_size, folder)
+        network = self._model(model)
         started = time.perf_counter()
         prediction = predict(network, micrograph, progress=True)
         seconds = time.perf_counter() - started
@@ -73,8 +74,9 @@ class Runner:
         Raises:
             EMError: as for a prediction.
         """
-        network, folder = self._model(model), self.new_folder()
-        prediction = predict(network, self._read(path, pixel_size, folder), progress=True, uncertainty=True)
+        micrograph = self._read(path, pixel_size, self.new_folder())
+        network = self._model(model)
+        prediction = predict(network, micrograph, progress=True, uncertainty=True)
         return task_of(network).report().unsure(prediction)["unsure"]
 
     def _read(self, path: str | None, pixel_size: float | None, folder: Path) -> Micrograph:

@@ -51,13 +51,13 @@ def fit_temperature(model: EMTaskModel, data: Examples) -> float | None:
 
 
 def note_temperature(model: EMTaskModel, data: Examples, folder: str | Path, writes: bool) -> None:
-    """Give a model its temperature, and write it into the `config.json` that its folder holds."""
+    """Give a model its temperature, and write it into its folder's `config.json`, if that is there."""
     temperature = fit_temperature(model, data)
     if temperature is None:
         return
     model.config.temperature = temperature
     path = Path(folder) / "config.json"
-    if writes:
+    if writes and path.is_file():  # a run without evaluations has saved nothing yet
         content = {**read_json_object(path, "the model's configuration"), "temperature": temperature}
         write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 

@@ -51,7 +51,7 @@ def fit_temperature(model: EMTaskModel, data: Examples) -> float | None:
 
 
 def note_temperature(model: EMTaskModel, data: Examples, folder: str | Path, writes: bool) -> None:
-    """Give a model its temperature, and write it into its folder's `config.json`, if that is there."""
+    """Give a model its temperature, and write it into a `config.json` that is there."""
     temperature = fit_temperature(model, data)
     if temperature is None:
         return

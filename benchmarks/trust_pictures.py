@@ -25,7 +25,7 @@ from emfm.reports.residual import measure_residual
 from emfm.simulate.folder import write_simulated_folder
 from emfm.simulate.nanoparticles import simulate_nanoparticles
 
-MODEL, STEPS, SIDE, UNSEEN = "hrnet-w18-small", 40, 256, 10_007
+MODEL, STEPS, SIDE, UNSEEN = "hrnet-w18-small", 30, 256, 10_007
 
 
 def fine_tuned(folder: Path) -> EMForSemanticSegmentation:

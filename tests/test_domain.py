@@ -126,7 +126,9 @@ def test_the_check_is_made_of_what_the_prediction_saw_tiles_or_not(model, domain
     assert whole.inside and tiled.distance == pytest.approx(whole.distance, rel=0.3)
     assert whole.distance == pytest.approx(place_of(model, grains(3), domain).distance, rel=0.02)
     assert predict(known, grains(3), compare=False).domain is None
-    noisy = predict([known, model], grains(1, noise=2.0)).domain
+    unknown = copy.deepcopy(model)
+    unknown.domain = None
+    noisy = predict([unknown, known], grains(1, noise=2.0)).domain
     assert noisy.unlike[0] == "noise"
 
 

@@ -111,7 +111,7 @@ def domain_of(model: EMPreTrainedModel, images: Sequence[Any]) -> Domain:
     """Return what the micrographs of a training have in common, from one or more of them."""
     parts = [part for index, image in enumerate(images) for part in _parts(image, index, len(images) < FEW)]
     found = [descriptors(model, part) for part in parts]
-    return {kind: _respect(how, np.array([one[kind] for one in found])) for kind, how in KINDS.items()}
+    return {kind: _respect(KINDS[kind], np.array([one[kind] for one in found])) for kind in found[0]}
 
 
 def _parts(image: Any, index: int, few: bool) -> list[Any]:

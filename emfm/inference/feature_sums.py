@@ -71,5 +71,6 @@ def watched(network: EMPreTrainedModel, sums: FeatureSums) -> EMPreTrainedModel:
         return maps
 
     trunk.features = seen  # type: ignore[method-assign]
+    twin.__dict__.pop("forward", None)  # a trainer's wrapper would call the network itself
     twin.__dict__["_modules"] = {**network._modules, "trunk": trunk}
     return twin

@@ -9,6 +9,7 @@ import logging
 import sys
 import tempfile
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def residuals(figure: Figure) -> None:
     lines = rng.normal(0, 0.15 * contrast, (SIDE, 1))
     cases = {
         "good: noise alone": (clean + noise, clean),
-        "too smooth": (clean + noise, ndimage.gaussian_filter(clean, 5)),
+        "too smooth": (clean + noise, ndimage.gaussian_filter(clean, 9)),
         "scan lines removed": (clean + noise + lines, clean),
         "hardly changed": (clean + noise, clean + 0.8 * noise),
     }
@@ -84,8 +85,8 @@ def domains(figure: Figure, model: EMForSemanticSegmentation) -> None:
         figure.subplots(1, 5), {"as in training": image, **changes(image)}.items(), strict=True
     ):
         place = predict(model, shown).domain
-        words = "inside" if place.inside else "\n".join(place.why)
-        _show(axes, to_display(shown), f"{name}\n{place.distance:.1f}: {words}")
+        words = "inside" if place.inside else place.told()
+        _show(axes, to_display(shown), f"{name}\n{place.distance:.1f}: {fill(words, 30)}")
 
 
 def _show(axes: Any, picture: np.ndarray, title: str) -> None:
@@ -102,7 +103,7 @@ def main() -> int:
     for name, size, draw in (
         ("trust-residuals", (9, 7), residuals),
         ("trust-unsure", (9, 6), lambda figure: sureness(figure, model)),
-        ("trust-domain", (11, 2.9), lambda figure: domains(figure, model)),
+        ("trust-domain", (11, 3.3), lambda figure: domains(figure, model)),
     ):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)

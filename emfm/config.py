@@ -91,6 +91,8 @@ class EMFoundationConfig(PreTrainedConfig):
     all_scales: bool = False
     # Segmentation: weight of each class in the cross-entropy; None for equal ones.
     class_weights: list[float] | tuple[float, ...] | None = None
+    # Segmentation: logits are divided by this before they become probabilities.
+    temperature: float = 1.0
     # Version of this file's layout, raised when a field changes its meaning.
     schema_version: int = SCHEMA_VERSION
 
@@ -118,6 +120,8 @@ class EMFoundationConfig(PreTrainedConfig):
         if weights is not None and (len(weights) != classes or not all(0 < w < math.inf for w in weights)):
             expected = f"a positive number for each of the {classes} classes"
             raise EMError(f"class_weights are {list(weights)}; expected {expected}")
+        if not 0 < self.temperature < math.inf:
+            raise EMError(f"temperature is {self.temperature}; expected a number above 0")
         if self.schema_version != SCHEMA_VERSION:
             raise EMError(f"schema_version is {self.schema_version}; this emfm writes {SCHEMA_VERSION}: update emfm")
         if not re.fullmatch(r"[a-z0-9-]{1,64}", self.generator):

@@ -1,5 +1,6 @@
 """Outside of what a model knows: descriptors, what is kept with a model, warnings and records."""
 
+import copy
 import json
 import logging
 
@@ -12,8 +13,11 @@ from emfm import EMError, EMForSemanticSegmentation, predict
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.hub.verify import verify
 from emfm.inference.domain import descriptors, domain_of, place_of
+from emfm.inference.explaining import explained
 from emfm.inference.files import predict_files
+from emfm.inference.looks import FREQUENCIES
 from emfm.loading.domain import read_domain, write_domain
+from emfm.loading.names import BUNDLED, bundled_names
 from emfm.tasks import load_model
 
 
@@ -33,12 +37,14 @@ def domain(model):
     return domain_of(model, [grains(seed) for seed in range(5)])
 
 
-def test_descriptors_follow_what_they_are_called_by(model):
-    usual = descriptors(model, grains(0))
-    assert descriptors(model, grains(0) * 7 + 1000)["noise"] == pytest.approx(usual["noise"], abs=1e-3)  # units
-    assert descriptors(model, grains(0, noise=0.8))["noise"][0] > usual["noise"][0] + 0.5
-    assert descriptors(model, grains(0, size=18))["scale"][0] > usual["scale"][0] + 0.7
-    assert usual["scale"][0] == pytest.approx(np.log(2 * 6 * 0.83), abs=0.25)  # of a Gaussian correlation
+def test_descriptors_do_not_depend_on_units_and_follow_what_they_are_called_by(model):
+    usual, same = descriptors(model, grains(0)), descriptors(model, grains(0) * 7 + 1000)
+    for kind, values in usual.items():
+        np.testing.assert_allclose(same[kind], values, atol=2e-2)
+    noisy = descriptors(model, grains(0, noise=0.8))["spectrum"]
+    assert noisy[-1] > usual["spectrum"][-1] + 1 and abs(noisy[1] - usual["spectrum"][1]) < 0.5
+    inverted = descriptors(model, 300 - grains(0))["contrast"]
+    np.testing.assert_allclose(inverted[:5], -usual["contrast"][4::-1], atol=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(10, 20))
@@ -51,14 +57,26 @@ def test_micrographs_of_the_same_kind_lie_inside(seed, model, domain):
     ("image", "respect"),
     [
         (grains(1, noise=2.0), "noise"),
-        (grains(1, size=30.0), "scale"),
+        (ndimage.zoom(grains(1, side=64), 4, order=3), "scale"),
+        (ndimage.gaussian_filter(grains(1), 2), "texture"),
         (np.where(grains(1) > 130, 200, 100).astype(np.float32), "contrast"),
-        (np.kron(np.indices((32, 32)).sum(axis=0) % 2, np.ones((8, 8))).astype(np.float32), "texture"),
     ],
 )
 def test_others_lie_outside_and_the_respect_is_named(image, respect, model, domain):
     place = place_of(model, image, domain)
     assert not place.inside and place.distance > 1 and respect in place.unlike
+    assert len(place.why) == len(place.unlike)
+
+
+def test_what_changed_a_spectrum_is_told():
+    mean = 2 - 3 * np.log10(1 + FREQUENCIES / 0.03)
+    spread = np.full(len(mean), 0.15)
+    assert explained(mean, mean, spread)[0] == "texture"
+    assert explained(np.log10(10**mean + 0.5), mean, spread) == ("noise", "more noise")
+    blurred = mean - (2 * np.pi * 2 * FREQUENCIES) ** 2 / np.log(10)
+    assert explained(np.maximum(blurred, -4), mean, spread)[1] == "less fine detail, as if blurred"
+    smaller = 2 - 3 * np.log10(1 + FREQUENCIES / 0.12)
+    assert explained(smaller, mean, spread) == ("scale", "structures are about 4 times smaller")
 
 
 def test_one_micrograph_is_a_domain_and_a_flat_one_has_descriptors(model):
@@ -68,14 +86,19 @@ def test_one_micrograph_is_a_domain_and_a_flat_one_has_descriptors(model):
     assert all(np.isfinite(values).all() for values in descriptors(model, np.zeros((8, 9), np.uint8)).values())
 
 
-def test_it_is_written_and_read_and_damage_is_said(domain, tmp_path):
+def test_it_is_written_and_read_and_damage_is_said(domain, tmp_path, caplog):
     write_domain(domain, tmp_path)
     found = read_domain(tmp_path)
-    assert found.keys() == domain.keys() == {"contrast", "noise", "scale", "texture", "features"}
+    assert found.keys() == domain.keys() == {"contrast", "spectrum", "features"}
     np.testing.assert_allclose(found["features"].mean, domain["features"].mean, rtol=1e-4, atol=1e-6)
-    (tmp_path / "domain.json").write_text('{"noise": {"mean": [1]}}')
+    values = domain["features"].mean + 0.3
+    assert found["features"].distance(values) == pytest.approx(domain["features"].distance(values), rel=0.01)
+    assert (tmp_path / "domain.json").stat().st_size < 100_000
+    (tmp_path / "domain.json").write_text('{"version": 2, "respects": {"contrast": {"mean": [1]}}}')
     with pytest.raises(EMError, match=r"domain\.json is damaged"):
         read_domain(tmp_path)
+    (tmp_path / "domain.json").write_text('{"contrast": {"mean": [1]}}')
+    assert read_domain(tmp_path) is None and "of another version" in caplog.text
     assert read_domain(tmp_path / "elsewhere") is None
 
 
@@ -90,12 +113,32 @@ def test_a_fine_tuned_model_keeps_its_domain_and_warns(labelled_folder, tmp_path
     with caplog.at_level(logging.WARNING):
         predict_files(found, [tmp_path / "like.tif"], tmp_path / "out")
     record = json.loads((tmp_path / "out" / "like.tif.json").read_text())["domain"]
-    assert set(record) == {"distance", "inside", "unlike"}
+    assert set(record) == {"distance", "inside", "unlike", "why"}
     assert record["inside"] == ("is unlike the micrographs of the model's training" not in caplog.text)
     inside = predict(found, next(path for path in sorted((labelled_folder / "images").iterdir())))
     assert inside.domain.inside
 
 
+def test_the_check_is_made_of_what_the_prediction_saw_tiles_or_not(model, domain):
+    known = copy.deepcopy(model)
+    known.domain = domain
+    whole, tiled = (predict(known, grains(3), tile=tile).domain for tile in (None, 128))
+    assert whole.inside and tiled.distance == pytest.approx(whole.distance, rel=0.3)
+    assert whole.distance == pytest.approx(place_of(model, grains(3), domain).distance, rel=0.02)
+    assert predict(known, grains(3), compare=False).domain is None
+    unknown = copy.deepcopy(model)
+    unknown.domain = None
+    noisy = predict([unknown, known], grains(1, noise=2.0)).domain
+    assert noisy.unlike[0] == "noise"
+
+
+def test_the_networks_of_the_zoo_know_their_training():
+    for name in bundled_names():
+        found = read_domain(BUNDLED / name)
+        assert found is not None and found.keys() == {"contrast", "spectrum", "features"}
+
+
 def test_models_without_a_domain_work_and_say_nothing(model, tmp_path, caplog):
-    assert model.domain is None
-    assert predict(model, grains(0)).domain is None and "unlike" not in caplog.text
+    unknown = copy.deepcopy(model)
+    unknown.domain = None
+    assert predict(unknown, grains(0)).domain is None and "unlike" not in caplog.text

@@ -52,6 +52,7 @@ def test_a_run_ends_in_a_folder_that_loads_and_verifies(adversarial, pretraining
         "preprocessor_config.json",
         "README.md",
         "test_tensors.safetensors",
+        "domain.json",
         "checksums.json",
     }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emfm.app import ServeArguments
+from emfm.app.doubts import add_doubts
 from emfm.app.label_page import label_tab
 from emfm.app.runs import Answer, Runner, as_it_is
 from emfm.errors import EMError
@@ -83,6 +84,7 @@ def _predict_tab(gr: Any, runner: Runner, models: dict[str, str]) -> None:
             slider = gr.ImageSlider(label="Input | output", format="png", interactive=False, elem_id="slider")
             message = gr.Markdown(elem_id="message")
             files = gr.Files(label="Download", interactive=False, elem_id="files")
+            add_doubts(gr, runner, [upload, model, size])
     # one network at a time: two would only share the same cores
     handler = {"api_name": "predict", "concurrency_limit": 1, "show_progress_on": slider}
     start.click(run, [upload, model, size], [slider, files, message], **handler)

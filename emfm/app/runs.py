@@ -12,8 +12,10 @@ import numpy as np
 from emfm.app.reading import read_upload
 from emfm.errors import EMError
 from emfm.hub.card import table
+from emfm.inference.ensemble import ready_model
 from emfm.inference.files import with_pixel_size
-from emfm.inference.predict import predict, ready_model
+from emfm.inference.predict import predict
+from emfm.io.reading import Micrograph
 from emfm.io.writing import write_image
 from emfm.modeling import EMPreTrainedModel
 from emfm.reports.prediction import Prediction
@@ -51,23 +53,39 @@ class Runner:
         Raises:
             EMError: there is no file, it cannot be used, or the model does not load.
         """
-        if not path:
-            raise EMError("choose a micrograph first")
-        if pixel_size is not None and not 0 < pixel_size < 1e6:
-            raise EMError(f"the pixel size is {pixel_size:g}; expected nm per pixel, above 0")
-        network, folder = self._model(model), self.new_folder()
-        micrograph = read_upload(path, folder)
-        micrograph = with_pixel_size(micrograph, pixel_size, Path(path).name)
+        folder = self.new_folder()
+        micrograph = self._read(path, pixel_size, folder)
+        network = self._model(model)
         started = time.perf_counter()
         prediction = predict(network, micrograph, progress=True)
         seconds = time.perf_counter() - started
-        stem, report = Path(path).stem, task_of(network).report()
+        stem, report = Path(str(path)).stem, task_of(network).report()
         result = folder / f"{stem}.tif"
         write_image(result, prediction.output, prediction.pixel_size)
         written = report.write(prediction, folder, stem)
         files = [str(file) for file in dict.fromkeys([result, *written.values()])]
-        found = json.loads(written["summary"].read_text(encoding="utf-8")) if "summary" in written else None
-        return report.before_and_after(prediction), files, _told(prediction, found, model, seconds)
+        found = _json(written.get("summary"))
+        told = _told(prediction, found, model, seconds)
+        trust = told_of_trust(prediction, _json(written.get("residual")))
+        return report.before_and_after(prediction), files, "\n\n".join([told, *trust])
+
+    def unsure(self, model: str, path: str | None, pixel_size: float | None = None) -> np.ndarray:
+        """Return a picture (H, W, 3) of where a result is not sure, in eight times the work.
+
+        Raises:
+            EMError: as for a prediction.
+        """
+        micrograph = self._read(path, pixel_size, self.new_folder())
+        network = self._model(model)
+        prediction = predict(network, micrograph, progress=True, uncertainty=True)
+        return task_of(network).report().unsure(prediction)["unsure"]
+
+    def _read(self, path: str | None, pixel_size: float | None, folder: Path) -> Micrograph:
+        if not path:
+            raise EMError("choose a micrograph first")
+        if pixel_size is not None and not 0 < pixel_size < 1e6:
+            raise EMError(f"the pixel size is {pixel_size:g}; expected nm per pixel, above 0")
+        return with_pixel_size(read_upload(path, folder), pixel_size, Path(path).name)
 
     def new_folder(self) -> Path:
         """Return a new folder, after those older than an hour are gone."""
@@ -131,6 +149,25 @@ def _objects_told(summary: dict[str, Any]) -> str:
 def _diameters(found: dict[str, Any]) -> list[str]:
     diameters = (found[f"{kind}_diameter"] for kind in DIAMETERS)
     return ["none" if diameter is None else f"{diameter:.4g}" for diameter in diameters]
+
+
+def _json(path: Path | None) -> dict[str, Any] | None:
+    return None if path is None else json.loads(path.read_text(encoding="utf-8"))
+
+
+def told_of_trust(prediction: Prediction, residual: dict[str, Any] | None) -> list[str]:
+    """Return sentences on what speaks for or against a result, as Markdown."""
+    found = []
+    if prediction.domain is not None and not prediction.domain.inside:
+        found.append(
+            f"**Look twice:** the micrograph is unlike those of the model's training in {prediction.domain.told()}."
+        )
+    if prediction.confidence is not None:
+        below, stated = prediction.confidence["share_below"], prediction.confidence["stated"]
+        found.append(f"{below:.1%} of the pixels are less sure than {stated:g}.")
+    if residual is not None:
+        found.append(f"What was taken away looks like {' and '.join(residual['looks_like'])}.")
+    return found
 
 
 def as_it_is(text: str) -> str:

@@ -49,6 +49,8 @@ def evaluate(
         lines.append(f"{label:<24}{shown}")
     lines.append(f"{'model':<24}{figures(result)}  ({result['n']} images)")
     lines.append(f"{'without a network':<24}{figures(result['trivial'])}")
+    if result.get("calibration_error") is not None:
+        lines.append(f"{'calibration error':<24}{result['calibration_error']:.4f}")
     if "data_range" in result:
         lines.append(f"data range: {result['data_range']}")
     answer(as_json, result, "\n".join(lines), indent=1)
@@ -58,7 +60,9 @@ def evaluate(
 @takes(PredictArguments)
 def predict(
     inputs: Annotated[list[str], typer.Argument(help="Micrographs: files, patterns, folders.", metavar="INPUT...")],
-    model: Annotated[str, typer.Option(help="Model: zoo name, folder or Hub id.")],
+    model: Annotated[
+        list[str], typer.Option(help="Model: zoo name, folder or Hub id; of several, such as seeds, the mean.")
+    ],
     output: Annotated[str, typer.Option(help="Folder for the results.")],
     given: dict[str, Any],
     as_json: Json = False,
@@ -82,11 +86,17 @@ def predict(
             wrong.append(entry["error"])
         if "output" in entry:
             done = " (done before)" if entry["skipped"] else ""
-            lines.append(f"{entry['input']} -> {entry['output']}, {entry['picture']}{done}")
+            lines.append(f"{entry['input']} -> {entry['output']}, {entry['picture']}{done}{_unsure(entry)}")
     if lines or as_json:
         answer(as_json, entries, "\n".join(lines), indent=1)
     if wrong:
         raise EMError("; ".join(wrong if len(entries) == 1 else [f"{len(wrong)} of {len(entries)} failed", *wrong]))
+
+
+def _unsure(entry: dict[str, Any]) -> str:
+    """Return how much of a result is less sure than stated."""
+    sure = entry.get("confidence")
+    return f"; {sure['share_below']:.1%} less sure than {sure['stated']:g}" if sure else ""
 
 
 @app.command()

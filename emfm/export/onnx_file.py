@@ -19,6 +19,7 @@ from emfm.errors import EMError
 from emfm.files import writable_file, write_atomically
 from emfm.modeling import EMPreTrainedModel
 from emfm.tasks import task_of
+from emfm.tasks.task import EMTaskModel
 
 logger = logging.getLogger(__name__)
 OPSET = 18
@@ -59,8 +60,13 @@ class ExportNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map network values (B, 1, H, W) to scores (B, K, H, W) or an image (B, 1, sH, sW)."""
-        output = self.model(image)[0]
+        output = _calibrated(self.model, self.model(image)[0])
         return output if self.finished is None else self.finished(output)
+
+
+def _calibrated(model: EMPreTrainedModel, outputs: Tensor) -> Tensor:
+    """Return outputs whose softmax gives the model's own probabilities."""
+    return model.calibrated(outputs) if isinstance(model, EMTaskModel) else outputs
 
 
 def _mirrored(model: EMPreTrainedModel, pixel_values: Tensor) -> Tensor:
@@ -206,7 +212,7 @@ def compare(
     try:
         for size in sizes:
             values = rng.normal(0, 0.7, (size[0], 1, *size[1:])).astype(np.float32)
-            own = model(torch.from_numpy(values).to(model.device, model.dtype))[0].float()
+            own = _calibrated(model, model(torch.from_numpy(values).to(model.device, model.dtype))[0].float())
             expected = (task_of(model).finished(own) if finished else own).cpu().numpy()
             found = runtime.run(None, {INPUT: values})[0]
             if found.shape != expected.shape:

@@ -1,18 +1,22 @@
 """Measuring a fine-tuned model on a split: whole micrographs, predicted as a user would."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from emfm.data.examples import Examples
 from emfm.errors import EMError
 from emfm.finetuning.truth import say_what_is_missing
 from emfm.inference.arguments import PredictArguments
-from emfm.inference.predict import predict, ready_model
+from emfm.inference.ensemble import ready_model
+from emfm.inference.predict import predict
 from emfm.io.reading import FileChoice
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import naming
+from emfm.tasks.reliability import Reliability
 from emfm.tasks.task import EMTaskModel
 
 
@@ -39,7 +43,8 @@ def evaluate(
         tta: measure means over the eight symmetries, as `predict` can make them.
 
     Returns:
-        Segmentation: `dice`, `iou`, `boundary_f1` (means without background) and `per_class`.
+        Segmentation: `dice`, `iou`, `boundary_f1` (means without background), `per_class`, and the
+        expected `calibration_error` of the probabilities.
         Instances: `ap50`, `ap`, `pq`, `count_error`, `size_distance` in pixels and, where all pixel
         sizes are known, `size_distance_nm`; `per_class` where objects have classes.
         Restoration: `l1`, `psnr`, `ssim` and their `data_range`. All: `n` micrographs, and
@@ -62,10 +67,19 @@ def evaluate(
 
 def evaluate_on(model: EMTaskModel, examples: Examples, tile: int | None = None, tta: bool = False) -> dict[str, Any]:
     """Predict whole micrographs in memory and compare them with the truth, as `evaluate` does."""
-    metrics = model.new_metrics()
+    metrics, reliability = model.new_metrics(), Reliability()
     for index in tqdm(range(len(examples)), unit="image", leave=False):
+        truth = model.truth_of(examples, index)
+        watch = partial(_count, reliability, truth) if model.calibrates else None
         with naming(examples.names[index]):
-            found = predict(model, examples.images[index], tile, tta=tta, compare=False, precision="fp32")
+            options: dict[str, Any] = {"tta": tta, "compare": False, "precision": "fp32", "watch": watch}
+            found = predict(model, examples.images[index], tile, **options)
             model.measure(metrics, found, examples, index)
     answer = model.trivial_figures(examples, metrics)
-    return {**metrics.result(), "trivial": {figure.name: answer[figure.name] for figure in model.figures}}
+    sure = {"calibration_error": reliability.error} if model.calibrates else {}
+    return {**metrics.result(), **sure, "trivial": {figure.name: answer[figure.name] for figure in model.figures}}
+
+
+def _count(reliability: Reliability, truth: np.ndarray, row: int, column: int, maps: np.ndarray) -> None:
+    """Compare the probabilities (K, h, w) of a block with its part of the truth."""
+    reliability.add(maps, truth[row : row + maps.shape[1], column : column + maps.shape[2]])

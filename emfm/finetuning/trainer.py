@@ -24,6 +24,7 @@ from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.files import to_disk, writable_folder, write_text, writing
+from emfm.finetuning.calibration import note_temperature
 from emfm.finetuning.card import finetuned_card
 from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.freezing import freeze, parameter_groups
@@ -97,7 +98,7 @@ class EMTrainer(Trainer):
         eval_dataset = eval_dataset.to_measure()
         self.micrographs = len(train_dataset) if isinstance(train_dataset, Examples) else None
         self.training_kind = train_dataset.like if isinstance(train_dataset, StreamedExamples) else train_dataset
-        self.start = model.name_or_path
+        self.start, model.domain = model.name_or_path, None  # that of other micrographs
         self._frozen = freeze(model, args.freeze)
         self.adapter = None
         if args.lora:
@@ -175,18 +176,19 @@ class EMTrainer(Trainer):
         self.model.new_head = False
         if self.args.max_steps == 0:
             self._note(self.model, self._measure(self.model, self.eval_dataset))
-            self._note_domain()
+            self._note_for_trust()
             return TrainOutput(0, math.nan, {})
         output = self._train_until_stopped(resume_from_checkpoint, **kwargs)
         # Accelerate leaves its bf16 wrapper on forward: back to the model's own precision
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.course.best_weights:
             self.model.load_state_dict(self.course.best_weights)
-        self._note_domain()
+        self._note_for_trust()
         return output
 
-    def _note_domain(self) -> None:
-        """Keep with the model what its training's micrographs were like; not of a stream."""
+    def _note_for_trust(self) -> None:
+        """Keep with the model how sure it may be, and what its training's micrographs were like."""
+        note_temperature(self.model, self.eval_dataset, self.args.output_dir, self.is_world_process_zero())
         self.model.domain = domain_of_examples(self.model, self.training_kind)
         if self.model.domain is not None and self.is_world_process_zero():
             write_domain(self.model.domain, str(self.args.output_dir))

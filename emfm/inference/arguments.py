@@ -11,6 +11,7 @@ from emfm.settings import COUNT, OneOf, Range, Settings, setting
 FORMATS = ("tif", "npy", "zarr", "mrc")
 PRECISIONS = ("auto", "fp32", "bf16")
 ALL = "all"  # every slice of a stack
+CONFIDENCE = 0.9  # what a pixel's confidence is compared with, where nobody says otherwise
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class PredictArguments(Settings):
     uncertainty: bool = setting(False, "Write how unsure the result is, too: NAME_uncertainty; 8 times the work.")
     scale_bar: str | None = setting(None, "Length of the scale bar in the image, as '500 nm': gives the pixel size.")
     outlines: bool = setting(False, "Of objects: write NAME_outlines.zip, which ImageJ and napari open.")
+    confidence: float = setting(
+        CONFIDENCE, "Count the pixels that are less sure than this, for the record.", Range(above=0, most=1)
+    )
     precision: str = setting(
         "auto", "auto: bf16 where the hardware has it and next to nothing changes.", OneOf(PRECISIONS)
     )

@@ -10,7 +10,7 @@ which an overlap of the reach makes the tiled result equal to that of the whole.
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from emfm.backbones.norms import InstanceNorm, JointNorm, exchange
+from emfm.inference.feature_sums import FeatureSums, watched
 from emfm.inference.plan import Plan
 from emfm.inference.prepared import in_format, prepared
 from emfm.inference.tiling import Blend
@@ -41,9 +42,10 @@ class Blocks:
 
     Tiles of the image (H, W) are read by one thread and computed by `plan.workers` others, while
     the caller works on the block before. `rows` are the first row of tiles and one past the last.
-    With `symmetries` the maps are the means over the eight symmetries of the square. With `doubt`,
-    what that makes of the maps of all symmetries is one map more. The network computes in `dtype`,
-    by default that of its weights.
+    With `symmetries` the maps are the means over the eight symmetries of the square, and over the
+    `others`, models of the same kind, in any case. With `doubt`, what that makes of the maps of all
+    of them is one map more. Each of `sums`, one for each model, takes in the features it sees. The
+    networks compute in `dtype`, by default that of the weights.
     """
 
     def __init__(
@@ -56,7 +58,10 @@ class Blocks:
         symmetries: bool = False,
         doubt: Callable[[Tensor], Tensor] | None = None,
         dtype: torch.dtype | None = None,
+        others: Sequence[EMPreTrainedModel] = (),
+        sums: Sequence[FeatureSums | None] = (),
     ):
+        self._models, self._sums = [model, *others], sums
         self._model, self._image, self._statistics, self._plan = model, image, statistics, plan
         self._symmetries, self._doubt = range(8) if symmetries else range(1), doubt
         self._dtype = dtype or model.dtype
@@ -78,20 +83,19 @@ class Blocks:
                     yield alike[start : start + self._plan.batch]
 
     def __iter__(self) -> Iterator[Block]:
-        was_training, threads = self._model.training, torch.get_num_threads()
-        self._model.eval()
+        was_training, threads = [model.training for model in self._models], torch.get_num_threads()
+        for model in self._models:
+            model.eval()
         workers = self._plan.workers
         share = max(1, threads // workers)
         reading = ThreadPoolExecutor(1)
         computing = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
         pending: deque[tuple[list[Place], Future[np.ndarray]]] = deque()
         try:
-            networks = self._networks()
-            network = networks[0]
+            members = self._members()
 
             def compute(values: Future[Tensor]) -> np.ndarray:
-                seen = values.result().to(network.device)
-                return mean_maps(networks, seen, self._doubt).cpu().numpy()
+                return mean_maps(members, values.result(), self._doubt).cpu().numpy()
 
             for group in self._groups():
                 boxes = [(rows, columns) for _, _, rows, columns in group]
@@ -105,16 +109,25 @@ class Blocks:
             for pool in (reading, computing):
                 pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)  # what a thread sets holds for threads to come
-            self._model.train(was_training)
+            for model, was in zip(self._models, was_training, strict=True):
+                model.train(was)
 
-    def _networks(self) -> list[EMPreTrainedModel]:
+    def _members(self) -> list[list[EMPreTrainedModel]]:
+        """Return for each model its network in each symmetry."""
+        members = [self._networks(model) for model in self._models]
+        for networks, sums in zip(members, self._sums, strict=False):
+            if sums is not None:
+                networks[0] = watched(networks[0], sums)
+        return members
+
+    def _networks(self, model: EMPreTrainedModel) -> list[EMPreTrainedModel]:
         """Return the network for each symmetry; instance norm has its own mean in each."""
         # one pass sees the whole of a small one; numbers of objects hang on the last digit
         tiled = len(self._spans[0]) * len(self._spans[1]) > 1 or np.prod(self._image.shape) > NORM_PIXELS
-        alone = not tiled and not task_of(self._model).separates
-        if alone or not any(isinstance(module, InstanceNorm) for module in self._model.modules()):
-            return [prepared(self._model, self._dtype)] * len(self._symmetries)
-        found = [frozen_network(self._model, self._image, self._statistics, symmetry) for symmetry in self._symmetries]
+        alone = not tiled and not task_of(model).separates
+        if alone or not any(isinstance(module, InstanceNorm) for module in model.modules()):
+            return [prepared(model, self._dtype)] * len(self._symmetries)
+        found = [frozen_network(model, self._image, self._statistics, symmetry) for symmetry in self._symmetries]
         return [in_format(network, self._dtype) for network in found]
 
     def _blended(self, group: list[Place], computed: Future[np.ndarray]) -> Iterator[Block]:
@@ -134,27 +147,36 @@ def turned_back(values: Tensor, symmetry: int) -> Tensor:
 
 
 def mean_maps(
-    networks: list[EMPreTrainedModel], values: Tensor, doubt: Callable[[Tensor], Tensor] | None = None
+    members: list[list[EMPreTrainedModel]], values: Tensor, doubt: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Return maps (B, C, H, W) of network values (B, 1, h, w): the mean over the symmetries.
+    """Return maps (B, C, H, W) of network values (B, 1, h, w): the mean over models and symmetries.
 
-    There is a network for each symmetry; with a single one nothing is turned. `doubt` makes the
-    last map of those of all symmetries (S, B, C, H, W).
+    Each model has a network for each symmetry; with a single one nothing is turned. `doubt` makes
+    the last map of those of all models and symmetries (S, B, C, H, W).
     """
-    if len(networks) == 1:
-        maps = networks[0].maps(values)
-        return maps if doubt is None else torch.cat([maps, doubt(maps[None])[:, None]], dim=1)
-    padded = networks[0].padded(values)  # first, so that every symmetry pools the same pixels
-    height, width = (side * networks[0].scale for side in values.shape[-2:])
     total: Any = 0
     kept = []
-    for symmetry, network in enumerate(networks):
-        maps = turned_back(network.maps(turned(padded, symmetry).contiguous()), symmetry)[..., :height, :width]
-        total = total + maps
-        if doubt is not None:
-            kept.append(maps)
-    mean = total / len(networks)
+    for networks in members:
+        for maps in _maps_of(networks, values):
+            total = total + maps
+            if doubt is not None:
+                kept.append(maps)
+    mean = total / sum(map(len, members))
     return mean if doubt is None else torch.cat([mean, doubt(torch.stack(kept))[:, None]], dim=1)
+
+
+def _maps_of(networks: list[EMPreTrainedModel], values: Tensor) -> Iterator[Tensor]:
+    """Yield a model's maps in each symmetry, turned back."""
+    first = networks[0]
+    values = values.to(first.device)
+    if len(networks) == 1:
+        yield first.maps(values)
+        return
+    padded = first.padded(values)  # first, so that every symmetry pools the same pixels
+    height, width = (side * first.scale for side in values.shape[-2:])
+    for symmetry, network in enumerate(networks):
+        maps = network.maps(turned(padded, symmetry).contiguous())
+        yield turned_back(maps, symmetry)[..., :height, :width]
 
 
 def frozen_network(

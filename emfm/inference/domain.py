@@ -1,41 +1,69 @@
-"""Whether a micrograph is like those of a model's training, and in which respect it is not."""
+"""Whether a micrograph is like those of a model's training, and in which respect it is not.
+
+Three kinds of descriptors are compared: grey levels, spectrum, and what the trunk's channels see.
+Each has the mean of the training's micrographs, the directions in which these differ, and a limit
+from the distances that each of them has from all others.
+"""
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
+from scipy import stats
 
 from emfm.data.examples import Examples
-from emfm.data.noise import noise_deviation
+from emfm.inference.explaining import explained
+from emfm.inference.feature_sums import FeatureSums, watched
+from emfm.inference.seen import Seen
 from emfm.io.large_images import release_pages
 from emfm.loading.domain import Domain, Respect
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import filled, no_data
 
 logger = logging.getLogger(__name__)
-# The middle of a micrograph that is looked at has this side in pixels.
-SIDE = 512
-# So many micrographs at most tell what a training's were like.
-DESCRIBED = 32
-# Standard deviations of the Gaussians whose differences tell the scales of a texture apart.
-SCALES = (1.0, 2.0, 4.0, 8.0)
-# Spreads are at least this: what chance changes from one micrograph of a kind to the next.
-LEAST_SPREAD = {"contrast": 0.15, "noise": 0.3, "scale": 0.3, "texture": 0.3, "features": 0.1}
-# Training micrographs are inside, and others up to this many times as far as the farthest of them.
-LIMIT, FARTHER = 3.0, 1.5
-Descriptors = dict[str, tuple[float, ...]]
+# The part of a training micrograph that is looked at has this side in pixels at most; smaller ones
+# than the second are not quartered.
+SIDE, LEAST_SIDE = 512, 64
+# So many micrographs at most tell what a training's were like; of fewer than FEW the quarters do.
+DESCRIBED, FEW = 24, 6
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How descriptors of one kind are compared.
+
+    Attributes:
+        axes: directions that are told apart, at most.
+        shrunk: how far their variances are drawn to the mean over all directions.
+        least: standard deviation that a descriptor has at least: what chance does.
+    """
+
+    axes: int
+    shrunk: float
+    least: float
+
+
+KINDS = {"contrast": Kind(4, 0.3, 0.02), "spectrum": Kind(4, 0.3, 0.05), "features": Kind(6, 0.1, 0.02)}
+# Of micrographs like the training's this share lies inside of each limit; logarithms of distances
+# spread by at least so much, for a training seldom holds all that is alike.
+INSIDE, LEAST_SPREAD = 0.95, 0.4
+# Means and deviations of channels are compared by their logarithms; smaller ones are as this.
+LEAST_FEATURE = 0.01
+ROOM = 1.2  # by which each limit is wider, for three kinds are compared and any may be exceeded
+LEAST_APART = 0.5  # distance of equal micrographs, of which nobody knows how others differ
+Descriptors = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a micrograph lies."""
 
-    distance: float  #: the largest of all respects, as a share of its limit; up to 1 is inside
-    unlike: list[str]  #: the respects in which it lies outside, the farthest first
+    distance: float  #: the largest of all kinds, as a share of its limit; up to 1 is inside
+    unlike: list[str]  #: "noise", "scale", "texture" or "contrast", the plainest first
+    why: list[str] = field(default_factory=list)  #: what there is to say of each
 
     @property
     def inside(self) -> bool:
@@ -44,102 +72,126 @@ class Place:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a result's record says of it."""
-        return {"distance": round(self.distance, 4), "inside": self.inside, "unlike": self.unlike}
+        return {"distance": round(self.distance, 4), "inside": self.inside, "unlike": self.unlike, "why": self.why}
+
+    def told(self) -> str:
+        """Return in words how a micrograph outside is unlike those of the training."""
+        return " and ".join(f"{kind} ({why})" for kind, why in zip(self.unlike, self.why, strict=True))
 
 
 def descriptors(model: EMPreTrainedModel, image: Any) -> Descriptors:
-    """Describe a micrograph (H, W) by kind, in network values, so units do not matter.
-
-    `contrast`: mean, spread and skewness; `noise`: what a pixel differs from its neighbours;
-    `scale`: how far structures reach; `texture`: contrast at four scales; `features`: the mean of
-    what the trunk sees.
-    """
+    """Describe a micrograph (H, W) by kind; its features are those of its middle."""
+    seen = Seen([model], watch=[True])
     statistics = model.processor.statistics(image)
+    seen.look(image, statistics)
     top, left = (max(0, (length - SIDE) // 2) for length in image.shape)
     part = np.asarray(image[top : top + SIDE, left : left + SIDE])
     release_pages(image)
-    values = model.processor.normalize(filled(part, no_data(part)), statistics).astype(np.float64)
-    mean, spread = float(values.mean()), float(values.std())
-    skewness = float(((values - mean) ** 3).mean()) / max(spread, 1e-3) ** 3
-    return {
-        "contrast": (mean, spread, float(np.cbrt(skewness))),
-        "noise": (float(np.log(noise_deviation(values) + 0.01)),),
-        "scale": (float(np.log(_correlation_length(values))),),
-        "texture": tuple(float(np.log(band + 0.01)) for band in _bands(values)),
-        "features": _features(model, values),
-    }
-
-
-def _correlation_length(values: np.ndarray) -> float:
-    """Return the distance in pixels at which the smoothed image correlates by a half."""
-    smooth = ndimage.gaussian_filter(values, 1.5)
-    smooth = smooth - smooth.mean()
-    power = np.abs(np.fft.rfft2(smooth)) ** 2
-    correlation = np.fft.irfft2(power, s=smooth.shape)
-    if correlation[0, 0] <= 0:
-        return float(max(values.shape))
-    reach = min(values.shape) // 2
-    along = (correlation[0, :reach] + correlation[:reach, 0]) / (2 * correlation[0, 0])
-    below = np.flatnonzero(along < 0.5)
-    return float(below[0]) if len(below) else float(max(1, reach))
-
-
-def _bands(values: np.ndarray) -> list[float]:
-    smooth = [ndimage.gaussian_filter(values, scale) for scale in SCALES]
-    return [float((fine - coarse).std()) for fine, coarse in zip([values, *smooth[:-1]], smooth, strict=True)]
-
-
-@torch.no_grad()
-def _features(model: EMPreTrainedModel, values: np.ndarray) -> tuple[float, ...]:
+    values = model.processor.normalize(filled(part, no_data(part)), statistics)
     was_training = model.training
     model.eval()
-    seen = torch.from_numpy(values.astype(np.float32))[None, None].to(model.device, model.dtype)
-    means = [found.float().mean(dim=(0, 2, 3)) for found in model.features(seen)[:3]]
+    sums = seen.sums[0]
+    assert sums is not None
+    tensor = torch.from_numpy(values)[None, None].to(model.device, model.dtype)
+    watched(model, sums).maps(tensor)
     model.train(was_training)
-    return tuple(torch.cat(means).cpu().tolist())
+    return _described(seen, sums)
 
 
-def domain_of(model: EMPreTrainedModel, images: Iterable[Any]) -> Domain:
+def _described(seen: Seen, sums: FeatureSums) -> Descriptors:
+    assert seen.looks is not None
+    found = {"contrast": np.array(seen.looks.contrast), "spectrum": np.array(seen.looks.spectrum)}
+    features = sums.described()
+    if features is not None:
+        found["features"] = np.log(np.maximum(features, 0) + LEAST_FEATURE)
+    return found
+
+
+def domain_of(model: EMPreTrainedModel, images: Sequence[Any]) -> Domain:
     """Return what the micrographs of a training have in common, from one or more of them."""
-    described = [descriptors(model, image) for image in images]
-    return {kind: _respect(kind, np.array([one[kind] for one in described])) for kind in described[0]}
+    parts = [part for index, image in enumerate(images) for part in _parts(image, index, len(images) < FEW)]
+    found = [descriptors(model, part) for part in parts]
+    return {kind: _respect(KINDS[kind], np.array([one[kind] for one in found])) for kind in found[0]}
+
+
+def _parts(image: Any, index: int, few: bool) -> list[Any]:
+    """Return the part of an image (H, W) at one of its corners, or quarters at all if few are.
+
+    A user's micrograph may be no larger, and the smaller they are the more they differ.
+    """
+    side = max(LEAST_SIDE, min(image.shape) // 2) if few else SIDE
+    rows, columns = (min(length, side, SIDE) for length in image.shape)
+    corners = range(4) if few and min(image.shape) > LEAST_SIDE else [index]
+    places = [(corner & 1, corner >> 1 & 1) for corner in corners]
+    origins = [((image.shape[0] - rows) * down, (image.shape[1] - columns) * right) for down, right in places]
+    return [image[top : top + rows, left : left + columns] for top, left in origins]
 
 
 def domain_of_examples(model: EMPreTrainedModel, data: Any) -> Domain | None:
     """Return the domain of some training micrographs in memory, None of other data."""
     if not isinstance(data, Examples) or not len(data):
         return None
-    return domain_of(model, data.images[:: -(-len(data) // DESCRIBED)])
+    return domain_of(model, data.take(min(len(data), DESCRIBED)).to_measure().images)
 
 
-def _respect(kind: str, values: np.ndarray) -> Respect:
-    """Return mean, spread and limit of descriptors (N, D)."""
-    least = LEAST_SPREAD[kind] * (max(1e-3, float(np.abs(values).mean())) if kind == "features" else 1.0)
+def _respect(how: Kind, values: np.ndarray) -> Respect:
+    """Return mean, directions and limit of descriptors (N, D)."""
+    whole = _fitted(how, values)
+    count = len(values)
+    apart = [_fitted(how, np.delete(values, i, axis=0)).distance(values[i]) for i in range(count) if count > 1]
+    logs = np.log(np.maximum(apart or [np.sqrt(values.shape[1])], LEAST_APART))
+    spread = max(LEAST_SPREAD, float(logs.std(ddof=1)) if count > 2 else 0.0)
+    wide = float(stats.t.ppf(INSIDE, max(1, count - 1))) * spread * np.sqrt(1 + 1 / count)
+    return Respect(whole.mean, whole.axes, whole.variances, whole.rest, ROOM * float(np.exp(logs.mean() + wide)))
+
+
+def _fitted(how: Kind, values: np.ndarray) -> Respect:
     mean = values.mean(axis=0)
-    spread = np.maximum(values.std(axis=0, ddof=1) if len(values) > 1 else 0.0, least)
-    spread = np.broadcast_to(spread, mean.shape)
-    distances = np.sqrt((((values - mean) / spread) ** 2).mean(axis=1))
-    return Respect(tuple(mean.tolist()), tuple(spread.tolist()), max(LIMIT, FARTHER * float(distances.max())))
-
-
-def compared(model: EMPreTrainedModel, image: Any, name: str) -> Place | None:
-    """Return where a micrograph lies and warn if outside; None if the model has no domain."""
-    if model.domain is None:
-        return None
-    place = place_of(model, image, model.domain)
-    if not place.inside:
-        kinds = " and ".join(place.unlike)
-        logger.warning(
-            "%s is unlike the micrographs of the model's training in %s (%.1f times as far as they are): look at the "
-            "result before you trust it",
-            *(name, kinds, place.distance),
-        )
-    return place
+    _, lengths, axes = np.linalg.svd(values - mean, full_matrices=False)
+    degrees = max(1, len(values) - 1)
+    variances = lengths**2 / degrees
+    rest = max(how.shrunk * float(variances.sum()) / degrees, how.least**2)
+    kept = min(how.axes, degrees if len(values) > 1 else 0)
+    return Respect(mean, axes[:kept], (1 - how.shrunk) * variances[:kept] + rest, rest, 1.0)
 
 
 def place_of(model: EMPreTrainedModel, image: Any, domain: Domain) -> Place:
     """Return where a micrograph (H, W) lies against those of the training."""
-    described = descriptors(model, image)
-    shares = {kind: one.distance(described[kind]) / one.limit for kind, one in domain.items() if kind in described}
-    unlike = sorted((kind for kind, share in shares.items() if share > 1), key=lambda kind: -shares[kind])
-    return Place(max(shares.values()), unlike)
+    return _place(descriptors(model, image), domain)
+
+
+def _place(found: Descriptors, domain: Domain) -> Place:
+    shares = {kind: one.distance(found[kind]) / one.limit for kind, one in domain.items() if kind in found}
+    named: dict[str, str] = {}
+    if shares.get("spectrum", 0) > 1:
+        one = domain["spectrum"]
+        kind, why = explained(found["spectrum"], one.mean, one.spreads())
+        named[kind] = why
+    if shares.get("contrast", 0) > 1:
+        named["contrast"] = "other grey levels"
+    if shares.get("features", 0) > 1 and not named:
+        named["texture"] = "structures that the network hardly knows"
+    return Place(max(shares.values()), list(named), list(named.values()))
+
+
+def place_seen(seen: Seen) -> Place | None:
+    """Return where a predicted micrograph lies; of several models the one that knows it best.
+
+    None where no model knows its training's micrographs.
+    """
+    places = [
+        _place(_described(seen, sums), model.domain)
+        for model, sums in zip(seen.models, seen.sums, strict=False)
+        if model.domain is not None and sums is not None and seen.looks is not None
+    ]
+    return min(places, key=lambda place: place.distance, default=None)
+
+
+def warn_outside(place: Place | None, name: str) -> None:
+    """Warn where a micrograph lies outside."""
+    if place is not None and not place.inside:
+        logger.warning(
+            "%s is unlike the micrographs of the model's training in %s, %.1f times as far as they are: look at the "
+            "result before you trust it",
+            *(name, place.told(), place.distance),
+        )

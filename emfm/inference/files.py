@@ -20,12 +20,14 @@ from emfm.errors import EMError
 from emfm.files import reason_of, writable_folder, write_text
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.batch import check_batch_table, write_batch
-from emfm.inference.domain import compared
+from emfm.inference.domain import place_seen, warn_outside
+from emfm.inference.ensemble import ready_models
 from emfm.inference.inputs import Input, check_names
 from emfm.inference.owner import Place, check_labels, result_labels
-from emfm.inference.predict import Flow, no_data_value, ready_model, result_form
+from emfm.inference.predict import Flow, no_data_value, result_form
 from emfm.inference.processes import ALONE, Processes
 from emfm.inference.result_files import ResultFile
+from emfm.inference.seen import Seen
 from emfm.inference.stacks import Stack, stack_endings
 from emfm.inference.stated_slices import StatedSlices
 from emfm.io.bar_look import say_seen_bars, with_seen_bar
@@ -49,10 +51,11 @@ class _Job:
     target: Path  # its suffix chooses the format
     arguments: PredictArguments
     made_by: dict[str, Any]
+    others: tuple[EMPreTrainedModel, ...] = ()  # predicted together with the model
 
 
 def predict_files(
-    model: EMPreTrainedModel | str | Path,
+    model: EMPreTrainedModel | str | Path | Sequence[EMPreTrainedModel | str | Path],
     inputs: Sequence[str | Path | Input],
     output: Path,
     arguments: PredictArguments | None = None,
@@ -68,18 +71,19 @@ def predict_files(
     files; all share those that do not divide evenly.
 
     Args:
-        model: a model, or the name or folder of one.
+        model: a model, or the name or folder of one; of several of one kind the mean is taken.
         inputs: micrograph files, `FILE::DATASET`, or what `expand_inputs` returned.
         output: folder for the results; made if needed.
         arguments: how; the defaults if None.
 
     Returns:
-        One entry per input, in order and in every process: `input`, `output`, the report's paths
-        and `skipped`; or `input` and `error` for a failure, which does not stop the others.
+        One entry per input, in order and in every process: `input`, `output`, the report's paths,
+        `confidence` and `domain` where they are known, and `skipped`; or `input` and `error` for a
+        failure, which does not stop the others.
 
     Raises:
         EMError: there is no input, two results would have one name, the results' folder holds other
-            classes, or the model does not load.
+            classes, the model does not load, or several are of different kinds.
     """
     arguments = arguments or PredictArguments()
     writable_folder(output)
@@ -91,16 +95,16 @@ def predict_files(
     choice.check((source.file for source in sources), "the input")
     targets = [(source, source.result(output, _format(source, arguments), arguments.slice)) for source in sources]
     check_names(targets)
-    model = ready_model(model)
+    model, *others = ready_models(model)
     if arguments.outlines and not task_of(model).separates:
         raise EMError(f"--outlines are of numbered objects; {type(model).__name__} finds none: leave it out")
     settings = {key: value for key, value in asdict(arguments).items() if key not in ("tile", "overwrite", "format")}
-    made_by = {"model": _fingerprint(model), **settings}
+    made_by = {"model": _fingerprint([model, *others]), **settings}
     check_labels(output, model.classes, arguments.overwrite)
     together = len(sources) > 1 and not arguments.every_slice  # tables of volumes have other columns
     if task_of(model).separates and together:
         check_batch_table(output, arguments.overwrite)
-    jobs = [_Job(model, source, target, arguments, made_by) for source, target in targets]
+    jobs = [_Job(model, source, target, arguments, made_by, tuple(others)) for source, target in targets]
     entries = _all(jobs, processes)
     tables = [Path(entry["objects"]) for entry in entries if "objects" in entry]
     if processes.rank == 0 and together and len(tables) > 1:
@@ -145,7 +149,9 @@ def _one(job: _Job, processes: Processes) -> dict[str, Any]:
         named = str(job.source.file) in message
         return {**entry, "error": message if named else f"{entry['input']}: {message}"}
     paths = {kind: str(job.target.with_name(name)) for kind, name in shown.items()}
-    return {**entry, "output": str(job.target), **paths, "skipped": done}
+    record = place.record()
+    told: dict[str, Any] = {name: record[name] for name in ("confidence", "domain") if name in record}
+    return {**entry, "output": str(job.target), **paths, **told, "skipped": done}
 
 
 def _read(job: _Job) -> Micrograph:
@@ -189,7 +195,8 @@ def _place(job: _Job) -> Place:
     names = task_of(job.model).report().names(job.target.stem)
     if job.arguments.every_slice:
         names = tuple(f"{job.target.stem}_{ending}" for ending in stack_endings(job.model))
-    names += (_beside(job.target).name,) if job.arguments.uncertainty else ()
+    if job.arguments.uncertainty:
+        names += _beside(job.target).name, f"{job.target.stem}_unsure.png"
     names += (_outlines(job.target).name,) if job.arguments.outlines else ()
     return Place(job.target, {"input": facts, **job.made_by}, names)
 
@@ -234,7 +241,7 @@ def _write_stack(job: _Job, place: Place, processes: Processes, old: dict[str, A
     distance = arguments.slice_distance or first.slice_distance
     stated = StatedSlices(slices, first.pixel_size, distance, arguments.nodata)
     how = arguments.tile, arguments.match_pixel_size, False, ALONE, arguments.tta
-    flow = Flow(job.model, *how, warn=False, precision=arguments.precision)
+    flow = Flow(job.model, *how, warn=False, precision=arguments.precision, others=job.others)
     stack = Stack(job.model, stated, job.target, place.made_from, flow, arguments.orthoplanes)
     record = stack.predict(processes)
     if processes.rank == 0:
@@ -252,13 +259,22 @@ def _write(
     doubt = None
     if arguments.uncertainty:
         doubt = ResultFile(_beside(target), result.shape, np.float32, pixel_size)
+    models = (model, *job.others)
+    seen = Seen(models, arguments.confidence, [one.domain is not None for one in models])
     how = arguments.tile, arguments.match_pixel_size, first, processes, arguments.tta, doubt
-    kinds = Flow(model, *how, precision=arguments.precision).run(micrograph, result)
+    options: dict[str, Any] = {"precision": arguments.precision, "others": job.others, "seen": seen}
+    kinds = Flow(model, *how, **options).run(micrograph, result)
     if processes.rank > 0:
         return {}
     image: Any = micrograph.image  # what shows the result reads it in parts, too
     output = result.read()
-    shown_as: dict[str, Any] = dict(object_classes=kinds, data_bar=micrograph.data_bar * model.scale)
+    shown_as: dict[str, Any] = {
+        "uncertainty": None if doubt is None else doubt.read(),
+        "domain": place_seen(seen),
+        "object_classes": kinds,
+        "data_bar": micrograph.data_bar * model.scale,
+        "confidence": seen.sureness(),
+    }
     prediction = Prediction(image, output, model.classes, pixel_size, micrograph.name, **shown_as)
     written = task_of(model).report().write(prediction, target.parent, target.stem)
     shown = {kind: path.name for kind, path in written.items()}
@@ -267,26 +283,40 @@ def _write(
         write_outlines(_outlines(target), output, kinds)
     if doubt is not None:
         shown["uncertainty"] = doubt.path.name
-    form: dict[str, Any] = {
-        "shape": list(output.shape),
-        "dtype": str(output.dtype),
-        "pixel_size": pixel_size,
-        "shown": shown,
-    }
-    place_there = compared(model, image, str(job.source))
-    if place_there is not None:
-        form["domain"] = place_there.to_dict()
-    missing = count_no_data(image)
-    if model.classes is not None:
-        missing += micrograph.data_bar * image.shape[1]
-    if missing:
-        logger.warning("%s: %d pixels hold no data, and so does the result there", job.source, missing)
-        form["no_data"] = {"pixels": missing, "value": str(no_data_value(output.dtype))}
-    place.finish(old, {**form, "classes": model.classes})
+    place.finish(old, {**_record_of(prediction, micrograph, str(job.source)), "shown": shown})
     return shown
 
 
-def _fingerprint(model: EMPreTrainedModel) -> str:
+def _record_of(prediction: Prediction, micrograph: Micrograph, source: str) -> dict[str, Any]:
+    """Return what the record says of a result; what speaks against it is said, too."""
+    output = prediction.output
+    form: dict[str, Any] = {
+        "shape": list(output.shape),
+        "dtype": str(output.dtype),
+        "pixel_size": prediction.pixel_size,
+        "classes": prediction.id2label,
+    }
+    warn_outside(prediction.domain, source)
+    if prediction.domain is not None:
+        form["domain"] = prediction.domain.to_dict()
+    if prediction.confidence is not None:
+        form["confidence"] = prediction.confidence
+    missing = count_no_data(prediction.image)
+    if prediction.id2label is not None:
+        missing += micrograph.data_bar * prediction.image.shape[1]
+    if missing:
+        logger.warning("%s: %d pixels hold no data, and so does the result there", source, missing)
+        form["no_data"] = {"pixels": missing, "value": str(no_data_value(output.dtype))}
+    return form
+
+
+def _fingerprint(models: Sequence[EMPreTrainedModel]) -> str:
+    """Return the SHA-256 of models: their order does not matter."""
+    found = sorted(_fingerprint_of(model) for model in models)
+    return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
+
+
+def _fingerprint_of(model: EMPreTrainedModel) -> str:
     """Return the SHA-256 of a model's weights, processor and the task's configuration."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -294,6 +324,8 @@ def _fingerprint(model: EMPreTrainedModel) -> str:
         digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
     config = model.config
     told = [type(model).__name__, config.norm, config.scale, model.classes, config.residual, config.pixel_size_range]
+    if config.temperature != 1:
+        told.append(config.temperature)
     processor = model.processor
     digest.update(json.dumps([told, processor.low, processor.high, processor.clip], default=str).encode())
     return digest.hexdigest()

@@ -13,6 +13,7 @@ from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMFoundation, EMPreTrainedModel
 from emfm.processing import as_array
 from emfm.reports.prediction import Prediction
+from emfm.reports.residual import measure_residual
 from emfm.tasks import TASKS, task_of
 
 # Masks of objects, one byte a pixel and object, take so much memory at most.
@@ -70,7 +71,9 @@ class EMImageToImagePipeline(_OnMicrographs):
 
     Takes the path of a micrograph, a 2-D array or tensor, a PIL image, or a list of these. Returns
     for each a dict: `image` (H, W), in the input's dtype and units, `scale` times as large by
-    super-resolution; `pixel_size` in nm or None; and `name`. `tile=` is a tile's side in pixels.
+    super-resolution; `pixel_size` in nm or None; `name`; `residual`, the figures of what was taken
+    away, None if the size changed; and `domain`, whether the micrograph is like those of the
+    training, None if the model does not know. `tile=` is a tile's side in pixels.
     """
 
     pipeline_tag = "image-to-image"
@@ -89,9 +92,14 @@ class EMImageToImagePipeline(_OnMicrographs):
         return super()._sanitize_parameters(**kwargs)
 
     def postprocess(self, model_outputs: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Return image, pixel size and name."""
+        """Return image, pixel size, name, what was taken away, and if the input is known."""
         prediction: Prediction = model_outputs["prediction"]
-        return {"image": prediction.output, "pixel_size": prediction.pixel_size, "name": prediction.name}
+        taken = None
+        if prediction.image.shape == prediction.output.shape:
+            taken = measure_residual(prediction.image, prediction.output)[0].to_dict()
+        place = None if prediction.domain is None else prediction.domain.to_dict()
+        form = {"image": prediction.output, "pixel_size": prediction.pixel_size, "name": prediction.name}
+        return {**form, "residual": taken, "domain": place}
 
 
 class EMImageSegmentationPipeline(_OnMicrographs, ImageSegmentationPipeline):

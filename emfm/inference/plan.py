@@ -1,5 +1,7 @@
 """Choosing tiles, batch and threads from the network and the free memory."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -31,7 +33,13 @@ class Plan:
     workers: int
 
 
-def plan(model: EMPreTrainedModel, shape: tuple[int, int], tile: int | None = None, parts: int = 1) -> Plan:
+def plan(
+    model: EMPreTrainedModel,
+    shape: tuple[int, int],
+    tile: int | None = None,
+    parts: int = 1,
+    others: Sequence[EMPreTrainedModel] = (),
+) -> Plan:
     """Return how a model predicts a micrograph of some size on its device.
 
     Args:
@@ -39,11 +47,14 @@ def plan(model: EMPreTrainedModel, shape: tuple[int, int], tile: int | None = No
         shape: (H, W) of the micrograph.
         tile: largest side of a tile in pixels; None chooses one by the free memory.
         parts: processes that divide the rows of tiles; without `tile` there are enough for all.
+        others: models that see the same tiles, one after the other.
 
     Raises:
         EMError: the tile is too small for the model.
     """
-    stride = model.trunk.stride
+    models = (model, *others)
+    stride, reach = math.lcm(*(one.trunk.stride for one in models)), max(one.reach for one in models)
+    needed = max(map(bytes_per_pixel, models))
     if tile is not None and tile < 4 * stride:
         raise EMError(f"a tile of {tile} px is too small for this model: use at least {4 * stride}")
     batches = model.device.type != "cpu"  # other devices are faster with several tiles at a time
@@ -53,17 +64,17 @@ def plan(model: EMPreTrainedModel, shape: tuple[int, int], tile: int | None = No
     workers = 1 if batches else torch.get_num_threads()
     if tile is None:
         # smaller tiles than this spend most of the work on what they share
-        efficient = 4 * (2 * model.reach + RAMP)
-        while workers > 1 and _side(model, budget / workers) < efficient:
+        efficient = 4 * (2 * reach + RAMP)
+        while workers > 1 and _side(needed, stride, budget / workers) < efficient:
             workers -= 1
-        tile = min(LARGEST_TILE, max(_side(model, budget / workers), efficient // 2))
+        tile = min(LARGEST_TILE, max(_side(needed, stride, budget / workers), efficient // 2))
         if parts > 1:
             tile = min(tile, max(-(-shape[0] // parts) + efficient // 4, efficient // 2))
         tile = max(4 * stride, tile)
-    fitting = max(1, int(budget / (bytes_per_pixel(model) * tile**2)))
+    fitting = max(1, int(budget / (needed * tile**2)))
     ramp = min(RAMP, tile // 16)
     # the margin may take up to a quarter of the tile on each side
-    margin = 0 if max(shape) <= tile else min(model.reach, (tile - ramp) // 4)
+    margin = 0 if max(shape) <= tile else min(reach, (tile - ramp) // 4)
     tiling = Tiling(tile, margin, ramp, stride, model.scale)
     count = tiling.count(*shape)
     if batches:
@@ -71,10 +82,9 @@ def plan(model: EMPreTrainedModel, shape: tuple[int, int], tile: int | None = No
     return Plan(tiling, 1, min(workers, fitting, count))
 
 
-def _side(model: EMPreTrainedModel, budget: float) -> int:
-    """Return the largest side of a tile, a multiple of the stride, within the budget."""
-    stride = model.trunk.stride
-    return int((budget / bytes_per_pixel(model)) ** 0.5) // stride * stride
+def _side(bytes_needed: float, stride: int, budget: float) -> int:
+    """Return the largest side of a tile, a multiple of the stride, within the budget of bytes."""
+    return int((budget / bytes_needed) ** 0.5) // stride * stride
 
 
 def bytes_per_pixel(model: EMPreTrainedModel) -> float:

@@ -1,6 +1,6 @@
 """Prediction on a micrograph of any size; the result goes to an array in memory or to a file."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -8,33 +8,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
+from emfm.inference.array_result import ArrayResult
 from emfm.inference.blocks import Block, Blocks
-from emfm.inference.domain import compared
+from emfm.inference.domain import place_seen, warn_outside
 from emfm.inference.drawn import Blanked, drawn_boxes
+from emfm.inference.ensemble import ready_models
 from emfm.inference.plan import plan
 from emfm.inference.precision import number_format
 from emfm.inference.processes import Processes
 from emfm.inference.resampling import Resampled, blocks_of, check_pixel_size, matched
 from emfm.inference.result_files import ResultFile
+from emfm.inference.seen import Seen
 from emfm.io.bar_look import with_seen_bar
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
 from emfm.no_data import no_data, say_data_bar, without
 from emfm.processing import IntensityStatistics, as_array, as_dtype
 from emfm.reports.prediction import ObjectClasses, Prediction
-from emfm.tasks import load_model, task_of
+from emfm.tasks import task_of
 from emfm.tasks.watershed import separate
 
 Progress = bool | Callable[[Iterable[Block], int], Iterable[Block]]
+Watch = Callable[[int, int, np.ndarray], None]
 
 
 def predict(
-    model: EMPreTrainedModel | str | Path,
+    model: EMPreTrainedModel | str | Path | Sequence[EMPreTrainedModel | str | Path],
     micrograph: Micrograph | np.ndarray | str | Path,
     tile: int | None = None,
     progress: Progress = False,
@@ -44,6 +46,7 @@ def predict(
     uncertainty: bool = False,
     compare: bool = True,
     precision: str = "auto",
+    watch: Watch | None = None,
 ) -> Prediction:
     """Run a model on one micrograph and return an array; `predict_files` writes files of any size.
 
@@ -53,31 +56,28 @@ def predict(
     needs is measured once, too: over up to 1024 x 1024 pixels, or squares spread over a larger one.
 
     Args:
-        model: a model, or the name or folder of one.
+        model: a model, or the name or folder of one; of several of one kind the mean is taken.
         micrograph: a file, a 2-D array, or what `read_micrograph` returned.
         tile: largest side of a tile in pixels; None chooses by the free memory.
         progress: show a bar; or what goes through the tiles in its place, told how many there are.
         match_pixel_size: resample to the pixel sizes of the training, and the result back.
         nodata: value of pixels without data, beside NaN. The result there is NaN, or 255 (65535
             with more than 255 classes) in a class map.
-        uncertainty: tell how unsure the result is, too, from the eight symmetries: the standard
-            deviation of a restored micrograph, in its units; of classes and objects the entropy, 0
-            where sure and 1 where all are alike.
+        uncertainty: tell how unsure the result is, too, from several models, or else from the eight
+            symmetries: the standard deviation of a restored micrograph, in its units; of classes
+            and objects the entropy, 0 where sure and 1 where all are alike.
         compare: warn where the micrograph is unlike those of the model's training.
+        watch: is given row, column and finished maps (C, h, w) of every block, as they come.
         tta: take the mean over the eight symmetries of the square, which costs eight times as much.
         precision: "fp32", "bf16", or "auto": bf16 where the hardware has units for it and next to
             nothing changes, see `number_format`.
 
     Raises:
         EMError: the micrograph cannot be read or used, the tile is too small for the model, or the
-            pixel size is to be matched and not known.
+            pixel size is to be matched and not known; or several models are of different kinds.
     """
     PredictArguments(tile=tile, precision=precision)  # which checks them
-    if not isinstance(model, (EMPreTrainedModel, str, Path)) and not hasattr(model, "_orig_mod"):
-        raise EMError(
-            f"model is {type(model).__name__}; expected a model, or its name or folder: predict(model, image)"
-        )
-    model = ready_model(model)
+    model, *others = ready_models(model)
     if isinstance(micrograph, (str, Path)):
         micrograph = read_micrograph(micrograph)
     elif not isinstance(micrograph, Micrograph):
@@ -87,46 +87,16 @@ def predict(
         micrograph = with_seen_bar(micrograph)
     result = ArrayResult(*result_form(model, micrograph.image))
     doubt = ArrayResult(result.shape, np.dtype(np.float32)) if uncertainty else None
+    seen = Seen([model, *others], watch=[compare and one.domain is not None for one in (model, *others)])
     how = tile, match_pixel_size, progress, Processes(0, 1), tta, doubt
-    kinds = Flow(model, *how, precision=precision).run(micrograph, result)
+    options: dict[str, Any] = {"precision": precision, "others": tuple(others), "seen": seen, "watch": watch}
+    kinds = Flow(model, *how, **options).run(micrograph, result)
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     unsure = None if doubt is None else doubt.read()
-    place = compared(model, micrograph.image, micrograph.name) if compare else None
+    place = place_seen(seen)
+    warn_outside(place, micrograph.name)
     found = micrograph.array, result.read(), model.classes, pixel_size, micrograph.name
-    return Prediction(*found, unsure, place, kinds, micrograph.data_bar * model.scale)
-
-
-def ready_model(model: EMPreTrainedModel | str | Path) -> EMPreTrainedModel:
-    """Return a model as it is, or load one by name or folder, onto a GPU where there is one."""
-    model = getattr(model, "_orig_mod", model)  # of torch.compile(model); model.compile() stays compiled
-    if isinstance(model, EMPreTrainedModel):
-        return model
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return load_model(model).to(device or torch.device("cpu"))
-
-
-class ArrayResult:
-    """A result (H, W) in memory, with the methods of a `ResultFile`."""
-
-    def __init__(self, shape: tuple[int, int], dtype: np.dtype):
-        self.shape, self.dtype = shape, dtype
-        self._array = np.empty(shape, dtype)
-
-    def write(self, row: int, column: int, block: np.ndarray) -> None:
-        """Put a block (h, w) with its first pixel at a row and column."""
-        self._array[row : row + block.shape[0], column : column + block.shape[1]] = block
-
-    def read(self) -> np.ndarray:
-        """Return the array (H, W)."""
-        return self._array
-
-    def filling(self, processes: Processes) -> AbstractContextManager[None]:
-        """Return what stands around the writing."""
-        return nullcontext()
-
-    def between(self, shape: tuple[int, int], dtype: np.dtype, processes: Processes) -> AbstractContextManager:
-        """Return a result for what this one is made of."""
-        return nullcontext(ArrayResult(shape, dtype))
+    return Prediction(*found, unsure, place, kinds, micrograph.data_bar * model.scale, seen.sureness())
 
 
 class AboveBar:
@@ -194,6 +164,9 @@ class Flow:
     doubt: "Result | None" = None  # of the result's shape, float32: filled with how unsure it is
     warn: bool = True  # of what the micrograph says of itself; of a stack that is said once
     precision: str = "auto"
+    others: tuple[EMPreTrainedModel, ...] = ()  # of the model's kind; means over all are taken
+    seen: Seen | None = None  # what is learnt beside the result
+    watch: Watch | None = None  # is given every finished block
 
     def run(self, given: Micrograph, result: Result) -> ObjectClasses | None:
         """Fill a result that has the `result_form` of the micrograph; return its objects' classes.
@@ -259,13 +232,19 @@ class Flow:
         """Write the result block by block; each process does some of the rows of tiles."""
         model, processes = self.model, self.processes
         statistics = processes.together(lambda: model.processor.statistics(image))
-        how = plan(model, image.shape, self.tile, processes.count)
+        how = plan(model, image.shape, self.tile, processes.count, self.others)
+        if self.seen is not None:
+            self.seen.look(image, statistics)
         rows = len(how.tiling.spans(image.shape[0]))
         first, last = processes.rank * rows // processes.count, (processes.rank + 1) * rows // processes.count
         unsure = None if self.doubt is None else task_of(model).doubt
         dtype = processes.together(lambda: number_format(model, image, statistics, self.precision))
         dtype = processes.gather(dtype)[0]  # one for all
-        blocks = Blocks(model, image, statistics, how, (first, last), self.tta or unsure is not None, unsure, dtype)
+        # several models tell themselves how unsure they are
+        symmetries = self.tta or (unsure is not None and not self.others)
+        sums = [] if self.seen is None else self.seen.sums
+        how_many = (first, last), symmetries, unsure, dtype, self.others, sums
+        blocks = Blocks(model, image, statistics, how, *how_many)
         unit = statistics.scale if task_of(model).doubts_in_units else 1.0
 
         def write(row: int, column: int, maps: np.ndarray) -> None:
@@ -273,8 +252,11 @@ class Flow:
                 doubt = (unit * maps[-1]).astype(np.float32)
                 self.doubt.write(row, column, hide_no_data(doubt, model, image, (row, column)))
                 maps = maps[:-1]
-            part = model.result(maps, statistics, result.dtype)
-            result.write(row, column, hide_no_data(part, model, image, (row, column)))
+            part = hide_no_data(model.result(maps, statistics, result.dtype), model, image, (row, column))
+            result.write(row, column, part)
+            self._look_at(maps, part)
+            if self.watch is not None:
+                self.watch(row, column, maps)
 
         def share() -> None:
             if first < last:
@@ -291,6 +273,14 @@ class Flow:
             processes.together(share)
             tails = processes.gather(blocks.blend.tail if first < last else None)
             processes.together(join)
+        if self.seen is not None:
+            self.seen.join(processes)
+
+    def _look_at(self, maps: np.ndarray, part: np.ndarray) -> None:
+        """Count how sure a block is."""
+        confidence = task_of(self.model).confidence(maps)
+        if self.seen is not None and confidence is not None:
+            self.seen.add(confidence, np.zeros_like(part) if task_of(self.model).separates else part)
 
     def _through(self, blocks: Blocks) -> Iterable[Block]:
         if callable(self.progress):

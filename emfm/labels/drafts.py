@@ -16,8 +16,9 @@ from emfm.data.labelled_folder import open_labelled_folder
 from emfm.data.splits import stem
 from emfm.errors import EMError
 from emfm.files import writable_folder, write_atomically, write_text
+from emfm.inference.ensemble import ready_model
 from emfm.inference.inputs import Input
-from emfm.inference.predict import predict, ready_model
+from emfm.inference.predict import predict
 from emfm.io.reading import FileChoice, open_stack, read_micrograph
 from emfm.io.writing import write_image
 from emfm.labels.paint import Classes

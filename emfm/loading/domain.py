@@ -1,31 +1,52 @@
 """What the micrographs of a training were like, kept with the model, to tell others apart."""
 
 import json
-import math
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from emfm.errors import EMError
 from emfm.files import write_text
 
+logger = logging.getLogger(__name__)
 DOMAIN = "domain.json"
+VERSION = 2  # of the file; the first one's figures told too little
 
 
 @dataclass(frozen=True)
 class Respect:
-    """Descriptors of one kind, such as noise, over the micrographs of a training."""
+    """Descriptors of one kind, such as grey levels, over the micrographs of a training.
 
-    mean: tuple[float, ...]
-    spread: tuple[float, ...]  # standard deviations, never below what chance gives
-    limit: float  # the distance up to which a micrograph is like those of the training
+    Attributes:
+        mean: (D,) of the descriptors.
+        axes: (K, D) directions in which the micrographs differ most, of length 1.
+        variances: (K,) along these.
+        rest: variance along each of all other directions.
+        limit: distance up to which a micrograph is like those of the training.
+    """
 
-    def distance(self, values: tuple[float, ...]) -> float:
-        """Return how many spreads a micrograph is from the mean, the root of the mean square."""
-        parts = [(v - m) / s for v, m, s in zip(values, self.mean, self.spread, strict=True)]
-        return math.sqrt(sum(part * part for part in parts) / len(parts))
+    mean: np.ndarray
+    axes: np.ndarray
+    variances: np.ndarray
+    rest: float
+    limit: float
+
+    def distance(self, values: np.ndarray) -> float:
+        """Return how far descriptors (D,) are from the mean, in standard deviations."""
+        apart = np.asarray(values) - self.mean
+        along = self.axes @ apart
+        beside = max(0.0, float(apart @ apart - along @ along))
+        return float(np.sqrt((along * along / self.variances).sum() + beside / self.rest))
+
+    def spreads(self) -> np.ndarray:
+        """Return the standard deviation (D,) of each descriptor."""
+        return np.sqrt(self.rest + (self.axes**2 * (self.variances - self.rest)[:, None]).sum(axis=0).clip(0))
 
 
-Domain = dict[str, Respect]  # by the name of the kind: "contrast", "noise", "scale", "texture", "features"
+Domain = dict[str, Respect]  # by the name of the kind: "contrast", "spectrum", "features"
 
 
 def read_domain(folder: Path) -> Domain | None:
@@ -39,22 +60,38 @@ def read_domain(folder: Path) -> Domain | None:
         return None
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            name: Respect(tuple(map(float, one["mean"])), tuple(map(float, one["spread"])), float(one["limit"]))
-            for name, one in stored.items()
-        }
+        if stored.get("version") != VERSION:
+            logger.warning("%s is of another version of emfm, and not used", path)
+            return None
+        return {name: _respect(one) for name, one in stored["respects"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise EMError(f"{path} is damaged ({error!r}): load the model again, or delete the file") from error
+
+
+def _respect(stored: dict[str, Any]) -> Respect:
+    mean = np.array(stored["mean"], dtype=np.float64)
+    axes = np.array(stored["axes"], dtype=np.float64).reshape(-1, len(mean))
+    variances = np.array(stored["variances"], dtype=np.float64)
+    rest, limit = float(stored["rest"]), float(stored["limit"])
+    if mean.ndim != 1 or len(variances) != len(axes) or not min([rest, limit, *variances]) > 0:
+        raise ValueError("its figures do not fit each other")
+    return Respect(mean, axes, variances, rest, limit)
 
 
 def write_domain(domain: Domain, folder: str | Path) -> None:
     """Write `domain.json` into a model's folder."""
     shown = {
-        name: {"mean": _rounded(one.mean), "spread": _rounded(one.spread), "limit": round(one.limit, 4)}
+        name: {
+            "limit": _short(one.limit, 6),
+            "rest": _short(one.rest, 6),
+            "variances": [_short(value, 6) for value in one.variances],
+            "mean": [_short(value, 6) for value in one.mean],
+            "axes": [[_short(value, 3) for value in axis] for axis in one.axes],
+        }
         for name, one in domain.items()
     }
-    write_text(Path(folder) / DOMAIN, json.dumps(shown, indent=1))
+    write_text(Path(folder) / DOMAIN, json.dumps({"version": VERSION, "respects": shown}, separators=(",", ":")))
 
 
-def _rounded(values: tuple[float, ...]) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]
+def _short(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")

@@ -50,7 +50,8 @@ class PredictWidget(QWidget):
 
     def _results(self, source: Source, name: str, match: bool) -> tuple[Any, ...]:
         """Return data, settings and kind of the result's layer; called in the work's thread."""
-        from emfm.inference.predict import predict, ready_model
+        from emfm.inference.ensemble import ready_model
+        from emfm.inference.predict import predict
         from emfm.tasks import task_of
 
         if self._loaded is None or self._loaded[0] != name:

@@ -29,6 +29,7 @@ from emfm.modeling import EMFoundation
 from emfm.pretraining.arguments import PretrainArguments
 from emfm.pretraining.batches import Batches, PretrainingData, open_data
 from emfm.pretraining.checkpoint import MODEL, Progress, TrainingState, checkpoints_of, resume, save_checkpoint
+from emfm.pretraining.known import note_domain
 from emfm.pretraining.pix2pix import PatchDiscriminator, Pix2Pix
 from emfm.pretraining.pretext import Crops, Pretext
 from emfm.pretraining.run_log import RunLog, Watch
@@ -86,6 +87,7 @@ def pretrain(args: PretrainArguments) -> Path:
     if accelerator.is_main_process:
         with whole_folder(finished) as folder:
             shutil.copytree(output / f"step_{args.steps}" / MODEL, folder, dirs_exist_ok=True)
+            note_domain(folder, data)
     accelerator.wait_for_everyone()
     return finished
 

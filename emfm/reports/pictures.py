@@ -14,6 +14,7 @@ COLOURS = np.array(
     [[230, 159, 0], [0, 114, 178], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [240, 228, 66]],
     dtype=np.float32,
 )
+UNSURE = np.array([213, 94, 0], dtype=np.float32)  # the colour of what is not sure
 LARGEST_SIDE = 2048  # in pixels; larger micrographs are shown smaller, by a whole factor
 BAND_PIXELS = 2**22  # of a micrograph, read at a time
 GAP = 8  # pixels between two pictures side by side
@@ -68,6 +69,21 @@ def overlay(image: np.ndarray, classes: np.ndarray, id2label: dict[int, str], op
         picture[region] = tint[grey[region]]
         picture[region & edge] = colour
     return picture
+
+
+def unsure(prediction: Prediction) -> tuple[np.ndarray, Legend]:
+    """Return the micrograph tinted where its prediction is unsure (H, W, 3) uint8, and a legend.
+
+    Classes and objects are unsure from 0 to 1, restored values up to the 99.5th percentile.
+    """
+    doubt = np.asarray(shrink(np.asarray(prediction.uncertainty), reduction(prediction)), dtype=np.float32)
+    known = doubt[np.isfinite(doubt)]
+    in_units = prediction.output.dtype.kind == "f" or (prediction.id2label is None and known.max(initial=0) > 1)
+    top = max(float(np.percentile(known, 99.5)), 1e-12) if in_units and len(known) else 1.0
+    share = np.clip(np.nan_to_num(doubt / top), 0, 1)[..., None]
+    grey = as_rgb(to_display(shown_input(prediction))).astype(np.float32)
+    picture = (grey + share * (UNSURE - grey)).astype(np.uint8)
+    return picture, [("grey: sure", None), (f"unsure: {top:.3g}", UNSURE)]
 
 
 def as_rgb(grey: np.ndarray) -> np.ndarray:

@@ -33,6 +33,8 @@ class Prediction:
     domain: Any = None  #: an `emfm.inference.domain.Place`, where the model knows its training's
     object_classes: ObjectClasses | None = None  #: of numbered objects, where they have classes
     data_bar: int = 0  #: lowest rows of the output that hold the microscope's settings
+    #: share of pixels less sure than stated, of all and by class; None where nobody knows
+    confidence: dict[str, Any] | None = None
 
     @property
     def labels(self) -> dict[int, str]:

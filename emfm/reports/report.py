@@ -48,10 +48,18 @@ class ImageReport:
     def pictures(self, prediction: Prediction) -> dict[str, np.ndarray]:
         """Return the pictures (H, W, 3), each with a legend and, where it is known, a scale bar.
 
-        `compare` shows input and result beside each other.
+        `compare` shows input and result beside each other; `unsure`, where it was asked for, where
+        the result is not sure.
         """
         picture = beside(*self.before_and_after(prediction))
-        return {"compare": captioned(picture, self.legend(prediction), prediction)}
+        return {"compare": captioned(picture, self.legend(prediction), prediction), **self.unsure(prediction)}
+
+    def unsure(self, prediction: Prediction) -> dict[str, np.ndarray]:
+        """Return the picture `unsure` of where the result is not sure, if that is known."""
+        if prediction.uncertainty is None:
+            return {}
+        picture, legend = pictures.unsure(prediction)
+        return {"unsure": captioned(picture, legend, prediction)}
 
     def before_and_after(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
         """Return input and result (H, W, 3) uint8, of one size and on one grey scale."""
@@ -105,7 +113,8 @@ class ClassMapReport(ImageReport):
         before, after = self.before_and_after(prediction)
         legend = self.legend(prediction)
         compared = captioned(beside(before, after), legend, prediction)
-        return {"compare": compared, "overlay": captioned(after, legend, prediction)}
+        overlaid = captioned(after, legend, prediction)
+        return {"compare": compared, "overlay": overlaid, **self.unsure(prediction)}
 
     def before_and_after(self, prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
         """Return the micrograph without and with its classes (H, W, 3) uint8, of one size."""

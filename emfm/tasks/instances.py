@@ -233,6 +233,11 @@ class EMForInstanceSegmentation(EMTaskModel):
         foreground = maps[:, :, 0].mean(dim=0)
         return entropy(torch.stack([foreground, 1 - foreground], dim=1))
 
+    @staticmethod
+    def confidence(maps: np.ndarray) -> np.ndarray:
+        """Return the probability of foreground or background, whichever is more likely."""
+        return np.maximum(maps[0], 1 - maps[0])
+
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
         """Return the maps (3 + K, H, W) in one of uint32: the watershed makes objects of it."""
         return packed(maps)

@@ -135,6 +135,7 @@ class EMForSemanticSegmentation(EMTaskModel):
     takes = (LabelledMicrographs,)
     nearest = True
     doubts_in_units = False
+    calibrates = True
     own_settings = ("class_weights", "augment", "all_scales")
     card = CardWords(
         pipeline_tag="image-segmentation",
@@ -223,6 +224,10 @@ class EMForSemanticSegmentation(EMTaskModel):
         loss = None if labels is None else self.loss_of(logits, pixel_values, labels)
         return SegmentationOutput(loss, logits, hidden_states)
 
+    def calibrated(self, outputs: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) divided by the temperature that validation chose."""
+        return outputs / self.config.temperature
+
     @staticmethod
     def finished(outputs: Tensor) -> Tensor:
         """Return class probabilities (B, K, H, W) from logits; tiles may blend them."""
@@ -232,6 +237,11 @@ class EMForSemanticSegmentation(EMTaskModel):
     def doubt(maps: Tensor) -> Tensor:
         """Return the entropy of the mean probabilities, 0 where sure, 1 where all are alike."""
         return entropy(maps.mean(dim=0))
+
+    @staticmethod
+    def confidence(maps: np.ndarray) -> np.ndarray:
+        """Return the probability of the class that is chosen."""
+        return maps.max(axis=0)
 
     def result(self, maps: np.ndarray, statistics: IntensityStatistics, dtype: Any) -> np.ndarray:
         """Return the class map (H, W) of probabilities (K, H, W): uint8, or uint16 if K > 255."""

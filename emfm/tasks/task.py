@@ -86,6 +86,7 @@ class EMTaskModel(EMPreTrainedModel):
     own_settings: ClassVar[tuple[str, ...]] = ()  #: of `FinetuneArguments`, that not every task has
     nearest: ClassVar[bool] = False  #: whether results are resampled by nearest pixels alone
     doubts_in_units: ClassVar[bool] = True  #: whether `doubt` is in network values, of the input's units
+    calibrates: ClassVar[bool] = False  #: whether its maps are probabilities, with a temperature
     separates: ClassVar[bool] = False  #: whether `result` gives maps, of which objects are made
     card: ClassVar[CardWords] = CardWords()  #: what its model card says
     exported: ClassVar[ExportWords] = ExportWords()  #: what a package for other programs says
@@ -109,6 +110,10 @@ class EMTaskModel(EMPreTrainedModel):
         """Return the training loss of what the last layer puts out (B, K, H, W), a scalar."""
         raise NotImplementedError
 
+    def calibrated(self, outputs: Tensor) -> Tensor:
+        """Return network outputs (B, K, H, W) that are as sure as they may be."""
+        return outputs
+
     @staticmethod
     def finished(outputs: Tensor) -> Tensor:
         """Return a user's values for network outputs (B, K, H, W); tiles may blend them."""
@@ -117,7 +122,7 @@ class EMTaskModel(EMPreTrainedModel):
     @torch.no_grad()
     def maps(self, pixel_values: Tensor) -> Tensor:
         """Return finished outputs (B, K, H * scale, W * scale); tiles may blend them."""
-        return self.finished(self(pixel_values)[0].float())
+        return self.finished(self.calibrated(self(pixel_values)[0].float()))
 
     @staticmethod
     def doubt(maps: Tensor) -> Tensor:
@@ -128,6 +133,11 @@ class EMTaskModel(EMPreTrainedModel):
                 values.
         """
         return maps[:, :, 0].std(dim=0, correction=0)
+
+    @staticmethod
+    def confidence(maps: np.ndarray) -> np.ndarray | None:
+        """Return how sure outputs (C, H, W) are of each pixel (H, W), None if nobody knows."""
+        return None
 
     # the data
 

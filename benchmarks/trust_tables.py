@@ -1,0 +1,84 @@
+"""The tables of `benchmarks.trust`, from its results."""
+
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "trust.jsonl"
+COSTS = "costs"
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Return all tables as Markdown, of the lines of a results file."""
+    sets = [line for line in found if line["set"] != COSTS]
+    costs = [line for line in found if line["set"] == COSTS]
+    parts = [calibration(sets), uncertainty(sets), domain(sets), changed(sets), *map(cost, costs)]
+    return "\n".join(parts)
+
+
+def read() -> list[dict[str, Any]]:
+    """Return the committed results."""
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+
+
+def calibration(sets: list[dict[str, Any]]) -> str:
+    """Return the calibration error of each set, with and without the temperature."""
+    rows = []
+    for line in sets:
+        found = line["calibration"]
+        errors = [f"{found[key]:.3f}" for key in ("without", "with")]
+        rows.append([line["set"], str(line["images"]), *errors, f"{found['temperature']:.2f}"])
+    means = [f"{mean(line['calibration'][key] for line in sets):.3f}" for key in ("without", "with")]
+    headings = ["set", "test micrographs", "error without", "error with", "temperature"]
+    return _markdown(headings, [*rows, ["**mean**", "", *means, ""]])
+
+
+def uncertainty(sets: list[dict[str, Any]]) -> str:
+    """Return how well each kind of uncertainty finds wrong pixels, mean and worst of the sets."""
+    rows = []
+    for kind in sets[0]["uncertainty"] if sets else ():
+        values = [line["uncertainty"].get(kind) for line in sets]
+        known = [value for value in values if value is not None]
+        rows.append([kind, f"{mean(known):.3f}", f"{min(known):.3f}"])
+    return _markdown(["passes: measure", "AUROC, mean of the sets", "worst set"], rows)
+
+
+def domain(sets: list[dict[str, Any]]) -> str:
+    """Return how well others' micrographs are told from those of each set."""
+    rows = []
+    for line in sets:
+        found = line["domain"]
+        shares = [f"{found[key]:.0%}" for key in ("at_5_percent", "flagged", "false_alarms")]
+        rows.append([line["set"], f"{found['auroc']:.3f}", *shares])
+    keys = ("at_5_percent", "flagged", "false_alarms")
+    means = [f"{mean(line['domain'][key] for line in sets):.0%}" for key in keys]
+    rows.append(["**mean**", f"{mean(line['domain']['auroc'] for line in sets):.3f}", *means])
+    headings = ["fine-tuned on", "AUROC", "others flagged at 5 % false alarms", "others flagged as shipped"]
+    return _markdown([*headings, "own test micrographs flagged"], rows)
+
+
+def changed(sets: list[dict[str, Any]]) -> str:
+    """Return how often each change is flagged for the right reason, mean of the sets."""
+    rows = []
+    for name in sets[0]["changed"] if sets else ():
+        shares = [mean(line["changed"][name][key] for line in sets) for key in ("flagged", "named", "first")]
+        rows.append([name, *(f"{share:.0%}" for share in shares)])
+    return _markdown(["own test micrographs", "flagged", "right reason named", "named first"], rows)
+
+
+def cost(line: dict[str, Any]) -> str:
+    """Return processor seconds and memory of a prediction with and without each check."""
+    rows = []
+    for side, ways in line["rows"].items():
+        alone = ways["prediction alone"]["cpu_seconds"]
+        for name, figures in ways.items():
+            seconds = figures["cpu_seconds"]
+            row = [f"{side} px, {name}", f"{seconds:.2f}", f"{seconds / alone:.2f}", f"{figures['peak_mib']:.0f}"]
+            rows.append(row)
+    return _markdown([line["generator"], "processor seconds", "times", "peak MiB over base"], rows)
+
+
+def _markdown(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in (headings, ["---"] * len(headings), *rows)]
+    return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from emfm.data.examples import IGNORED
+from emfm.defaults import DEFAULT_FOR_STROKES
 from emfm.errors import EMError
 from emfm.finetuning.head import fit_last_layer
 from emfm.finetuning.kept_features import KEPT_BYTES, Box, KeptFeatures
@@ -17,9 +18,8 @@ from emfm.processing import IntensityStatistics
 from emfm.tasks.losses import entropy
 from emfm.tasks.segmentation import CLASS_WEIGHTS, EMForSemanticSegmentation
 
-MODEL = "hrnet-w18-small"
-# Features of coarser strides than 8 tell the few painted places apart, not the classes. With 0.3 % of
-# an image labelled, Dice on unseen images of six sets was .66 without them, .50 with all.
+# Features of coarser strides than 8 tell the few painted places apart, not the classes. With 0.3 %
+# of an image labelled, Dice on unseen images of six sets was .66 without them, .50 with all.
 FINE_SCALES = 4
 DECAY = 1.0
 MOST_PIXELS = 20_000  # of each class teach the head: more say the same
@@ -47,7 +47,7 @@ class StrokeSegmenter:
 
     def __init__(
         self,
-        model: str | EMForSemanticSegmentation = MODEL,
+        model: str | EMForSemanticSegmentation = DEFAULT_FOR_STROKES,
         classes: list[str] | None = None,
         ignore: int = 255,
         keep_bytes: int = KEPT_BYTES,

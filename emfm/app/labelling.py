@@ -13,9 +13,10 @@ from emfm.app.jobs import Jobs
 from emfm.app.session import LabelSession
 from emfm.app.views import Box, colours, grey, grey_limits, heat, overview, part_at, tinted
 from emfm.class_names import is_background
+from emfm.defaults import DEFAULT_FOR_STROKES
 from emfm.errors import EMError
 from emfm.files import whole_folder
-from emfm.finetuning.strokes import MODEL, StrokeSegmenter
+from emfm.finetuning.strokes import StrokeSegmenter
 from emfm.io.reading import list_micrographs
 from emfm.tasks import load_model
 
@@ -34,7 +35,7 @@ class Labelling:
         model: whose trunk makes the features: zoo name, folder or Hub id.
     """
 
-    def __init__(self, folder: str | Path, uploads: Path, local: bool = True, model: str = MODEL):
+    def __init__(self, folder: str | Path, uploads: Path, local: bool = True, model: str = DEFAULT_FOR_STROKES):
         self.session = LabelSession(folder)
         self._uploads, self._local, self._model_name = uploads.resolve(), local, model
         self._segmenter: StrokeSegmenter | None = None

@@ -43,6 +43,7 @@ def prepared(model: EMPreTrainedModel, dtype: torch.dtype) -> EMPreTrainedModel:
             network.trunk.fold()
             torch.nn.Module.to(network, memory_format=torch.channels_last)
         networks[dtype] = in_format(network, dtype)
+    networks[dtype].config = model.config  # a temperature may be another by now
     return networks[dtype]
 
 

@@ -30,6 +30,7 @@ def chosen(model, precision="auto"):
 def units(monkeypatch):
     """A machine that computes bf16."""
     monkeypatch.setattr("emfm.inference.precision.bf16_units", lambda: True)
+    monkeypatch.setattr("emfm.inference.precision.LARGE", 1)
 
 
 def test_the_maximum_of_slices_is_that_of_pooling():
@@ -91,19 +92,22 @@ def test_bf16_is_taken_where_it_changes_no_class(units):
     assert chosen(model) is torch.bfloat16
 
 
-def test_bf16_that_would_change_classes_is_left_with_one_line_until_the_weights_change(units, monkeypatch, caplog):
-    shares = iter([0.002, 0.0])
+def test_bf16_that_would_change_classes_is_left_with_one_line_and_each_micrograph_decides(units, monkeypatch, caplog):
+    shares = iter([0.002, 0.002, 0.0, 0.002])
     monkeypatch.setattr("emfm.inference.precision.change", lambda *given, **named: next(shares))
     model = segmenter()
     with caplog.at_level(logging.WARNING):
-        assert chosen(model) is torch.float32
-        assert chosen(model) is torch.float32
+        taken = [chosen(model) for _ in range(4)]
+    assert taken == [torch.float32, torch.float32, torch.bfloat16, torch.float32]
     assert [record.getMessage().splitlines()[0][:40] for record in caplog.records] == [
         "bf16 would change 0.2 % of the classes ("
     ]
-    with torch.no_grad():
-        model.class_head.bias.add_(1.0)
-    assert chosen(model) is torch.bfloat16
+
+
+def test_small_micrographs_stay_in_fp32(units, monkeypatch):
+    monkeypatch.setattr("emfm.inference.precision.LARGE", IMAGE.size + 1)
+    monkeypatch.setattr("emfm.inference.precision._compared", lambda *given: pytest.fail("it was tried"))
+    assert chosen(segmenter()) is torch.float32
 
 
 def test_change_is_a_share_of_the_pixels_or_of_the_contrast():

@@ -2,13 +2,13 @@
 
 import logging
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import numpy as np
 import torch
 
 from emfm.inference.blocks import network_values
-from emfm.inference.prepared import prepared, state
+from emfm.inference.prepared import prepared
 from emfm.modeling import EMPreTrainedModel
 from emfm.processing import IntensityStatistics
 from emfm.training.machine import bf16_units, warn_of_emulated_bf16
@@ -17,29 +17,28 @@ logger = logging.getLogger(__name__)
 # What may change for bf16: this share of the classes, or of a map's contrast.
 MOST_CLASSES = MOST_CONTRAST = 0.001
 SIDE = 512  # of the square in pixels on which both are compared
-# What was decided for a model, and the state of its weights then.
-_decided: WeakKeyDictionary[EMPreTrainedModel, tuple[tuple[float, ...], torch.dtype]] = WeakKeyDictionary()
+# In smaller images to compare takes longer than bf16 saves.
+LARGE = 4 * SIDE * SIDE
+# Models of which was said that bf16 would change too much: once is enough.
+_told: WeakSet[EMPreTrainedModel] = WeakSet()
 
 
 def number_format(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics, precision: str) -> torch.dtype:
     """Return the number format in which a model predicts an image (H, W).
 
-    "auto" compares both on a square in the middle of the first micrograph that a model predicts. It
-    takes bf16 where the hardware has units for it and less than 0.1 % of the classes changes;
-    without classes, maps by less than 0.001 of their contrast on average. Weights in another format
-    than fp32 stay as they are.
+    "auto" compares both on a square in the middle of each micrograph of a megapixel or more: what
+    comes out hangs on the micrograph alone, not on those before it. It takes bf16 where the
+    hardware has units for it and less than 0.1 % of the classes changes; without classes, maps by
+    less than 0.001 of their contrast on average. Other weights than those in fp32 stay as they are.
     """
     if precision == "bf16":
         warn_of_emulated_bf16()
         return torch.bfloat16
     if precision == "fp32":
         return torch.float32
-    if model.dtype != torch.float32 or not bf16_units():
+    if model.dtype != torch.float32 or np.prod(image.shape) < LARGE or not bf16_units():
         return model.dtype
-    seen = state(model)
-    if model not in _decided or _decided[model][0] != seen:
-        _decided[model] = (seen, _compared(model, image, statistics))
-    return _decided[model][1]
+    return _compared(model, image, statistics)
 
 
 def _compared(model: EMPreTrainedModel, image: Any, statistics: IntensityStatistics) -> torch.dtype:
@@ -53,6 +52,9 @@ def _compared(model: EMPreTrainedModel, image: Any, statistics: IntensityStatist
     share = change(exact, quick, classes=model.classes is not None)
     if share < (MOST_CLASSES if model.classes is not None else MOST_CONTRAST):
         return torch.bfloat16
+    if model in _told:
+        return torch.float32
+    _told.add(model)
     changed = "of the classes" if model.classes is not None else "of the contrast"
     logger.warning(
         "bf16 would change %.2g %% %s (at most %.2g %%): computed in fp32, which --precision fp32 does without a word",

@@ -19,6 +19,7 @@ from emfm.labels.arguments import ImportArguments
 from emfm.labels.fill import fill_canvas, fill_imagej, fill_java
 from emfm.labels.formats.imagej import read_imagej
 from emfm.labels.importing import import_labels
+from emfm.tasks.instances import EMForInstanceSegmentation
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_what_nobody_drew_on_can_be_ignored_and_classes_ordered(source, tmp_path
     assert (load_em_dataset(tmp_path / "out").masks[0] == -100).sum() == (mask == 255).sum()
 
 
-def test_objects_get_numbers_and_none_is_that_of_ignore(source, tmp_path):
+def test_objects_get_numbers_and_what_is_to_be_ignored_is_unknown(source, tmp_path):
     shapes = [
         {
             "label": "cell",
@@ -122,9 +123,9 @@ def test_objects_get_numbers_and_none_is_that_of_ignore(source, tmp_path):
     files.labelme(source, shapes=shapes)
     imported(source, tmp_path / "out", instances=True)
     ids = tifffile.imread(tmp_path / "out" / "instances" / "a.tif")
-    data = load_em_dataset(tmp_path / "out", truth="instances")
+    data = EMForInstanceSegmentation.load(tmp_path / "out", "train", None, None)
     assert ids.dtype == np.uint16
-    assert len(np.unique(data.ids[0][data.ids[0] > 0])) == 261 and 255 not in data.ids[0]
+    assert sorted(np.unique(data.ids[0][data.ids[0] > 0])) == list(range(1, 262))
     assert ids[30, 50] == ids[36, 50]  # one object in two parts
     assert (data.ids[0][30:39, 44:49] == -1).all() and (data.ids[0] == -1).sum() == 45
 

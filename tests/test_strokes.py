@@ -5,7 +5,6 @@ import pytest
 from conftest import disc_image
 
 from emfm import EMError, EMForSemanticSegmentation, predict
-from emfm import EMFoundationConfig as Config
 from emfm.finetuning.strokes import StrokeSegmenter
 
 CLASSES = ["background", "disc"]
@@ -14,7 +13,7 @@ CLASSES = ["background", "disc"]
 @pytest.fixture
 def network():
     labels = dict(enumerate(CLASSES))
-    return EMForSemanticSegmentation(Config.from_name("unet2-rf44", id2label=labels, all_scales=True)).eval()
+    return EMForSemanticSegmentation.from_pretrained("unet2-rf44", id2label=labels, all_scales=True).eval()
 
 
 def discs(side):

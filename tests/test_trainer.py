@@ -143,7 +143,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(start, pretrained, labell
     settings = dict(early_stopping=50, **start)
     finetune(finetune_arguments(labelled_folder, tmp_path / "whole", **settings), False)
     monkeypatch.setattr(
-        EMTrainer, "__init__", lambda self, *args, **kwargs: init(self, *args, callbacks=[Cut(7)], **kwargs)
+        EMTrainer, "__init__", lambda self, *args, **kwargs: init(self, *args, **{**kwargs, "callbacks": [Cut(7)]})
     )
     with pytest.raises(InterruptedError):
         finetune(finetune_arguments(labelled_folder, tmp_path / "cut", **settings), False)
@@ -163,7 +163,7 @@ def test_an_interrupted_run_on_a_stream_ends_with_the_same_weights(labelled_parq
     settings = dict(scratch="unet2-rf44", streaming=True)
     finetune(finetune_arguments(labelled_parquet, tmp_path / "whole", **settings), False)
     monkeypatch.setattr(
-        EMTrainer, "__init__", lambda self, *args, **kwargs: init(self, *args, callbacks=[Cut(7)], **kwargs)
+        EMTrainer, "__init__", lambda self, *args, **kwargs: init(self, *args, **{**kwargs, "callbacks": [Cut(7)]})
     )
     with pytest.raises(InterruptedError):
         finetune(finetune_arguments(labelled_parquet, tmp_path / "cut", **settings), False)

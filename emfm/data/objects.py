@@ -70,6 +70,8 @@ def with_classes(objects: LabelledObjects, masks: LabelledMicrographs) -> Labell
     It is that of the most of its pixels; the background is none. Of a single class nothing is
     noted. What is no object, and "ignore" in the mask, is unknown.
     """
+    for ids, mask in zip(objects.ids, masks.masks, strict=True):
+        ids[(ids == 0) & (mask < 0)] = UNKNOWN
     shown = shown_classes(masks.id2label)
     if len(shown) < 2:
         return objects
@@ -77,7 +79,6 @@ def with_classes(objects: LabelledObjects, masks: LabelledMicrographs) -> Labell
     position[shown] = np.arange(len(shown))
     maps = []
     for ids, mask in zip(objects.ids, masks.masks, strict=True):
-        ids[(ids == 0) & (mask < 0)] = UNKNOWN
         maps.append(_majority(ids, np.where(mask < 0, IGNORED, position[np.maximum(mask, 0)]), len(shown)))
     names = {number: masks.id2label[index] for number, index in enumerate(shown)}
     return replace(objects, classes=maps, id2label=names)

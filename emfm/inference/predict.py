@@ -243,8 +243,7 @@ class Flow:
         # several models tell themselves how unsure they are
         symmetries = self.tta or (unsure is not None and not self.others)
         sums = [] if self.seen is None else self.seen.sums
-        how_many = (first, last), symmetries, unsure, dtype, self.others, sums
-        blocks = Blocks(model, image, statistics, how, *how_many)
+        blocks = Blocks(model, image, statistics, how, (first, last), symmetries, unsure, dtype, self.others, sums)
         unit = statistics.scale if task_of(model).doubts_in_units else 1.0
 
         def write(row: int, column: int, maps: np.ndarray) -> None:

@@ -60,7 +60,7 @@ class Stack:
     orthoplanes: bool
 
     @property
-    def folder(self) -> Path:
+    def slices_folder(self) -> Path:
         """The hidden folder of the slices that are done."""
         return self.target.with_name(f".{self.target.stem}.slices")
 
@@ -89,7 +89,7 @@ class Stack:
                     self.flow.run(self.slices[number], ResultFile(self._path(number), *self._form, None))
         processes.gather(None)  # all slices are there
         record = processes.together(lambda: self._finish() if processes.rank == 0 else {})
-        processes.together(lambda: shutil.rmtree(self.folder) if processes.rank == 0 else None)
+        processes.together(lambda: shutil.rmtree(self.slices_folder) if processes.rank == 0 else None)
         return processes.gather(record)[0]
 
     def _check(self) -> None:
@@ -105,19 +105,19 @@ class Stack:
 
     def _prepare(self) -> None:
         """Keep the slices of the same input, model and settings; those of others are removed."""
-        record, wanted = self.folder / "made_from.json", json.dumps(self.made_from, indent=1)
+        record, wanted = self.slices_folder / "made_from.json", json.dumps(self.made_from, indent=1)
         if record.is_file() and record.read_text(encoding="utf-8") == wanted:
             return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        shutil.rmtree(self.slices_folder, ignore_errors=True)
+        self.slices_folder.mkdir(parents=True)
         write_text(record, wanted)
 
     def _path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.npy"
+        return self.slices_folder / f"{number:06d}.npy"
 
     def _predict_planes(self, processes: Processes) -> None:
         """Predict the planes of three directions, and make each slice of their mean maps."""
-        planes = Orthoplanes(self.model, self.slices, self.folder, self.flow.tile, self.flow.tta)
+        planes = Orthoplanes(self.model, self.slices, self.slices_folder, self.flow.tile, self.flow.tta)
         planes.predict(processes)
         step = planes.slices_at_a_time
         starts = range(processes.rank * step, len(self.slices), processes.count * step)

@@ -124,7 +124,7 @@ def paint(
     nothing = next((value for value, name in enumerate(classes.names) if is_background(name)), classes.ignore)
     start = nothing if background else classes.ignore
     mask: np.ndarray = np.full(shape, start, dtype=classes.dtype)
-    ids = np.full(shape, 0 if background else classes.ignore, dtype=np.uint32)
+    ids = np.zeros(shape, dtype=np.uint32)  # of what is to be ignored, the mask tells
     found: list[tuple[Drawn, Region, int]] = []
     for drawn in image.drawn:
         region = drawn.region(shape)
@@ -144,20 +144,16 @@ def paint(
 
 
 def _numbers(found: Sequence[tuple[Drawn, Region, int]], classes: Classes) -> dict[int, int]:
-    """Return a number for each object, by the shapes' identities: 0 for the background.
-
-    The value that stands for "ignore" is no object's number, since `labels.json` holds for both.
-    """
+    """Return a number for each object, by the shapes' identities: 0 for what is none."""
     numbers: dict[int, int] = {}
     of_objects: dict[object, int] = {}
     following = 1
     for drawn, _, value in found:
         if value == classes.ignore or is_background(classes.names[value]):
-            numbers[id(drawn)] = classes.ignore if value == classes.ignore else 0
+            numbers[id(drawn)] = 0
             continue
         key = id(drawn) if drawn.object is None else (value, drawn.object)
         if key not in of_objects:
-            following += following == classes.ignore
             of_objects[key] = following
             following += 1
         numbers[id(drawn)] = of_objects[key]

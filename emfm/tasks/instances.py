@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from emfm.class_names import is_background
 from emfm.config import EMFoundationConfig
 from emfm.data.augmentation import Augmentation
+from emfm.data.classes import IGNORE
 from emfm.data.datasets import folder_labels, load_em_dataset
 from emfm.data.examples import IGNORED, Examples
 from emfm.data.labelled_folder import truths_of
@@ -127,7 +128,8 @@ class EMForInstanceSegmentation(EMTaskModel):
     ) -> Any:
         """Load a split: numbers of objects (`instances/`), else the connected parts of masks.
 
-        Where `labels.json` names several classes beside the background, masks give objects theirs.
+        Where `labels.json` names several classes beside the background, masks give objects theirs;
+        what it calls "ignore" in them is unknown.
         """
         if degrade is not None:
             raise EMError(f"--degrade '{degrade}' makes pairs for restoration; instances need {cls.truth}/ or masks/")
@@ -139,7 +141,8 @@ class EMForInstanceSegmentation(EMTaskModel):
             return objects_of_masks(load_em_dataset(source, split, truth="masks", choice=choice))
         objects = load_em_dataset(source, split, truth=cls.truth, choice=choice)
         labels = folder_labels(folder)
-        if labels is None or len(shown_classes(labels.id2label)) < 2:
+        unknown = labels is not None and any(name.casefold() == IGNORE for name in labels.names.values())
+        if labels is None or (len(shown_classes(labels.id2label)) < 2 and not unknown):
             return objects
         return with_classes(objects, load_em_dataset(source, split, truth="masks", choice=choice))
 

@@ -142,6 +142,14 @@ def measure(cell: dict[str, Any], clean: np.ndarray, budget: Budget) -> dict[str
     }
 
 
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Return what was measured, in the order of the methods; nothing where there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    order = list(METHODS)
+    found = [json.loads(line) for line in lines]
+    return sorted(found, key=lambda one: order.index(one["method"]) if one["method"] in order else len(order))
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """Return a row for each method: PSNR for each noise, mean over micrographs, SSIM and seconds over all."""
     noises = [noise for noise in NOISES if any(result["noise"] == noise for result in results)]
@@ -162,8 +170,7 @@ def main() -> None:
     torch.set_num_threads(1)
     budget = Budget(arguments.seconds, share=arguments.share, careamics=arguments.careamics)
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    lines = arguments.results.read_text().splitlines() if arguments.results.exists() else []
-    done = [json.loads(line) for line in lines]
+    done = read_results(arguments.results)
     shown = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

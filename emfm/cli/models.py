@@ -18,10 +18,10 @@ def list_command(as_json: Json = False) -> None:
     from emfm.hub.zoo import list_models
 
     models = list_models()
-    lines = [f"{'name':<20}{'parameters':>11}{'receptive field':>18}{'size':>10}  {'pixel sizes':<16}in"]
+    lines = [f"{'name':<28}{'parameters':>11}{'receptive field':>18}{'size':>10}  {'pixel sizes':<16}in"]
     for info in models:
         lines.append(
-            f"{info.name:<20}{info.parameters:>11,}{info.receptive_field:>15} px"
+            f"{info.name:<28}{info.parameters:>11,}{info.receptive_field:>15} px"
             f"{info.size / 1e6:>7.2f} MB  {info.shown_pixel_sizes():<16}{info.place}"
         )
         first = [f"first to try for: {', '.join(info.recommended_for)}"] if info.recommended_for else []

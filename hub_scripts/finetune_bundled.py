@@ -7,19 +7,17 @@ FOLDER holds one folder of unlabelled micrographs per source. What is trained, o
 """
 
 import argparse
-import shutil
 import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from bundled_command import run_recipes
 from clean_micrographs import write_clean_folder
-from script_command import run_script, say, script_parser
+from script_command import say
 
 from emfm.finetuning.finetune import FinetuneArguments, finetune
-from emfm.loading.model_files import PUBLISHED
 from emfm.loading.names import BUNDLED
 
 RECIPES = Path(__file__).parent / "recipes" / "ready"
@@ -36,33 +34,21 @@ def recipe(name: str, runs: Path) -> tuple[list[str], list[str], FinetuneArgumen
     return sources, simulated, FinetuneArguments(**fields, data=clean, output=output, resume=True)
 
 
-def work(arguments: argparse.Namespace) -> None:
-    """Run the recipes one after the other."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    for name in arguments.only or MODELS:
-        sources, simulated, settings = recipe(name, arguments.runs)
-        if arguments.dry_run:
-            say(f"would fine-tune with {settings}\nand copy the model to {BUNDLED / name}")
-            continue
-        if not (Path(settings.data) / "splits.json").is_file():
-            write_clean_folder(arguments.data, sources, simulated, Path(settings.data))
-        finetune(settings)
-        (BUNDLED / name).mkdir(exist_ok=True)
-        for file in PUBLISHED:
-            if (Path(settings.output) / file).is_file():
-                shutil.copy(Path(settings.output) / file, BUNDLED / name / file)
-        say(f"{settings.output} -> {BUNDLED / name}")
+def train(name: str, arguments: argparse.Namespace) -> Path | None:
+    """Fine-tune one model; returns its folder."""
+    sources, simulated, settings = recipe(name, arguments.runs)
+    if arguments.dry_run:
+        say(f"would fine-tune with {settings}\nand copy the model to {BUNDLED / name}")
+        return None
+    if not (Path(settings.data) / "splits.json").is_file():
+        write_clean_folder(arguments.data, sources, simulated, Path(settings.data))
+    finetune(settings)
+    return Path(settings.output)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = script_parser(__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with one folder per source")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints go (default %(default)s)")
-    parser.add_argument("--only", action="append", choices=MODELS, help="this one alone; may be given several times")
-    parser.add_argument("--threads", type=int, help="processor threads (default torch's)")
-    return run_script(parser, work, argv)
+    return run_recipes(__doc__, MODELS, train, BUNDLED, argv)
 
 
 if __name__ == "__main__":

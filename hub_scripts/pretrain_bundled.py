@@ -7,15 +7,14 @@ FOLDER holds one folder of unlabelled micrographs per source. What is trained, o
 """
 
 import argparse
-import shutil
 import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from script_command import run_script, say, script_parser
+from bundled_command import run_recipes
+from script_command import say
 
 from emfm.loading.names import BUNDLED
 from emfm.pretraining.pretrain import PretrainArguments, pretrain
@@ -31,28 +30,18 @@ def recipe(name: str, data: Path, runs: Path) -> PretrainArguments:
     return PretrainArguments(**fields, output=str(runs / name), resume=True)
 
 
-def work(arguments: argparse.Namespace) -> None:
-    """Run the recipes one after the other."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    for name in arguments.only or MODELS:
-        settings = recipe(name, arguments.data, arguments.runs)
-        if arguments.dry_run:
-            say(f"would pretrain with {settings}\nand copy the model to {BUNDLED / name}")
-            continue
-        folder = pretrain(settings)
-        shutil.copytree(folder, BUNDLED / name, dirs_exist_ok=True)
-        say(f"{folder} -> {BUNDLED / name}")
+def train(name: str, arguments: argparse.Namespace) -> Path | None:
+    """Pretrain one model; returns its folder."""
+    settings = recipe(name, arguments.data, arguments.runs)
+    if arguments.dry_run:
+        say(f"would pretrain with {settings}\nand copy the model to {BUNDLED / name}")
+        return None
+    return Path(pretrain(settings))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = script_parser(__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with one folder per source")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints go (default %(default)s)")
-    parser.add_argument("--only", action="append", choices=MODELS, help="this one alone; may be given several times")
-    parser.add_argument("--threads", type=int, help="processor threads (default torch's)")
-    return run_script(parser, work, argv)
+    return run_recipes(__doc__, MODELS, train, BUNDLED, argv)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from roifile import ROI_TYPE, ImagejRoi
 
-from emfm.errors import EMError
 from emfm.files import write_atomically
 from emfm.reports.object_measures import boxes_of
 from emfm.reports.prediction import ObjectClasses
@@ -26,14 +26,7 @@ def write_outlines(path: str | Path, ids: Any, classes: ObjectClasses | None = N
         path: of the file.
         ids: (H, W) numbers, 0 is the background; read object by object.
         classes: of the objects, where they have some.
-
-    Raises:
-        EMError: the library roifile is missing.
     """
-    try:
-        from roifile import ROI_TYPE, ImagejRoi
-    except ImportError as error:
-        raise EMError(f"outlines need roifile, which is not installed ({error}): pip install roifile") from error
     boxes = boxes_of(ids)
 
     def write(temporary: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import roifile
 
 from emfm.errors import EMError
 from emfm.labels.fill import fill_imagej, fill_imagej_oval
@@ -26,26 +27,13 @@ MOVE, LINE, CLOSE = 0, 1, 4
 LARGEST = 2**28  # bytes of one selection
 
 
-def library() -> Any:
-    """Return the library `roifile`.
-
-    Raises:
-        EMError: it is not installed.
-    """
-    try:
-        import roifile
-    except ImportError as error:
-        raise EMError("ImageJ's selections need the library roifile: pip install 'emfm[labels]'") from error
-    return roifile
-
-
 def read_imagej(path: Path) -> list[DrawnImage]:
     """Return the selections of a .roi file or a set of them, in the order of the ROI Manager.
 
     The class is the group, where a selection has one, else its name without place and number.
 
     Raises:
-        EMError: the file is damaged, or `roifile` is not installed.
+        EMError: the file is damaged.
     """
     found: dict[int | None, DrawnImage] = {}
     image = SET.sub("", path.stem) or path.stem
@@ -85,7 +73,7 @@ def _decode(content: bytes, where: str) -> Any:
     if content[:4] != b"Iout":
         raise EMError(f"{where} is no selection of ImageJ: {'it is empty' if not content else 'it begins otherwise'}")
     try:
-        return library().ImagejRoi.frombytes(content)
+        return roifile.ImagejRoi.frombytes(content)
     except EMError:
         raise
     except Exception as error:  # roifile has no class of its own for damage
@@ -107,7 +95,7 @@ def _label(roi: Any, name: str) -> str:
 
 def _filler(roi: Any, where: str) -> tuple[str, Callable[[tuple[int, int]], Region] | None]:
     """Return what kind a selection is, and what fills it: None where it has no area."""
-    kinds, options = library().ROI_TYPE, library().ROI_OPTIONS
+    kinds, options = roifile.ROI_TYPE, roifile.ROI_OPTIONS
     kind = roi.roitype
     box = (roi.left, roi.top, roi.right, roi.bottom)
     if roi.multi_coordinates is not None and roi.shape_roi_size:
@@ -175,7 +163,6 @@ def _pixels(places: np.ndarray, size: tuple[int, int]) -> Region:
 
 def imagej_selection(name: str, region: Region) -> bytes:
     """Return a selection along the edges of pixels: a traced one, or a composite with holes."""
-    roifile = library()
     rings = [ring for piece in parts_of(region) for ring in outline(piece)]
     if len(rings) == 1:
         roi = roifile.ImagejRoi.frompoints(rings[0], name=name)

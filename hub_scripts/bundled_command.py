@@ -36,7 +36,7 @@ def run_recipes(
             folder = train(name, arguments)
             if folder is None:
                 continue
-            (place / name).mkdir(exist_ok=True)
+            (place / name).mkdir(parents=True, exist_ok=True)
             for file in PUBLISHED:
                 if (folder / file).is_file():
                     shutil.copy(folder / file, place / name / file)

@@ -14,6 +14,7 @@ from skimage.measure import regionprops
 
 from emfm.files import write_atomically
 from emfm.io.large_images import release_pages
+from emfm.reports.perimeter import perimeter_of
 from emfm.reports.prediction import ObjectClasses
 
 # Pixels of a band of rows in which objects are looked up.
@@ -92,7 +93,7 @@ def _measured(
     # scikit-image takes what touches the edge of its image for cut off
     region = regionprops(np.pad(mask, 1).astype(np.uint8))[0]
     widths = _widths(mask)
-    perimeter = region.perimeter_crofton
+    perimeter = perimeter_of(mask, float(widths.min()))
     known = values[mask & ~np.isnan(values)]
     height, width = edges
     return ObjectMeasures(

@@ -78,7 +78,7 @@ def test_objects_take_the_mean_foreground_and_the_boundaries_of_their_slice(tmp_
     mean_maps = Orthoplanes.mean_maps
     monkeypatch.setattr(Orthoplanes, "mean_maps", lambda *args: seen.append(mean_maps(*args)) or seen[-1])
     predict_files(model, [write(tmp_path / "v.tif")], tmp_path / "out", PLANES)
-    found = np.concatenate(seen)
+    found = np.concatenate([means for means, _ in seen])
     np.testing.assert_allclose(found[:, 0], mean_of(model)[:, 0], atol=1e-3)
     np.testing.assert_allclose(found[:, 1:], maps_along(model, VOLUME, 0)[:, 1:], atol=1e-3)
     assert tifffile.imread(tmp_path / "out" / "v.tif").dtype == np.uint32

@@ -54,9 +54,8 @@ class PredictArguments(Settings):
             length_in_nm(self.scale_bar)  # which checks it
             if self.pixel_size is not None:
                 raise EMError("scale_bar and pixel_size both say the pixel size: give one of them")
-        for name in ("uncertainty", "outlines"):
-            if self.every_slice and getattr(self, name):
-                raise EMError(f"--{name} is of single images: give one slice with --index")
+        if self.every_slice and self.outlines:
+            raise EMError("--outlines is of single images: give one slice with --index")
         if self.orthoplanes and not self.every_slice:
             raise EMError("--orthoplanes is of whole volumes: give --index all")
         if self.orthoplanes and self.match_pixel_size:

@@ -24,9 +24,10 @@ from emfm.inference.domain import place_seen, warn_outside
 from emfm.inference.ensemble import ready_models
 from emfm.inference.inputs import Input, check_names
 from emfm.inference.owner import Place, check_labels, result_labels
-from emfm.inference.predict import Flow, no_data_value, result_form
+from emfm.inference.predict import Flow
 from emfm.inference.processes import ALONE, Processes
 from emfm.inference.result_files import ResultFile
+from emfm.inference.result_form import no_data_value, result_form, say_few_levels
 from emfm.inference.seen import Seen
 from emfm.inference.stacks import Stack, stack_endings
 from emfm.inference.stated_slices import StatedSlices
@@ -242,8 +243,7 @@ def _write_stack(job: _Job, place: Place, processes: Processes, old: dict[str, A
     stated = StatedSlices(slices, first.pixel_size, distance, arguments.nodata)
     how = arguments.tile, arguments.match_pixel_size, False, ALONE, arguments.tta
     flow = Flow(job.model, *how, warn=False, precision=arguments.precision, others=job.others)
-    stack = Stack(job.model, stated, job.target, place.made_from, flow, arguments.orthoplanes)
-    record = stack.predict(processes)
+    record = Stack(stated, job.target, place.made_from, flow, arguments).predict(processes)
     if processes.rank == 0:
         place.finish(old, {**record, "classes": job.model.classes})
     return record["shown"]
@@ -256,6 +256,8 @@ def _write(
     pixel_size = None if micrograph.pixel_size is None else micrograph.pixel_size / model.scale
     result = ResultFile(target, *result_form(model, micrograph.image), pixel_size)
     first = processes.rank == 0
+    if first:
+        say_few_levels(micrograph.image, result.dtype, str(job.source))
     doubt = None
     if arguments.uncertainty:
         doubt = ResultFile(_beside(target), result.shape, np.float32, pixel_size)

@@ -4,20 +4,27 @@ Every plane is predicted as a micrograph of its own, and its maps go to a file. 
 stays done when a run is stopped, and memory holds a few planes, whatever the size of the volume.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from emfm.errors import EMError
-from emfm.files import check_space
+from emfm.files import check_space, write_text
 from emfm.inference.blocks import Blocks
+from emfm.inference.domain import Place, place_seen
 from emfm.inference.plan import plan
+from emfm.inference.precision import number_format
+from emfm.inference.predict import Flow
 from emfm.inference.processes import ALONE, Processes
 from emfm.inference.result_files import ResultFile, open_result
+from emfm.inference.slice_notes import SliceNotes
 from emfm.inference.stated_slices import StatedSlices
 from emfm.io.large_images import release_pages
 from emfm.io.reading import Micrograph
@@ -62,17 +69,24 @@ class Orthoplanes:
     """The planes of a volume (Z, Y, X) in three directions.
 
     Attributes:
-        model: that predicts them.
+        flow: how a micrograph is predicted: models, tile, symmetries and number format.
         slices: of the volume, read one by one.
-        folder: for what is kept until the volume is done.
-        tile, tta: as in `predict`.
+        notes: of the slices; their folder is for what is kept until the volume is done.
     """
 
-    model: EMPreTrainedModel
+    flow: Flow
     slices: StatedSlices
-    folder: Path
-    tile: int | None
-    tta: bool
+    notes: SliceNotes
+
+    @property
+    def model(self) -> EMPreTrainedModel:
+        """That predicts them; the first of several."""
+        return self.flow.model
+
+    @property
+    def folder(self) -> Path:
+        """For what is kept."""
+        return self.notes.folder
 
     @property
     def channels(self) -> int:
@@ -105,27 +119,53 @@ class Orthoplanes:
                     bar.update()
         processes.gather(None)
 
-    def mean_maps(self, first: int, last: int) -> np.ndarray:
-        """Return the maps of the slices `first` to `last - 1`, (last - first, C, H, W) float32.
+    def mean_maps(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the maps of the slices `first` to `last - 1`, and how unsure they are.
 
-        They are means over the three directions. Of objects only the foreground is: boundary and
-        distance are those within a slice, and say nothing of planes across it.
+        The maps (last - first, C, H, W) float32 are means over the three directions. Of objects
+        only the foreground is: boundary and distance are those within a slice, and say nothing of
+        planes across it. What the directions disagree in, (last - first, H, W), is None where it
+        was not asked for.
         """
         total = np.stack([np.asarray(self._maps(0, number), dtype=np.float32) for number in range(first, last)])
+        kept = [total[:, : self.averaged].copy()] if self.notes.unsure else []
         for axis in (1, 2):
-            for number in range(self.slices.shape[axis]):
-                part = np.asarray(self._maps(axis, number)[:, first:last], dtype=np.float32).swapaxes(0, 1)
-                if axis == 1:
-                    total[:, : self.averaged, number] += part
-                else:
-                    total[:, : self.averaged, :, number] += part
+            part = self._across(axis, first, last)
+            total[:, : self.averaged] += part
+            if self.notes.unsure:
+                kept.append(part)
         total[:, : self.averaged] /= 3
-        return total
+        if not kept:
+            return total, None
+        return total, task_of(self.model).doubt(torch.from_numpy(np.stack(kept))).numpy()
+
+    def _across(self, axis: int, first: int, last: int) -> np.ndarray:
+        """Return maps of slices (last - first, averaged, H, W), made of planes across an axis."""
+        found = np.empty((last - first, self.averaged, *self.slices.shape[1:]), dtype=np.float32)
+        for number in range(self.slices.shape[axis]):
+            part = np.asarray(self._maps(axis, number)[:, first:last], dtype=np.float32).swapaxes(0, 1)
+            if axis == 1:
+                found[:, :, number] = part
+            else:
+                found[:, :, :, number] = part
+        return found
+
+    def place(self, number: int) -> Place | None:
+        """Return where a slice lies against the training's micrographs, None where nobody knows."""
+        path = self._place(number)
+        if not path.is_file():
+            return None
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return Place(known["distance"], known["unlike"], known["why"])
+
+    def _place(self, number: int) -> Path:
+        return self.folder / DIRECTIONS[0] / f"{number:06d}.json"
 
     @property
     def slices_at_a_time(self) -> int:
         """How many slices `mean_maps` should be asked for."""
-        return max(1, BLOCK_BYTES // (4 * self.channels * math.prod(self.slices.shape[1:])))
+        of_each = self.channels + (3 * self.averaged if self.notes.unsure else 0)
+        return max(1, BLOCK_BYTES // (4 * of_each * math.prod(self.slices.shape[1:])))
 
     @property
     def _copied(self) -> Path:
@@ -190,10 +230,19 @@ class Orthoplanes:
             if missing is not None and missing.all():
                 return  # zeros: nothing is asked of what has no data
             statistics = model.processor.statistics(plane)
-            how = plan(model, plane.shape, self.tile)
-            for row, column, maps in Blocks(model, plane, statistics, how, None, self.tta):
+            how = plan(model, plane.shape, self.flow.tile, others=self.flow.others)
+            dtype = number_format(model, plane, statistics, self.flow.precision)
+            seen = self.notes.seen()
+            if axis:
+                seen.sums = []  # slices alone are what the training knows
+            else:
+                seen.look(plane, statistics)
+            options: dict[str, Any] = {"dtype": dtype, "others": self.flow.others, "sums": seen.sums}
+            for row, column, maps in Blocks(model, plane, statistics, how, None, self.flow.tta, **options):
                 if task_of(model).doubts_in_units:
                     # planes have statistics of their own: units are what they share
                     maps = model.processor.denormalize(maps, statistics, np.float32)
                 for channel, part in enumerate(maps[:channels]):
                     result.write(channel * plane.shape[0] + row, column, part)
+            if not axis and (place := place_seen(seen)) is not None:
+                write_text(self._place(number), json.dumps(place.to_dict()))

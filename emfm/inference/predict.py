@@ -1,8 +1,8 @@
 """Prediction on a micrograph of any size; the result goes to an array in memory or to a file."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from emfm.inference.above_bar import AboveBar
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.array_result import ArrayResult
 from emfm.inference.blocks import Block, Blocks
@@ -21,12 +22,13 @@ from emfm.inference.precision import number_format
 from emfm.inference.processes import Processes
 from emfm.inference.resampling import Resampled, blocks_of, check_pixel_size, matched
 from emfm.inference.result_files import ResultFile
+from emfm.inference.result_form import hide_no_data, result_form, result_shape
 from emfm.inference.seen import Seen
 from emfm.io.bar_look import with_seen_bar
 from emfm.io.reading import Micrograph, read_micrograph
 from emfm.modeling import EMPreTrainedModel
-from emfm.no_data import no_data, say_data_bar, without
-from emfm.processing import IntensityStatistics, as_array, as_dtype
+from emfm.no_data import say_data_bar, without
+from emfm.processing import as_array, as_dtype
 from emfm.reports.prediction import ObjectClasses, Prediction
 from emfm.tasks import task_of
 from emfm.tasks.watershed import separate
@@ -99,55 +101,6 @@ def predict(
     return Prediction(*found, unsure, place, kinds, micrograph.data_bar * model.scale, seen.sureness())
 
 
-class AboveBar:
-    """A result without the rows of a data bar, which are filled at the end.
-
-    They hold no data in a class map; of a restoration they are the micrograph's own.
-    """
-
-    def __init__(
-        self, result: "ArrayResult | ResultFile", micrograph: Micrograph, model: EMPreTrainedModel, blank: bool = False
-    ):
-        self._result, self._model, self.dtype, self._blank = result, model, result.dtype, blank
-        self._bar = np.asarray(micrograph.image[micrograph.image.shape[0] - micrograph.data_bar :, :])
-        self._rows = micrograph.data_bar * model.scale
-        self.shape = (result.shape[0] - self._rows, result.shape[1])
-
-    def write(self, row: int, column: int, block: np.ndarray) -> None:
-        """Put a block (h, w) with its first pixel at a row and column."""
-        self._result.write(row, column, block)
-
-    def read(self) -> Any:
-        """Return the array (H, W) above the bar."""
-        return self._result.read()[: self.shape[0]]
-
-    def between(self, shape: tuple[int, int], dtype: np.dtype, processes: Processes) -> AbstractContextManager:
-        """Return a result of another size, for what this one is made of."""
-        return self._result.between(shape, dtype, processes)
-
-    @contextmanager
-    def filling(self, processes: Processes) -> Iterator[None]:
-        """Let all processes fill the result; the first one adds the rows of the bar."""
-        with self._result.filling(processes):
-            yield
-            if processes.rank == 0:
-                self._result.write(self.shape[0], 0, self._filled())
-
-    def _filled(self) -> np.ndarray:
-        if self._blank or task_of(self._model).nearest:
-            return np.full((self._rows, self.shape[1]), no_data_value(self.dtype)).astype(self.dtype)
-        scale = self._model.scale
-        return as_dtype(self._bar.repeat(scale, axis=0).repeat(scale, axis=1), self.dtype)
-
-
-def result_form(model: EMPreTrainedModel, image: Any) -> tuple[tuple[int, int], np.dtype]:
-    """Return the shape (H, W) and the dtype of a model's result on an image."""
-    pixel = np.zeros((len(model.classes) if model.classes else 3, 1, 1), dtype=np.float32)
-    given = np.dtype(image.dtype).newbyteorder("=")
-    dtype = model.result(pixel, IntensityStatistics(0.0, 1.0), given).dtype
-    return (image.shape[0] * model.scale, image.shape[1] * model.scale), dtype
-
-
 Result = ArrayResult | ResultFile | AboveBar
 
 
@@ -189,7 +142,7 @@ class Flow:
             check_pixel_size(self.model, given)
         if micrograph is given:
             return self._fill(given.image, result, given)
-        with result.between(*result_form(self.model, micrograph.image), self.processes) as between:
+        with result.between(result_shape(self.model, micrograph.image), result.dtype, self.processes) as between:
             with self._doubt_between(between.shape) as doubt:
                 kinds = replace(self, doubt=doubt)._fill(micrograph.image, between, given)
                 if doubt is not None and self.doubt is not None:
@@ -225,8 +178,8 @@ class Flow:
                 return separate(seen, result.write, len(names))
 
             with result.filling(self.processes):
-                kinds = self.processes.together(objects)
-        return ObjectClasses(kinds, names) if names and kinds is not None else None
+                votes = self.processes.together(objects)
+        return ObjectClasses.by_votes(votes, names) if names and votes is not None else None
 
     def _predict(self, image: Any, result: Result) -> None:
         """Write the result block by block; each process does some of the rows of tiles."""
@@ -300,29 +253,6 @@ class Flow:
 
         with result.filling(self.processes):
             self.processes.together(share)
-
-
-def hide_no_data(part: np.ndarray, model: EMPreTrainedModel, image: Any, corner: tuple[int, int]) -> np.ndarray:
-    """Return a part of a result (h, w) that says where its micrograph holds no data."""
-    if image.dtype.kind != "f":
-        return part
-    scale, (row, column) = model.scale, corner
-    rows, columns = (slice(at // scale, -(-(at + side) // scale)) for at, side in zip(corner, part.shape, strict=True))
-    missing = no_data(np.asarray(image[rows, columns]))
-    if missing is None:
-        return part
-    missing = missing.repeat(scale, axis=0).repeat(scale, axis=1)
-    top, left = row - rows.start * scale, column - columns.start * scale
-    missing = missing[top : top + part.shape[0], left : left + part.shape[1]]
-    return np.where(missing, no_data_value(part.dtype), part).astype(part.dtype)
-
-
-def no_data_value(dtype: Any) -> float:
-    """Return what a result holds without data: NaN, the largest integer, or no object."""
-    dtype = np.dtype(dtype)
-    if dtype == np.uint32:  # numbers of objects, or their maps
-        return 0.0
-    return np.nan if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 
 def _write_behind(blocks: Iterable[Block], write: Callable[[int, int, np.ndarray], None]) -> None:

@@ -12,6 +12,13 @@ class ObjectClasses:
 
     of: np.ndarray  #: (N + 1,) class index by the object's number; that of 0 means nothing
     names: dict[int, str]  #: of the classes by their index
+    #: (N + 1, K) how many pixels of each object are of each class; None where nobody counted
+    votes: np.ndarray | None = None
+
+    @classmethod
+    def by_votes(cls, votes: np.ndarray, names: dict[int, str]) -> "ObjectClasses":
+        """Return the classes that most pixels of each object have; of equal ones the first."""
+        return cls(votes.argmax(axis=1).astype(np.uint8), names, votes)
 
     def name(self, number: int) -> str:
         """Return the name of an object's class."""
@@ -23,8 +30,9 @@ class Prediction:
     """A model's result on one micrograph."""
 
     image: np.ndarray  #: (H, W) the micrograph, in its own dtype
-    #: (H, W) class indices; or the restored micrograph in the input's units and dtype, which has
-    #: `scale` times as many pixels a side after super-resolution
+    #: (H, W) class indices; or the restored micrograph in the input's units and dtype (float32 for
+    #: fewer than 64 grey levels), which has `scale` times as many pixels a side after
+    #: super-resolution
     output: np.ndarray
     id2label: dict[int, str] | None  #: class names of a segmentation, else None
     pixel_size: float | None  #: nm per pixel of the output, None where it is not known

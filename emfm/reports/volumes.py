@@ -15,7 +15,7 @@ from emfm.files import write_atomically, write_text
 from emfm.io.large_images import release_pages
 from emfm.reports.object_sizes import draw_sizes
 from emfm.reports.pictures import Legend, captioned
-from emfm.reports.prediction import Prediction
+from emfm.reports.prediction import ObjectClasses, Prediction
 from emfm.reports.report import ClassMapReport, ImageReport
 
 BAND_PIXELS = 2**21
@@ -24,6 +24,7 @@ SHOWN, IN_A_ROW, SIDE, GAP = 9, 3, 512, 6
 COLUMNS = (
     "file",
     "id",
+    "class",
     "volume_vx",
     "volume_nm3",
     "equivalent_diameter_nm",
@@ -60,10 +61,11 @@ class VolumeObjects:
         count: of the objects; their numbers are 1 to `count`.
         depth: how many slices there are.
         voxel: its sides.
+        classes: of the objects, where they have some.
     """
 
-    def __init__(self, count: int, depth: int, voxel: Voxel):
-        self.voxel, self._depth = voxel, depth
+    def __init__(self, count: int, depth: int, voxel: Voxel, classes: ObjectClasses | None = None):
+        self.voxel, self.classes, self._depth = voxel, classes, depth
         self._sums = {name: np.zeros(count + 1) for name in SUMS}
         self._first, self._last = np.full(count + 1, depth), np.full(count + 1, -1)
         self._slices = np.zeros(count + 1, dtype=np.int64)
@@ -92,13 +94,14 @@ class VolumeObjects:
         self._last[seen] = number
 
     def rows(self, name: str) -> Iterator[dict[str, Any]]:
-        """Yield rows by `COLUMNS`; figures in nm are empty where a side is not known."""
+        """Yield rows by `columns`; figures in nm are empty where a side is not known."""
         for one in range(1, len(self._slices)):
             sums = {key: float(value[one]) for key, value in self._sums.items()}
             volume = None if self.voxel.volume is None else sums["voxels"] * self.voxel.volume
             yield {
                 "file": name,
                 "id": one,
+                **({} if self.classes is None else {"class": self.classes.name(one)}),
                 "volume_vx": int(sums["voxels"]),
                 "volume_nm3": "" if volume is None else f"{volume:.6g}",
                 "equivalent_diameter_nm": "" if volume is None else f"{ball_diameter(volume):.6g}",
@@ -112,28 +115,49 @@ class VolumeObjects:
                 "touches_border": "yes" if sums["border"] else "no",
             }
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Headings of the table; objects without classes have no column for them."""
+        return COLUMNS if self.classes is not None else tuple(name for name in COLUMNS if name != "class")
+
     def summary(self) -> dict[str, Any]:
-        """Return number and volumes, those of objects that the volume's edge does not cut."""
-        whole = self.whole * (self.voxel.volume or 1.0)
-        quartiles = (
-            [float(f"{value:.6g}") for value in np.percentile(whole, [25, 50, 75])] if len(whole) else [None] * 3
-        )
-        count = len(self._slices) - 1
-        return {
+        """Return number and volumes, those of objects that the volume's edge does not cut.
+
+        Of objects with classes `classes` holds the same of each.
+        """
+        found: dict[str, Any] = {
             "unit": "voxels" if self.voxel.volume is None else "nm3",
             "pixel_size_nm": self.voxel.side,
             "slice_distance_nm": self.voxel.depth,
-            "objects": count,
-            "touching_border": count - len(whole),
-            "total_volume": float(f"{self._sums['voxels'][1:].sum() * (self.voxel.volume or 1.0):.6g}"),
+            **self._figures(np.ones(len(self._slices) - 1, dtype=bool)),
+        }
+        if self.classes is not None:
+            of = self.classes.of[1:]
+            found["classes"] = {label: self._figures(of == index) for index, label in self.classes.names.items()}
+        return found
+
+    def _figures(self, chosen: np.ndarray) -> dict[str, Any]:
+        """Return number and volumes of some of the objects (N,)."""
+        size = self.voxel.volume or 1.0
+        voxels, cut = self._sums["voxels"][1:][chosen], self._sums["border"][1:][chosen] > 0
+        whole = voxels[~cut] * size
+        quartiles = [float(f"{one:.6g}") for one in np.percentile(whole, [25, 50, 75])] if len(whole) else [None] * 3
+        return {
+            "objects": len(voxels),
+            "touching_border": int(cut.sum()),
+            "total_volume": float(f"{voxels.sum() * size:.6g}"),
             "median_volume": quartiles[1],
             "quartiles": [quartiles[0], quartiles[2]],
         }
 
     @property
-    def whole(self) -> np.ndarray:
-        """Voxels of each object that the volume's edge does not cut."""
-        return self._sums["voxels"][1:][self._sums["border"][1:] == 0]
+    def whole(self) -> dict[str, np.ndarray]:
+        """Voxels of each object that the volume's edge does not cut, by the names of classes."""
+        voxels, uncut = self._sums["voxels"][1:], self._sums["border"][1:] == 0
+        if self.classes is None:
+            return {"": voxels[uncut]}
+        of = self.classes.of[1:]
+        return {label: voxels[uncut & (of == index)] for index, label in sorted(self.classes.names.items())}
 
     def write(self, folder: Path, stem: str, name: str) -> dict[str, str]:
         """Write `STEM_objects.csv`, `_summary.json` and `_sizes.png`; return their names."""
@@ -141,17 +165,17 @@ class VolumeObjects:
 
         def table(temporary: Path) -> None:
             with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS)
+                writer = csv.DictWriter(file, self.columns)
                 writer.writeheader()
                 writer.writerows(self.rows(name))
 
         write_atomically(folder / names["objects"], table)
         write_text(folder / names["summary"], json.dumps(self.summary(), indent=1))
         if self.voxel.volume is None:
-            draw_sizes(folder / names["sizes"], {"": self.whole}, "voxels", "volume")
+            draw_sizes(folder / names["sizes"], self.whole, "voxels", "volume")
         else:
-            diameters = ball_diameter(self.whole * self.voxel.volume)
-            draw_sizes(folder / names["sizes"], {"": diameters}, "nm", "diameter of the ball of its volume")
+            diameters = {label: ball_diameter(voxels * self.voxel.volume) for label, voxels in self.whole.items()}
+            draw_sizes(folder / names["sizes"], diameters, "nm", "diameter of the ball of its volume")
         return names
 
 

@@ -51,7 +51,7 @@ def unpacked(values: np.ndarray) -> np.ndarray:
 
 
 def separate(maps: Any, write: Write, classes: int = 0) -> np.ndarray:
-    """Find the objects in packed maps and write their numbers; return the class of each.
+    """Find the objects in packed maps and write their numbers; return what says their classes.
 
     Numbers follow the first row of an object's middle, from 1 on; some may be missing. An object
     has the class of the most of its pixels.
@@ -62,7 +62,8 @@ def separate(maps: Any, write: Write, classes: int = 0) -> np.ndarray:
         classes: how many there are.
 
     Returns:
-        (N + 1,) uint8 by number; all 0 without classes.
+        (N + 1, K) how many of an object's pixels are most likely of each class, by number; all 0
+        without classes.
     """
     middles = _middles(maps)
     votes = np.zeros((middles.count + 1, max(1, classes)), dtype=np.int64)
@@ -79,7 +80,7 @@ def separate(maps: Any, write: Write, classes: int = 0) -> np.ndarray:
                 likeliest = np.minimum(seen[rows.own, columns.own][inside] >> 24, classes - 1)
                 np.add.at(votes, (grown[inside], likeliest), 1)
             release_pages(maps)
-    return votes.argmax(axis=1).astype(np.uint8)
+    return votes
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Memory and time of finding, measuring and drawing very many objects in a very large micrograph.
 
-    python -m benchmarks.objects --json
+    python -m benchmarks.objects
 
-The micrograph holds cones on a grid, which say themselves what a network would: how far a pixel is from its
-object's boundary. So nothing but the tiles, the watershed, the joining and the reports is measured, by a process of
-its own.
+What the results file has is not measured again. The micrograph holds cones on a grid, which say themselves what a
+network would: how far a pixel is from its object's boundary. So nothing but the tiles, the watershed, the joining and
+the reports is measured, by a process of its own.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.tiling import Measured
 
+RESULTS = Path("benchmarks/results/objects.jsonl")
 # Distance of two cones' tops and radius of a cone in pixels: neighbours touch.
 STEP, RADIUS = 51, 26
 # Grey value of the background, and of a cone's rim and top.
@@ -66,41 +67,52 @@ def run(side: int, folder: Path) -> dict[str, float]:
     path = folder / "cones.npy"
     drawn = write_cones(path, side)
     model = cone_reader()
-    with Measured() as measured:
+    with Measured() as figures:
         entry = predict_files(model, [path], folder / "out")[0]
     assert "output" in entry, entry
     summary = json.loads(Path(entry["summary"]).read_text(encoding="utf-8"))
-    return {**measured.figures, "side": side, "drawn": drawn, "found": summary["objects"]}
+    return {**figures.figures, "side": side, "drawn": drawn, "found": summary["objects"]}
+
+
+def measured(side: int) -> dict[str, float]:
+    """Return the figures of a square of some side, from a process of its own."""
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [sys.executable, "-m", "benchmarks.objects", "--folder", temporary, "--sides", str(side)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    """Print the figures."""
+    """Measure what the results file lacks, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[4096, 16384], help="of the squares, in pixels")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.folder:
         sys.stdout.write(json.dumps(run(arguments.sides[0], arguments.folder)) + "\n")
         return
-    found = []
     for side in arguments.sides:
-        with tempfile.TemporaryDirectory() as temporary:
-            command = [sys.executable, "-m", "benchmarks.objects", "--folder", temporary, "--sides", str(side)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr[-2000:])
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    sys.stdout.write(json.dumps(found, indent=1) + "\n" if arguments.json else table(found))
+        if all(one["side"] != side for one in read_results(arguments.results)):
+            line = json.dumps(measured(side))
+            with arguments.results.open("a") as results:
+                results.write(line + "\n")
+    sys.stdout.write(table(read_results(arguments.results)) + "\n")
+
+
+def read_results(path: Path) -> list[dict[str, float]]:
+    """Return what was measured, by the side."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sorted(map(json.loads, lines), key=lambda one: one["side"])
 
 
 def table(found: list[dict[str, float]]) -> str:
     """Return the figures as Markdown."""
-    lines = ["| side | objects drawn | found | peak MiB over base | s |", "|---|---|---|---|---|"]
+    lines = ["| side | objects drawn | found | peak MiB over base | processor s |", "|---|---|---|---|---|"]
     for one in found:
-        cells = [f"{one[key]:.0f}" for key in ("side", "drawn", "found", "peak_mib", "seconds")]
+        cells = [f"{one[key]:.0f}" for key in ("side", "drawn", "found", "peak_mib", "cpu_seconds")]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import denoising, rivals
+from benchmarks import denoising, objects, rivals, volumes
 from benchmarks.rival_report import read_rivals
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
@@ -41,6 +41,9 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
     "denoising": lambda _: denoising.table(denoising.read_results(ROOT / denoising.RESULTS)),
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
+    "objects": lambda _: objects.table(objects.read_results(ROOT / objects.RESULTS)),
+    "stacks": lambda _: volumes.stack_table(volumes.read_results(ROOT / volumes.RESULTS)),
+    "planes": lambda _: volumes.plane_table(volumes.read_results(ROOT / volumes.RESULTS)),
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),
 }
 

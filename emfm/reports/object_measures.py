@@ -19,6 +19,8 @@ from emfm.reports.prediction import ObjectClasses
 
 # Pixels of a band of rows in which objects are looked up.
 BAND_PIXELS = 2**22
+# After so many objects what was read of memory maps leaves the memory: each touches many pages.
+AT_A_TIME = 64
 # Directions in which the smallest Feret diameter is looked for.
 ANGLES = np.deg2rad(np.arange(0, 180, 1.0))
 
@@ -55,7 +57,12 @@ def measure_objects(ids: Any, image: Any, data_bar: int = 0) -> list[ObjectMeasu
         data_bar: lowest rows, without objects: what ends there is cut, as at the edge.
     """
     edges = ids.shape[0] - data_bar, ids.shape[1]
-    measured = [_measured(number, box, ids, image, edges) for number, box in sorted(boxes_of(ids).items())]
+    measured = []
+    for number, box in sorted(boxes_of(ids).items()):
+        measured.append(_measured(number, box, ids, image, edges))
+        if len(measured) % AT_A_TIME == 0:
+            release_pages(ids)
+            release_pages(image)
     if len(measured) < 2:
         return measured
     places = np.array([(one.centroid_y, one.centroid_x) for one in measured])

@@ -13,7 +13,8 @@ import numpy as np
 from roifile import ROI_TYPE, ImagejRoi
 
 from emfm.files import write_atomically
-from emfm.reports.object_measures import boxes_of
+from emfm.io.large_images import release_pages
+from emfm.reports.object_measures import AT_A_TIME, boxes_of
 from emfm.reports.prediction import ObjectClasses
 
 
@@ -31,7 +32,9 @@ def write_outlines(path: str | Path, ids: Any, classes: ObjectClasses | None = N
 
     def write(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for number, (top, left, bottom, right) in sorted(boxes.items()):
+            for done, (number, (top, left, bottom, right)) in enumerate(sorted(boxes.items())):
+                if done % AT_A_TIME == 0:
+                    release_pages(ids)
                 mask = np.asarray(ids[top:bottom, left:right]) == number
                 name = f"{number:04d}" if classes is None else f"{number:04d}-{classes.name(number)}"
                 roi = ImagejRoi.frompoints(outline_of(mask) + np.array([left, top]), name=name)

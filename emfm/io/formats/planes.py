@@ -12,6 +12,7 @@ import numpy as np
 
 from emfm.errors import EMError, UnsupportedFileError
 from emfm.io.formats.masks import one_value
+from emfm.io.formats.slabs import by_slabs
 from emfm.io.large_images import LazyImage, ReadRegion
 
 logger = logging.getLogger(__name__)
@@ -213,6 +214,7 @@ def planes_of_array(
     check_pixels(pixels, request)
     wanted = [rows, columns] if of_pixel == 1 else [rows, columns, samples]
     order = [sorted(wanted).index(axis) for axis in wanted]  # in which the array has them
+    source = by_slabs(array, stack[-1]) if chunks and stack else array
 
     def plane(number: int) -> np.ndarray | LazyImage:
         place: list[int | slice] = [0] * len(shape)
@@ -224,7 +226,7 @@ def planes_of_array(
         def read(top: int, bottom: int, left: int, right: int) -> np.ndarray:
             region = place.copy()  # threads may read at the same time
             region[rows], region[columns] = slice(top, bottom), slice(left, right)
-            return np.asanyarray(array[tuple(region)]).transpose(order)  # a memory map stays one
+            return np.asanyarray(source[tuple(region)]).transpose(order)  # a memory map stays one
 
         return plane_of(pixels, read, request, mapped=isinstance(array, np.ndarray))
 

@@ -2,9 +2,8 @@
 
 Parts, each a line of JSON in the results file; what is there is not measured again:
 
-- `memory`: by how much memory grows for 20 slices of 1024 x 1024 pixels, and whether a run that SIGTERM stopped and
-  that went on ends with the bytes of one that was not stopped. Then the same of 500, which repeat the 20: results are
-  put where a stopped run leaves its slices, and the run does the last two and puts all together;
+- `memory`: 500 slices of 1024 x 1024 pixels, all of which are predicted: by how much memory grows, and whether a run
+  that SIGTERM stopped half-way and that went on ends with the bytes of one that was not stopped;
 - `restored`: noise on consecutive slices of an isotropic volume, restored by slices and by planes of all directions;
 - `balls`: a network that learns from a stack of 24 slices of simulated balls, on another volume.
 
@@ -37,9 +36,9 @@ from emfm.io.reading import read_micrograph
 from emfm.tasks import load_model
 from emfm.tasks.instance_metrics import InstanceMetrics
 
-# Slices of the stack that is predicted, of the one that repeats them, and of those that are left to do of it.
-PERIOD, DEEP, COMPUTED = 20, 500, 2
-SIDE = 1024
+RESULTS = Path("benchmarks/results/volumes.jsonl")
+DEEP, SIDE, PERIOD = 500, 1024, 128  # slices, their side in pixels, and after how many they repeat within
+KNOWN = 50  # every so many slices one is known to the model
 NOISE = 25.0  # grey values of 255
 RESTORER, START = "unet4-rf200", "unet3-rf96"
 STEPS = {"segmentation": 200, "instances": 300}
@@ -55,31 +54,32 @@ def predicted(model: Any, stack: Path, output: Path, orthoplanes: bool = False) 
 
 
 def memory(folder: Path, data: Path) -> list[dict[str, Any]]:
-    """Measure a stack, stop and go on with the same, and put together one that repeats its slices."""
+    """Measure a stack; then stop half-way, and go on."""
     import torch
 
     from emfm import EMForSemanticSegmentation, EMFoundationConfig
+    from emfm.inference.domain import domain_of
 
     torch.manual_seed(0)
-    model = EMForSemanticSegmentation(EMFoundationConfig.from_name("unet2-rf44", id2label={0: "a", 1: "b"})).eval()
-    part = np.tile(simulate_balls((PERIOD, 128, 128), 0).image, (1, SIDE // 128, SIDE // 128))
-    stacks = [folder / f"{depth}.tif" for depth in (PERIOD, DEEP)]
-    write_volume(stacks[0], part)
-    write_volume(stacks[1], np.tile(part, (DEEP // PERIOD, 1, 1)))
-    whole = {"depth": PERIOD, **_run(model, stacks[0], folder / "whole")}
-    whole["slices_done"] = _stop(model, stacks[0], folder / "stopped", PERIOD // 2)
-    resumed = _run(model, stacks[0], folder / "stopped")
-    ends = [hashlib.sha256((folder / at / stacks[0].name).read_bytes()).hexdigest() for at in ("whole", "stopped")]
-    whole |= {"same_bytes": ends[0] == ends[1], "resumed_peak_mib": resumed["peak_mib"]}
-    # the deep one is stopped at once; its slices are those of the other, again and again
-    _stop(model, stacks[1], folder / "deep", 1)
-    volume = tifffile.imread(folder / "whole" / stacks[0].name)
-    for number in range(DEEP - COMPUTED):
-        np.save(folder / "deep" / f".{DEEP}.slices" / f"{number:06d}.npy", volume[number % PERIOD])
-    deep = {"depth": DEEP, "slices_done": DEEP - COMPUTED, **_run(model, stacks[1], folder / "deep")}
-    result = tifffile.memmap(folder / "deep" / stacks[1].name)
-    deep["same_bytes"] = all(bool((result[n] == volume[n % PERIOD]).all()) for n in range(DEEP))
-    return [{"side": SIDE, **one} for one in (whole, deep)]
+    # with batch norm a slice passes through the network once
+    config = EMFoundationConfig.from_name("unet2-rf44", norm="batch", id2label={0: "matrix", 1: "ball"})
+    model, stack = EMForSemanticSegmentation(config).eval(), folder / f"{DEEP}.tif"
+    part = simulate_balls((DEEP, PERIOD, PERIOD), 0).image
+    write_volume(stack, np.tile(part, (1, SIDE // PERIOD, SIDE // PERIOD)))
+    slices = tifffile.memmap(stack, mode="r")
+    model.domain = domain_of(model, [np.array(slices[number]) for number in range(0, DEEP, KNOWN)])
+    del slices
+    found = {"depth": DEEP, "side": SIDE, **_run(model, stack, folder / "whole")}
+    found["slices_done"] = _stop(model, stack, folder / "stopped", DEEP // 2)
+    found["resumed_peak_mib"] = _run(model, stack, folder / "stopped")["peak_mib"]
+    names = [stack.name, f"{stack.stem}_slices.csv"]
+    ends = [[_digest(folder / at / name) for name in names] for at in ("whole", "stopped")]
+    return [{**found, "same_bytes": ends[0] == ends[1]}]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _run(model: Any, stack: Path, output: Path) -> dict[str, float]:
@@ -105,7 +105,7 @@ def _stop(model: Any, stack: Path, output: Path, after: int) -> int:
 
 def _slices(output: Path) -> int:
     """Return how many slices of a run that is under way are done."""
-    return len(list(output.glob(".*.slices/[0-9]*.npy")))
+    return len(list(output.glob(".*.slices/[0-9]*.json")))
 
 
 def _measured(model: Any, stack: Path, output: Path, results: Any) -> None:
@@ -160,28 +160,40 @@ def balls(folder: Path, data: Path) -> list[dict[str, Any]]:
 PARTS = {"balls": balls, "restored": restored, "memory": memory}
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
-    """Return the figures as Markdown."""
-    by_part = {name: [result for result in results if result["part"] == name] for name in PARTS}
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Return what was measured."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def plane_table(results: Sequence[dict[str, Any]]) -> str:
+    """Return what planes of all directions are worth, as Markdown."""
     rows = ["| isotropic volume | figure | before | slices | planes |", "|---|---|---|---|---|"]
-    for one in by_part["restored"]:
+    for one in (result for result in results if result["part"] == "restored"):
         shape = " x ".join(map(str, one["shape"]))
         name = f"fib25_medulla, {shape}, noise of {one['noise']:g}, restored by {one['model']}"
         rows.append(
             f"| {name} | PSNR (dB) | {one['psnr_input']:.2f} | {one['psnr_slices']:.2f} | {one['psnr_planes']:.2f} |"
         )
-    for one in by_part["balls"]:
+    for one in (result for result in results if result["part"] == "balls"):
         name = f"simulated balls, {one['task']}, {one['model']}, {one['steps']} steps"
         rows.append(f"| {name} | Dice | | {one['dice_slices']:.3f} | {one['dice_planes']:.3f} |")
         if "ap50_slices" in one:
             rows.append(f"| {name} | AP50 in 3-D | | {one['ap50_slices']:.3f} | {one['ap50_planes']:.3f} |")
             rows.append(f"| {name} | objects of {one['balls']} | | {one['count_slices']} | {one['count_planes']} |")
-    rows += ["", "| stack | file MiB | peak MiB over base | s | stopped and resumed |", "|---|---|---|---|---|"]
-    for one in by_part["memory"]:
-        ended = "the same bytes" if one["same_bytes"] else "other bytes"
-        resumed = f"with {one['slices_done']} slices done: {ended}"
+    return "\n".join(rows)
+
+
+def stack_table(results: Sequence[dict[str, Any]]) -> str:
+    """Return memory and time of whole stacks, as Markdown."""
+    rows = [
+        "| stack | file MiB | peak MiB over base | stopped and resumed: peak MiB | processor s | ends with |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in (result for result in results if result["part"] == "memory"):
         stack = f"{one['depth']} x {one['side']} x {one['side']}"
-        rows.append(f"| {stack} | {one['file_mib']:.0f} | {one['peak_mib']:.0f} | {one['seconds']:.0f} | {resumed} |")
+        cells = [f"{one[key]:.0f}" for key in ("file_mib", "peak_mib", "resumed_peak_mib", "cpu_seconds")]
+        ended = "the same bytes" if one["same_bytes"] else "other bytes"
+        rows.append(f"| {stack} | {' | '.join(cells)} | {ended}, stopped after {one['slices_done']} slices |")
     return "\n".join(rows)
 
 
@@ -189,19 +201,18 @@ def main() -> None:
     """Measure what the results file lacks, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds fib25_medulla")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/volumes.jsonl"))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    lines = arguments.results.read_text().splitlines() if arguments.results.exists() else []
-    done = [json.loads(line) for line in lines]
-    for name, part in PARTS.items():
-        if any(result["part"] == name for result in done):
+    for name in arguments.parts:
+        if any(result["part"] == name for result in read_results(arguments.results)):
             continue
         with tempfile.TemporaryDirectory() as temporary:
-            found = [{"part": name, **one} for one in part(Path(temporary), arguments.data)]
-        done += found
+            found = [{"part": name, **one} for one in PARTS[name](Path(temporary), arguments.data)]
         with arguments.results.open("a") as results:
             results.writelines(json.dumps(one) + "\n" for one in found)
-    sys.stdout.write(table(done) + "\n")
+    done = read_results(arguments.results)
+    sys.stdout.write(f"{plane_table(done)}\n\n{stack_table(done)}\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import roifile
 import tifffile
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 from test_cli import emfm  # noqa: F401  (a fixture)
 
 from emfm import EMError, EMFoundationConfig, predict
@@ -66,6 +67,23 @@ def test_bars_survive_jpeg_and_other_depths():
     for dtype, factor in ((np.uint16, 257), (np.float32, 0.01)):
         (bar,) = find_scale_bars((with_bar(micrograph()).astype(np.float64) * factor).astype(dtype))
         assert bar.pixels == 120
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_a_bar_with_ticks_is_found_with_its_length(above):
+    image = with_bar(micrograph(), 120, 3).copy()
+    rows = slice(260, 270) if above else slice(273, 283)
+    for column in (250, 309, 367):
+        image[rows, column : column + 3] = 255
+    (bar,) = find_scale_bars(image)
+    assert bar.pixels == 120 and bar.box[0] == 270
+
+
+def test_a_blurred_bar_ends_where_it_is_half_as_bright():
+    image = with_bar(micrograph(discs=0), 120, 8, text="")
+    blurred = ndimage.gaussian_filter(image.astype(float), 1.5).clip(0, 255).astype(np.uint8)
+    (bar,) = find_scale_bars(blurred)
+    assert abs(bar.pixels - 120) <= 2
 
 
 def test_micrographs_without_a_bar_have_none():

@@ -70,10 +70,11 @@ class EMImageToImagePipeline(_OnMicrographs):
     """`pipeline("em-image-to-image", model=...)`, for restoration or a generator.
 
     Takes the path of a micrograph, a 2-D array or tensor, a PIL image, or a list of these. Returns
-    for each a dict: `image` (H, W), in the input's dtype and units, `scale` times as large by
-    super-resolution; `pixel_size` in nm or None; `name`; `residual`, the figures of what was taken
-    away, None if the size changed; and `domain`, whether the micrograph is like those of the
-    training, None if the model does not know. `tile=` is a tile's side in pixels.
+    for each a dict: `image` (H, W), in the input's dtype and units (float32 for few grey levels),
+    `scale` times as large by super-resolution; `pixel_size` in nm or None; `name`; `residual`, the
+    figures of what was taken away, None if the size changed; and `domain`, whether the micrograph
+    is like those of the training, None if the model does not know. `tile=` is a tile's side in
+    pixels.
     """
 
     pipeline_tag = "image-to-image"

@@ -1,11 +1,11 @@
-"""Scale bars that were drawn into a micrograph: plain, horizontal, of one grey value.
+"""Scale bars that were drawn into a micrograph: horizontal, of one grey value.
 
-Bars with ticks at their ends, broken ones and those in colour are not found.
+They may have thin ticks. Thin ones between ticks, broken ones and those in colour are not found.
 """
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,15 @@ logger = logging.getLogger(__name__)
 # Ink is within this share of the image's range from its darkest or brightest value: first what is
 # plainly so, then what compression has blurred.
 INKS = (0.08, 0.2)
-# A bar fills its box to this share, without the blurred lines of its rim. It is so many times as
-# long as it is high, so many pixels long at least, and takes these shares of the image's width and
-# height at most.
-FILLED, SLENDER, SHORTEST = 0.97, 3.0, 16
+# A bar fills its box to this share, without the blurred lines of its rim, and what lies above and
+# below differs from it in that share of its pixels. It is so many times as long as it is high, so
+# many pixels long at least, and takes these shares of the image's width and height at most.
+FILLED, DIFFERENT, SLENDER, SHORTEST = 0.93, 0.95, 3.0, 16
 LONGEST, HIGHEST = 0.75, 0.05
 LOWEST_HEIGHT = 2
-# Rows above and below that are compared with it; they differ by this share of the range.
-BESIDE, CONTRAST = 2, 0.25
+# Rows above and below that are compared with it, behind a rim of so many pixels that compression
+# has blurred; they differ by this share of the range. Ticks may stand on this share of its ends.
+BESIDE, RIMS, CONTRAST, TICKS = 2, (1, 2, 3), 0.25, 0.05
 # Letters stand so many times their height above or below the bar at most; they are so high, as
 # shares of the image's height, and there are so many at least.
 NEAR, LETTERS, FEWEST = 2.0, (0.008, 0.09), 2
@@ -76,10 +77,13 @@ def find_scale_bars(image: Any) -> list[ScaleBar]:
         return []
     low, high = float(known.min()), float(known.max())
     grey = (np.nan_to_num(image, nan=low).astype(np.float32) - low) / (high - low)
+    inks = [ink for tolerance in INKS for ink in (grey >= 1 - tolerance, grey <= tolerance)]
+    candidates = [bar for ink in inks for bar in _bars_of(ink)]
     found: list[ScaleBar] = []
-    for tolerance in INKS:
-        for ink in (grey >= 1 - tolerance, grey <= tolerance):
-            found += [bar for bar in _bars_of(ink, grey) if not any(_meet(bar.box, other.box) for other in found)]
+    for rim in RIMS:
+        for bar in candidates:
+            if _parted(grey, bar.box, rim) and not any(_meet(bar.box, other.box) for other in found):
+                found.append(replace(bar, box=_to_ends(grey, bar.box)))
     return sorted(found, key=lambda bar: bar.box[0], reverse=True)
 
 
@@ -87,8 +91,8 @@ def _meet(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _bars_of(ink: np.ndarray, grey: np.ndarray) -> list[ScaleBar]:
-    """Return the bars of one ink: which pixels (H, W) have it, and all grey values, 0 to 1."""
+def _bars_of(ink: np.ndarray) -> list[ScaleBar]:
+    """Return what has the form of a bar among the pixels (H, W) of one ink."""
     height = ink.shape[0]
     labels, count = ndimage.label(ink)
     boxes = [
@@ -100,7 +104,7 @@ def _bars_of(ink: np.ndarray, grey: np.ndarray) -> list[ScaleBar]:
             continue
         box = _core(labels[whole[0] : whole[2], whole[1] : whole[3]] == number, whole)
         filled = (labels[box[0] : box[2], box[1] : box[3]] == number).mean() if _slender(box, ink.shape) else 0.0
-        if filled >= FILLED and _stands_out(grey, box):
+        if filled >= FILLED:
             found.append(ScaleBar(box, _grown(_with_letters(whole, boxes, height), ink.shape)))
     return found
 
@@ -121,19 +125,36 @@ def _core(mask: np.ndarray, box: Box) -> Box:
     return box[0] + int(rows[0]), box[1] + int(columns[0]), box[0] + int(rows[-1]) + 1, box[1] + int(columns[-1]) + 1
 
 
-def _stands_out(grey: np.ndarray, box: Box) -> bool:
-    """Return whether what lies above, below and at the ends of a bar differs from it.
+def _parted(grey: np.ndarray, box: Box, rim: int) -> bool:
+    """Return whether what lies behind a rim above, below and at the ends of a bar differs from it.
 
     A particle of many greys is no bar: where its brightest part ends, it goes on a little darker.
     """
     top, left, bottom, right = box
     bar = float(grey[top:bottom, left:right].mean())
-    before, after = [(max(0, start - 1 - BESIDE), max(0, start - 1)) for start in (top, left)], (bottom + 1, right + 1)
-    sides = [grey[slice(*before[0]), left:right], grey[after[0] : after[0] + BESIDE, left:right]]
-    ends = [grey[top:bottom, slice(*before[1])], grey[top:bottom, after[1] : after[1] + BESIDE]]
-    if not all(side.size and (np.abs(side - bar) > CONTRAST).mean() > FILLED for side in sides):
+    tick = max(1, int(TICKS * (right - left)))
+    before = [slice(max(0, start - rim - BESIDE), max(0, start - rim)) for start in (top, left)]
+    after = [slice(end + rim, end + rim + BESIDE) for end in (bottom, right)]
+    sides = [grey[rows, left + tick : right - tick] for rows in (before[0], after[0])]
+    ends = [grey[top:bottom, columns] for columns in (before[1], after[1])]
+    if not all(side.size and (np.abs(side - bar) > CONTRAST).mean() > DIFFERENT for side in sides):
         return False
     return all(not end.size or (np.abs(end - bar) > CONTRAST).mean() > 0.5 for end in ends)
+
+
+def _to_ends(grey: np.ndarray, box: Box) -> Box:
+    """Return the box of a bar with what of its blurred ends is nearer to it than to the ground."""
+    top, left, bottom, right = box
+    line = grey[top:bottom].mean(axis=0)
+    bar, far = float(line[left:right].mean()), RIMS[-1] + BESIDE
+    for _ in RIMS:
+        beyond = line[max(0, left - far) : left]
+        if len(beyond) and abs(beyond[-1] - bar) < abs(beyond[0] - bar) / 2:
+            left -= 1
+        beyond = line[right : right + far]
+        if len(beyond) and abs(beyond[0] - bar) < abs(beyond[-1] - bar) / 2:
+            right += 1
+    return top, left, bottom, right
 
 
 def _with_letters(bar: Box, boxes: list[Box], height: int) -> Box:

@@ -29,7 +29,7 @@ BICUBIC_REACH = 2
 # Of a stream of pairs so many tell the units of the targets.
 UNIT_SAMPLE = 32
 RESTORED = CardWords(
-    output="the restored micrograph, in the input's units and dtype",
+    output="the restored micrograph, in the input's units and dtype (float32 for few grey levels)",
     limits=("The output is a plausible image: check on known structures before you measure on it.",),
 )
 

@@ -21,7 +21,9 @@ class EMForSuperResolution(EMForImageRestoration):
     purpose = "super-resolution, {scale} times as many pixels a side"
     degradations = ("downsample",)
     own_settings = ("residual", "degrade", "scale")
-    card = replace(RESTORED, output="the enlarged micrograph, in the input's units and dtype")
+    card = replace(
+        RESTORED, output="the enlarged micrograph, in the input's units and dtype (float32 for few grey levels)"
+    )
 
     def __init__(self, config: EMFoundationConfig):
         if config.scale == 1:  # a generator's own configuration

@@ -21,7 +21,7 @@ INKS = (0.08, 0.2)
 # A bar fills its box to this share, without the blurred lines of its rim, and what lies above and
 # below differs from it in that share of its pixels. It is so many times as long as it is high, so
 # many pixels long at least, and takes these shares of the image's width and height at most.
-FILLED, DIFFERENT, SLENDER, SHORTEST = 0.93, 0.95, 3.0, 16
+FILLED, DIFFERENT, SLENDER, SHORTEST = 0.93, 0.96, 3.0, 16
 LONGEST, HIGHEST = 0.75, 0.05
 LOWEST_HEIGHT = 2
 # Rows above and below that are compared with it, behind a rim of so many pixels that compression

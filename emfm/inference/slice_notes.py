@@ -60,7 +60,7 @@ class SliceNotes:
 
     def write(self, number: int, seen: Seen, place: Place | None, kinds: ObjectClasses | None) -> None:
         """Note what was learnt of a slice, whose result and doubt are in their places."""
-        if kinds is not None:
+        if kinds is not None and kinds.votes is not None:
             np.save(self._votes(number), kinds.votes)
         note: dict[str, Any] = {"counts": seen.counts.tolist(), "confidence": seen.confidence}
         if place is not None:
@@ -92,17 +92,17 @@ class SliceNotes:
         `domain` is that of the slice which is the least like the training, with its number, and
         the numbers of all that are outside.
         """
-        whole, found = self.seen(), {}
+        whole = self.seen()
+        found: dict[str, Any] = {}
         for note in self._notes:
             whole.counts += np.array(note["counts"], dtype=np.int64)
             whole.confidence += note["confidence"]
         if (sure := whole.sureness()) is not None:
             found["confidence"] = sure
-        places = [note.get("domain") for note in self._notes]
-        known = [number for number, place in enumerate(places) if place is not None]
-        if known:
-            farthest = max(known, key=lambda number: places[number]["distance"])
-            outside = [number for number in known if not places[number]["inside"]]
+        places = {number: note["domain"] for number, note in enumerate(self._notes) if "domain" in note}
+        if places:
+            farthest = max(places, key=lambda number: places[number]["distance"])
+            outside = [number for number, place in places.items() if not place["inside"]]
             found["domain"] = {**places[farthest], "slice": farthest, "slices_outside": outside}
         means = [note["uncertainty"] for note in self._notes if note.get("uncertainty") is not None]
         if means:

@@ -190,7 +190,7 @@ class Stack:
         whole = (len(self.slices), *shape)
         volume = ResultFile(self.target, whole, dtype, self._pixel_size, self.slices.slice_distance)
         missing = self._join(volume, links, objects)
-        shown = self._show(links, objects and objects.classes)
+        shown = self._show(links, None if objects is None else objects.classes)
         if objects is not None:
             shown |= objects.write(self.target.parent, self.target.stem, self.slices[0].name)
         form: dict[str, Any] = {"shape": list(whole), "dtype": str(volume.dtype), **self._tell(shown)}

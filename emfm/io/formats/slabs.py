@@ -41,7 +41,8 @@ class Slabs:
         self._array, self._axis, self._deep, self._together = array, axis, deep, together
         self._lock = Lock()
         self._last: tuple[Place, int] | None = None  # where in a slice was read, and of which
-        self._first, self._slab = 0, None
+        self._first = 0
+        self._slab: np.ndarray | None = None
 
     def __getitem__(self, place: Place) -> np.ndarray:
         """Return part of a slice; `place` has its number on the axis of slices."""
@@ -53,13 +54,13 @@ class Slabs:
             if not follows:
                 self._slab = None
                 return self._read(place, number)
-            if self._slab is None or number >= self._first + self._slab.shape[axis]:
+            slab = self._slab
+            if slab is None or number >= self._first + slab.shape[axis]:
                 end = min(number + self._together, number // self._deep * self._deep + self._deep)
-                self._first, self._slab = number, self._read(place, slice(number, end))
-            slab, at = self._slab, number - self._first
-            if at == slab.shape[axis] - 1:
-                self._slab = None
+                self._first, slab = number, self._read(place, slice(number, end))
+            at = number - self._first
+            self._slab = slab if at < slab.shape[axis] - 1 else None
             return slab.take(at, axis)
 
-    def _read(self, place: Place, numbers: int | slice) -> Any:
+    def _read(self, place: Place, numbers: int | slice) -> np.ndarray:
         return np.asarray(self._array[(*place[: self._axis], numbers, *place[self._axis + 1 :])])

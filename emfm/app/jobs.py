@@ -4,7 +4,6 @@ It goes on when the page is closed. What it writes is what the command line writ
 """
 
 import atexit
-import json
 import re
 import signal
 import subprocess
@@ -60,7 +59,7 @@ class Job:
             self._process.wait()
 
     def state(self) -> dict[str, Any]:
-        """Return what the page shows: progress, curve, and how it ended."""
+        """Return what the page shows: how far it is, and how it ended."""
         running = self.running
         if not running and self._ended is None:
             self._ended = time.monotonic()
@@ -77,8 +76,7 @@ class Job:
             "seconds": round((self._ended or time.monotonic()) - self._started, 1),
             "stopped": self._stopped,
             "error": _last_line(text) if failed else None,
-            "output": self.output.name,
-            "curve": _curve(self.output),
+            "output": f"{self.output.parent.name}/{self.output.name}",
         }
 
 
@@ -110,11 +108,3 @@ def _tail(path: Path) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
     return lines[-1].removeprefix("error: ") if lines else "it ended without a word"
-
-
-def _curve(output: Path) -> list[dict[str, Any]]:
-    """Return step, seconds and Dice of each evaluation so far."""
-    with suppress(OSError, ValueError):
-        entries = json.loads((output / "curve.json").read_text(encoding="utf-8"))
-        return [{key: entry.get(key) for key in ("step", "seconds", "dice")} for entry in entries]
-    return []

@@ -18,7 +18,6 @@ from emfm.errors import EMError
 # Progress as tqdm shows it: "12/300 [00:05<02:10".
 PROGRESS = re.compile(r"(\d+)/(\d+) \[")
 TAIL = 20_000  # bytes of the log that are looked at
-STOP_SECONDS = 60
 
 
 class Job:
@@ -39,24 +38,23 @@ class Job:
         with log.open("wb") as file:
             command = [sys.executable, "-m", "emfm.cli", *arguments]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-        atexit.register(self.stop, 0)
+        atexit.register(self.stop)
 
     @property
     def running(self) -> bool:
         """Whether it is still at work."""
         return self._process.poll() is None
 
-    def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Ask it to end after its step, and end it if it does not within some seconds."""
+    def stop(self) -> None:
+        """Ask it to end after its step and to keep what it has; asked again, it ends at once."""
         if not self.running:
             return
-        self._stopped = True
-        self._process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(seconds)
-        if self.running and seconds:
+        if self._stopped:
             self._process.kill()
             self._process.wait()
+        else:
+            self._process.send_signal(signal.SIGTERM)
+        self._stopped = True
 
     def state(self) -> dict[str, Any]:
         """Return what the page shows: how far it is, and how it ended."""
@@ -76,7 +74,7 @@ class Job:
             "seconds": round((self._ended or time.monotonic()) - self._started, 1),
             "stopped": self._stopped,
             "error": _last_line(text) if failed else None,
-            "output": f"{self.output.parent.name}/{self.output.name}",
+            "output": f"{self.output.parent.name}/{self.output.name}" if any(self.output.glob("*.*")) else None,
         }
 
 

@@ -105,7 +105,7 @@ function show(state) {
 
 function showJob(job) {
   const running = Boolean(job && job.running);
-  const made = job ? job.output.split("/").pop() : "";
+  const made = job && job.output ? job.output.split("/").pop() : "";
   if (page.training && !running && page.state.models.includes(made)) $("models").value = made;
   page.training = running && job.kind === "training";
   $("train").disabled = $("predict").disabled = running;
@@ -117,8 +117,11 @@ function showJob(job) {
   if (running && !job.total) bar.removeAttribute("value"); // it begins
   else bar.value = share;
   const counted = job.total ? `${job.done} of ${job.total}, ` : "";
-  let text = `${job.kind}: ${counted}${Math.round(job.seconds)} s`;
-  if (!running) text = job.error ? `${job.kind}: ${job.error}` : `${job.kind} ${job.stopped ? "stopped" : "done"}: ${job.output} (${Math.round(job.seconds)} s)`;
+  const seconds = `${Math.round(job.seconds)} s`;
+  let text = `${job.kind}: ${counted}${seconds}`;
+  if (running && job.stopped) text += "; it stops after this step, at once if you press Stop again";
+  else if (!running && job.error) text = `${job.kind}: ${job.error}`;
+  else if (!running) text = `${job.kind} ${job.stopped ? "stopped" : "done"} (${seconds}): ${job.output || "nothing to keep yet"}`;
   $("job").textContent = text;
   $("job").style.color = job.error && !running ? "#c0392b" : "";
 }

@@ -26,7 +26,7 @@ _MODULE_OF = {
     "import_labels": "emfm.labels.importing",
     "mark_reviewed": "emfm.labels.review",
     "list_models": "emfm.hub.zoo",
-    "load_em_dataset": "emfm.data.datasets",
+    "load_em_dataset": "emfm.labels.loading",
     "push_dataset": "emfm.hub.datasets.push",
     "predict": "emfm.inference.predict",
     "read_micrograph": "emfm.io.reading",
@@ -37,7 +37,6 @@ __all__ = ["__version__", *sorted(_MODULE_OF)]
 
 if TYPE_CHECKING:
     from emfm.config import EMFoundationConfig as EMFoundationConfig
-    from emfm.data.datasets import load_em_dataset as load_em_dataset
     from emfm.errors import EMError as EMError
     from emfm.finetuning.trainer import EMTrainer as EMTrainer
     from emfm.finetuning.trainer_arguments import EMTrainingArguments as EMTrainingArguments
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from emfm.labels.drafts import draft_labels as draft_labels
     from emfm.labels.exporting import export_labels as export_labels
     from emfm.labels.importing import import_labels as import_labels
+    from emfm.labels.loading import load_em_dataset as load_em_dataset
     from emfm.labels.review import mark_reviewed as mark_reviewed
     from emfm.modeling import EMFoundation as EMFoundation
     from emfm.processing import EMImageProcessor as EMImageProcessor

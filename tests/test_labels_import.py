@@ -12,6 +12,7 @@ from labels_of_programs import CELL, PORE, SHAPE
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_masks
 
+import emfm
 from emfm.data.datasets import load_em_dataset
 from emfm.errors import EMError
 from emfm.io.masks import read_masks
@@ -20,6 +21,7 @@ from emfm.labels.fill import fill_canvas, fill_imagej, fill_java
 from emfm.labels.formats.imagej import read_imagej
 from emfm.labels.importing import import_labels
 from emfm.tasks.instances import EMForInstanceSegmentation
+from emfm.tasks.segmentation import EMForSemanticSegmentation
 
 
 @pytest.fixture
@@ -359,7 +361,35 @@ def test_nothing_is_replaced(source, tmp_path):
         import_labels(source, tmp_path / "out")
 
 
-def test_a_folder_of_another_programs_labels_is_told_where_to_go(source):
+def test_finetuning_of_another_programs_labels_tells_where_to_go(source):
     files.labelme(source)
     with pytest.raises(EMError, match=r"emfm labels import .*source --output"):
-        load_em_dataset(source)
+        EMForSemanticSegmentation.load(source, "train", None, None)
+
+
+@pytest.mark.parametrize("form", PROGRAMS)
+@pytest.mark.parametrize("alone", [False, True])
+def test_another_programs_labels_are_loaded_as_they_lie(form, alone, source, tmp_path):
+    path = PROGRAMS[form][0](source)
+    import_labels(source, tmp_path / "out")
+    direct, imported = emfm.load_em_dataset(path if alone else source), emfm.load_em_dataset(tmp_path / "out")
+    assert (direct.names, direct.id2label, direct.pixel_sizes) == (
+        imported.names,
+        imported.id2label,
+        imported.pixel_sizes,
+    )
+    np.testing.assert_array_equal(direct.masks, imported.masks)
+    np.testing.assert_array_equal(direct.images, imported.images)
+
+
+def test_objects_of_another_program_and_what_it_ignores_are_loaded_too(source, tmp_path):
+    features = [files.feature(CELL, "cell"), files.feature(PORE, "Ignore*")]
+    files.qupath(source, features)
+    import_labels(source, tmp_path / "out", ImportArguments(instances=True))
+    objects = emfm.load_em_dataset(source, truth="instances")
+    np.testing.assert_array_equal(objects.ids, emfm.load_em_dataset(tmp_path / "out", truth="instances").ids)
+    assert set(np.unique(emfm.load_em_dataset(source).masks[0])) == {-100, 0, 1}
+    with pytest.raises(EMError, match=r"no split 'test'"):
+        emfm.load_em_dataset(source, "test")
+    with pytest.raises(EMError, match=r"emfm labels import"):
+        emfm.load_em_dataset(source, truth="targets")

@@ -4,7 +4,6 @@ It goes on when the page is closed. What it writes is what the command line writ
 """
 
 import atexit
-import json
 import re
 import signal
 import subprocess
@@ -19,7 +18,6 @@ from emfm.errors import EMError
 # Progress as tqdm shows it: "12/300 [00:05<02:10".
 PROGRESS = re.compile(r"(\d+)/(\d+) \[")
 TAIL = 20_000  # bytes of the log that are looked at
-STOP_SECONDS = 60
 
 
 class Job:
@@ -40,27 +38,26 @@ class Job:
         with log.open("wb") as file:
             command = [sys.executable, "-m", "emfm.cli", *arguments]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-        atexit.register(self.stop, 0)
+        atexit.register(self.stop)
 
     @property
     def running(self) -> bool:
         """Whether it is still at work."""
         return self._process.poll() is None
 
-    def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Ask it to end after its step, and end it if it does not within some seconds."""
+    def stop(self) -> None:
+        """Ask it to end after its step and to keep what it has; asked again, it ends at once."""
         if not self.running:
             return
-        self._stopped = True
-        self._process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(seconds)
-        if self.running and seconds:
+        if self._stopped:
             self._process.kill()
             self._process.wait()
+        else:
+            self._process.send_signal(signal.SIGTERM)
+        self._stopped = True
 
     def state(self) -> dict[str, Any]:
-        """Return what the page shows: progress, curve, and how it ended."""
+        """Return what the page shows: how far it is, and how it ended."""
         running = self.running
         if not running and self._ended is None:
             self._ended = time.monotonic()
@@ -77,8 +74,7 @@ class Job:
             "seconds": round((self._ended or time.monotonic()) - self._started, 1),
             "stopped": self._stopped,
             "error": _last_line(text) if failed else None,
-            "output": self.output.name,
-            "curve": _curve(self.output),
+            "output": f"{self.output.parent.name}/{self.output.name}" if any(self.output.glob("*.*")) else None,
         }
 
 
@@ -110,11 +106,3 @@ def _tail(path: Path) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
     return lines[-1].removeprefix("error: ") if lines else "it ended without a word"
-
-
-def _curve(output: Path) -> list[dict[str, Any]]:
-    """Return step, seconds and Dice of each evaluation so far."""
-    with suppress(OSError, ValueError):
-        entries = json.loads((output / "curve.json").read_text(encoding="utf-8"))
-        return [{key: entry.get(key) for key in ("step", "seconds", "dice")} for entry in entries]
-    return []

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gradio import HTML
 
 PARTS = files("emfm.app") / "label"
+SCRIPTS = ("state.js", "view.js", "tools.js")  # of one scope, in this order
 
 
 def label_tab(gr: Any, session: str | Path, local: bool) -> "HTML":
@@ -30,7 +31,12 @@ def label_tab(gr: Any, session: str | Path, local: bool) -> "HTML":
     def ask(question: dict[str, Any]) -> dict[str, Any]:
         return labelling.ask(question)
 
-    html, css, script = ((PARTS / f"label.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    html, css, *scripts = ((PARTS / name).read_text(encoding="utf-8") for name in ("label.html", "label.css", *SCRIPTS))
     return gr.HTML(
-        html_template=html, css_template=css, js_on_load=script, server_functions=[ask], elem_id="label", padding=False
+        html_template=html,
+        css_template=css,
+        js_on_load="\n".join(scripts),
+        server_functions=[ask],
+        elem_id="label",
+        padding=False,
     )

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from emfm.app.jobs import Jobs
+from emfm.app.models import STROKES, SessionModels
+from emfm.app.reading import check_upload
 from emfm.app.session import LabelSession
 from emfm.app.views import Box, colours, grey, grey_limits, heat, overview, part_at, tinted
 from emfm.class_names import is_background
@@ -17,11 +19,10 @@ from emfm.defaults import DEFAULT_FOR_STROKES
 from emfm.errors import EMError
 from emfm.files import whole_folder
 from emfm.finetuning.strokes import StrokeSegmenter
-from emfm.io.reading import list_micrographs
+from emfm.io.reading import Micrograph, list_micrographs
 from emfm.tasks import load_model
 
 Answer = dict[str, Any]
-STROKES = "strokes"  # what the model is called whose head was fitted in the page
 SUGGESTED_PIXELS = 4 * 2**20  # in a larger micrograph a place is looked for in the part that is shown
 
 
@@ -40,6 +41,7 @@ class Labelling:
         self._uploads, self._local, self._model_name = uploads.resolve(), local, model
         self._segmenter: StrokeSegmenter | None = None
         self._lock, self._jobs = RLock(), Jobs()
+        self._models = SessionModels(self.session.folder)
         self._limits: dict[str, tuple[float, float]] = {}
         self._segmented: dict[str, tuple[Box, str, str]] = {}
         self._verbs: dict[str, Callable[..., Answer]] = {
@@ -51,6 +53,7 @@ class Labelling:
             "labels": self.labels,
             "classes": self.name_classes,
             "segment": self.segment,
+            "show": self.show,
             "suggest": self.suggest,
             "train": self.train,
             "predict": self.predict,
@@ -88,19 +91,15 @@ class Labelling:
             "local": self._local,
             "classes": classes,
             "images": [{"name": name, "painted": sum(painted.get(name, []))} for name in names],
-            "models": self.models(),
+            "models": self._models.names(),
+            "curve": self._models.curve(),
             "job": None if job is None else job.state(),
         }
 
-    def models(self) -> list[str]:
-        """Return the names of the session's models, the newest first."""
-        places = (self.session.folder / "models").glob("*/config.json")
-        found = [path.parent for path in places if (path.parent / "model.safetensors").is_file()]
-        return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
-
     def open(self, paths: list[str] | None = None, folder: str = "") -> Answer:
         """Copy uploaded files, or the micrographs of a folder of this machine, into the session."""
-        files = [self._uploaded(path) for path in paths or []]
+        uploaded = [self._uploaded(path) for path in paths or []]
+        files = list(uploaded)
         if folder:
             if not self._local:
                 raise EMError("this page is open to the network: it takes uploaded files, no folders of its machine")
@@ -111,6 +110,8 @@ class Labelling:
         added, errors = [], []
         for file in files:
             try:
+                if file in uploaded:  # of a stranger's file nothing is decoded here before it was elsewhere
+                    check_upload(file)
                 added.append(self.session.add(file))
             except EMError as error:
                 errors.append(str(error).replace(str(file), file.name))
@@ -166,12 +167,26 @@ class Labelling:
             segmenter = self._fitted(name)
             classes, probability = segmenter.segment(name, part)
             hidden = [index for index, label in enumerate(segmenter.classes) if is_background(label)]
-            shown = tinted(classes, len(segmenter.classes), hidden), heat(segmenter.doubt_of(probability))
+            shown = tinted(classes, len(segmenter.classes), hidden), heat(probability)
             self._segmented = {name: (part, *shown)}
         empty = [label for label, count in zip(segmenter.classes, self._totals(), strict=True) if not count]
         note = f"without strokes, so not learnt: {', '.join(empty)}" if empty else None
         seconds = round(time.perf_counter() - started, 2)
         return {"classes": shown[0], "doubt": shown[1], "seconds": seconds, "note": note}
+
+    def show(self, name: str, box: list[int], model: str) -> Answer:
+        """Classify the part that is shown with one of the session's models."""
+        started, part = time.perf_counter(), self._box(name, box)
+        micrograph = self.session.micrograph(name)
+        pixels = np.asarray(micrograph.image[part[0] : part[2], part[1] : part[3]])
+        self._model(model)  # which that of the strokes is made for
+        with self._lock:
+            labels = self.session.classes
+            found = self._models.see(model, Micrograph(pixels, micrograph.pixel_size, name), labels)
+            hidden = [index for index, label in enumerate(labels) if is_background(label)]
+            shown = tinted(found, len(labels), hidden)
+            self._segmented = {name: (part, shown, "")}
+        return {"classes": shown, "doubt": "", "seconds": round(time.perf_counter() - started, 2)}
 
     def suggest(self, name: str, box: list[int]) -> Answer:
         """Return the place that is worth labelling next."""
@@ -181,14 +196,14 @@ class Labelling:
             row, column = self._fitted(name).suggest(name, part)
         return {"row": row, "column": column}
 
-    def train(self, steps: int = 300) -> Answer:
-        """Fine-tune the whole network on the session's labels, in the background."""
+    def train(self, steps: int = 300, start: str = "") -> Answer:
+        """Fine-tune the network, or go on from a model, in the background."""
         if not 1 <= int(steps) <= 100_000:
             raise EMError(f"steps are {steps}; expected 1 to 100000")
         if sum(count > 0 for count in self._totals()) < 2:
             raise EMError("paint two classes or more before training")
-        output = self._new_model("trained")
-        command = ["finetune", "segmentation", "--model", self._model_name, "--data", str(self.session.folder)]
+        output, model = self._models.new("trained"), str(self._model(start)) if start else self._model_name
+        command = ["finetune", "segmentation", "--model", model, "--data", str(self.session.folder)]
         command += ["--output", str(output), "--steps", str(int(steps)), "--all-scales"]
         self._jobs.start("training", command, self.session.folder / "logs" / f"{output.name}.log", output)
         return self.state()
@@ -207,6 +222,8 @@ class Labelling:
 
     def push(self, model: str, repo_id: str, private: bool = True) -> Answer:
         """Push a model with its card; returns the commit's address."""
+        if not repo_id.strip():
+            raise EMError("name the repository first: your name or an organization's, a slash, the model's name")
         pushed = load_model(str(self._model(model)))
         return {"address": pushed.push_to_hub(repo_id.strip(), private=bool(private)), "state": self.state()}
 
@@ -228,24 +245,15 @@ class Labelling:
 
     def _model(self, name: str) -> Path:
         """Return the folder of a model; that of the strokes is written as it is now."""
-        if name == STROKES:
-            place = self.session.folder / "models" / STROKES
-            with self._lock:
-                painted = self.session.names()
-                if not painted:
-                    raise EMError("paint two classes and press Segment first")
-                segmenter = self._fitted(painted[0])
-                with whole_folder(place) as folder:
-                    segmenter.model.save_pretrained(folder)
-            return place
-        if name not in self.models():
-            raise EMError(f"the session has no model '{name}'; it has {', '.join([STROKES, *self.models()])}")
-        return self.session.folder / "models" / name
-
-    def _new_model(self, kind: str) -> Path:
-        models = self.session.folder / "models"
-        numbers = (number for number in range(1, 10_000) if not (models / f"{kind}-{number}").exists())
-        return models / f"{kind}-{next(numbers)}"
+        if name != STROKES:
+            return self._models.path(name)
+        with self._lock:
+            if not (names := self.session.names()):
+                raise EMError("open a micrograph and paint two classes first")
+            segmenter = self._fitted(names[0])
+            with whole_folder(self._models.strokes) as folder:
+                segmenter.model.save_pretrained(folder)
+        return self._models.strokes
 
     def _painted(self, name: str, box: Box) -> Answer:
         labels = self.session.labels(name, (slice(box[0], box[2]), slice(box[1], box[3])))

@@ -33,7 +33,7 @@ class Painting:
     mask: np.ndarray
     written: int  #: when the file was last written, in ns; 0 where there is none
     history: History = field(default_factory=History)
-    counts: np.ndarray | None = None  #: pixels of each grey value, where they were counted
+    counts: list[int] | None = None  #: pixels of each class, where they were counted
 
 
 class LabelSession:
@@ -157,10 +157,10 @@ class LabelSession:
         """Return how many pixels of each class are painted."""
         with self.lock:
             painting = self.painting(name)
-            if painting.counts is None:
-                painting.counts = np.bincount(painting.mask.ravel(), minlength=256)
-            found = painting.counts
-        return [int(found[value]) for value in self.values.values()]
+            if painting.counts is None or len(painting.counts) < len(self.values):
+                # a comparison for each class takes a tenth of the time of a histogram
+                painting.counts = [int(np.count_nonzero(painting.mask == value)) for value in self.values.values()]
+            return list(painting.counts)
 
     def paint(self, name: str, label: str | None, radius: float, points: list[tuple[float, float]]) -> bool:
         """Paint a stroke of a class, or erase without one; returns whether it met the micrograph.

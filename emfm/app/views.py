@@ -58,11 +58,15 @@ def tinted(indices: np.ndarray, count: int, hidden: list[int] | None = None) -> 
     return address(picture, transparency=count)
 
 
-def heat(doubt: np.ndarray) -> str:
-    """Return doubts (h, w) from 0, transparent, to 1, bright magenta."""
-    picture = np.zeros((*doubt.shape, 4), dtype=np.uint8)
+def heat(probability: np.ndarray) -> str:
+    """Return how near the two likeliest classes of (K, h, w) are: from none to full magenta.
+
+    Entropy would be full nearly everywhere, since a head that saw a few strokes is sure nowhere.
+    """
+    second, first = np.partition(probability, -2, axis=0)[-2:]
+    picture = np.zeros((*first.shape, 4), dtype=np.uint8)
     picture[..., 0], picture[..., 2] = 255, 200
-    picture[..., 3] = np.clip(doubt * 230, 0, 230)
+    picture[..., 3] = np.clip((1 - (first - second)) * 230, 0, 230)
     return address(Image.fromarray(picture))
 
 

@@ -1,4 +1,4 @@
-"""`load_em_dataset`: what fine-tuning trains and measures on, from a folder or the Hub."""
+"""What fine-tuning trains and measures on, from a folder or the Hub."""
 
 import logging
 import math
@@ -38,30 +38,12 @@ def load_em_dataset(
     streaming: bool = False,
     choice: FileChoice | None = None,
 ) -> Any:
-    """Load one split of labelled micrographs, of pairs, or of clean micrographs to damage.
-
-    Args:
-        source: a folder, a folder of parquet files, or a dataset's id on the Hub. A folder holds
-            `images/` and, with the same file names, `masks/` or `targets/`; a dataset the columns
-            `image` and `mask` or `target`. `labels.json` maps grey values of masks to class names,
-            "ignore" for pixels without truth; without it they must be 0..K-1. `splits.json` lists
-            file names per split; without it sub-folders called as splits hold them, else every
-            image belongs to "train". Stacks are taken slice by slice.
-        split: "train", "validation", "test" in any usual spelling ("val", "Dev"), or another name.
-        degrade: make pairs from the images, taken as clean: "dose", "paper", "background" or
-            "downsample". Truth is not read; a plain folder of micrographs will do.
-        scale: target pixels per image pixel and axis; by default the pairs', 2 for "downsample".
-        truth: "masks", "targets" or "instances", where a folder holds several.
-        streaming: read a dataset as it comes, without downloading it first.
-        choice: which dataset of HDF5, Zarr, DM and EMD files, and which grey of colour.
-
-    Returns:
-        `LabelledMicrographs`, `PairedMicrographs`, `CleanMicrographs`, `LabelledObjects`, or
-        `StreamedExamples` of it.
+    """Load one split; arguments and result are those of `emfm.load_em_dataset`.
 
     Raises:
         EMError: a folder, file or split is missing, sizes differ, a mask holds a grey value
             without a class, or the scale does not fit.
+        OtherLabelsError: there are labels of another program in the place of masks.
     """
     if truth is not None and truth not in TRUTHS:
         raise EMError(f"truth is '{truth}'; expected {' or '.join(TRUTHS)}")

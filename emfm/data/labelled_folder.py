@@ -25,6 +25,10 @@ MARKS_OF_LABELS = (b'"shapes"', b'"annotations"', b'"regions"', b'"FeatureCollec
 LARGEST_LABELS = 2**26  # bytes of such a file that are looked at
 
 
+class OtherLabelsError(EMError):
+    """A folder holds labels of another program, which `emfm.labels` reads."""
+
+
 @dataclass(frozen=True)
 class LabelledFolder:
     """The images of a folder with their truth, by split."""
@@ -148,6 +152,11 @@ def open_labelled_folder(folder: Path, truth: str | None, choice: FileChoice | N
 def _images_of(folder: Path, needed: bool = True) -> Path:
     """Return the folder of the images: `images/`, or the folder itself where it is not `needed`."""
     if folder.is_file():
+        if _has_labels(folder):
+            raise OtherLabelsError(
+                f"{folder} seems to hold labels of another program: emfm labels import {folder} --output NEW makes a "
+                "labelled folder of them"
+            )
         raise EMError(f"{folder} is a file; {EXPECTED}: give the folder, an archive unpacked")
     if not folder.is_dir():
         raise EMError(f"there is no folder {folder}; {EXPECTED}")
@@ -159,11 +168,11 @@ def _images_of(folder: Path, needed: bool = True) -> Path:
 
 
 def _check_labels_of_others(folder: Path) -> None:
-    """Raise an EMError where labels of another program lie in a folder or beside its images."""
+    """Raise an OtherLabelsError where those of another program lie in a folder."""
     for place in (folder, folder / "images"):
         for path in sorted(place.iterdir()) if place.is_dir() else ():
             if path.is_file() and _has_labels(path):
-                raise EMError(
+                raise OtherLabelsError(
                     f"{folder} is no labelled folder; {path.name} seems to hold labels of another program: "
                     f"emfm labels import {place} --output NEW makes a labelled folder of them"
                 )

@@ -17,7 +17,7 @@ from emfm.labels.shapes import EMPTY, Drawn, DrawnImage, Region, box_of, common_
 
 # labelme's own widths of lines and points, in pixels.
 LINE_WIDTH, POINT_RADIUS = 10, 5
-KINDS = ("polygon", "rectangle", "circle", "line", "linestrip", "point", "mask")
+KINDS = ("polygon", "rectangle", "oriented_rectangle", "circle", "line", "linestrip", "point", "mask")
 VERSION = "5.5.0"  #: of the layout that is written
 
 
@@ -60,7 +60,7 @@ def _stated_shape(content: dict[str, Any], path: Path) -> tuple[int, int] | None
 
 def _filler(kind: str, shape: dict[str, Any], where: str) -> Callable[[tuple[int, int]], Region]:
     """Return what fills a shape, by the rules of labelme."""
-    least = {"polygon": 3, "point": 1}.get(kind, 2)
+    least = {"polygon": 3, "oriented_rectangle": 4, "point": 1}.get(kind, 2)
     corners = points(shape.get("points"), where, least)
     if kind == "mask":
         return _mask_filler(part(shape, "mask", str, where), corners, where)
@@ -71,7 +71,7 @@ def _filler(kind: str, shape: dict[str, Any], where: str) -> Callable[[tuple[int
         return lambda size: _draw("ellipse", np.array([corners[0] - POINT_RADIUS, corners[0] + POINT_RADIUS]), size)
     if kind == "rectangle":
         return lambda size: _draw("rectangle", np.array([corners[:2].min(axis=0), corners[:2].max(axis=0)]), size)
-    if kind == "polygon":
+    if kind in ("polygon", "oriented_rectangle"):
         return lambda size: _draw("polygon", corners, size)
     return lambda size: _draw("line", corners, size, LINE_WIDTH)
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from benchmarks.transfer_report import table
 from emfm.data.examples import IGNORED
 from emfm.finetuning.evaluate import evaluate_on
 from emfm.finetuning.finetune import FinetuneArguments, build_model
+from emfm.finetuning.head import fit_head
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.tasks.losses import dice_loss
+from emfm.tasks.task import EMTaskModel
 from emfm.training.checkpoint import Tensors
 
 RESULTS = Path("benchmarks/results/recipe.jsonl")
@@ -42,6 +45,15 @@ SETS = (
 )
 IMAGES, STEPS, CROPS, SIDE = 3, 150, 4, 128
 AS_IT_IS = "as it is"
+# The last weights are measured, by the benchmark itself.
+SETTINGS: dict[str, Any] = {
+    "eval_strategy": "no",
+    "eval_on_start": False,
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "use_cpu": True,
+    "dataloader_num_workers": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -74,11 +86,18 @@ VARIANTS = {
     "labels smoothed by 0.05": Variant(smoothing=0.05),
     "classes alike": Variant(choices={"class_weights": "none"}),
 }
-# What is measured of a run.
-LAST = "last"
 # Averages of the weights: from this share of the steps on, and the moving average's decay; None: the plain mean.
 AVERAGES: dict[str, tuple[float, float | None]] = {"last-third": (2 / 3, None), "moving": (0.0, 0.9)}
-WORDS = {"last-third": "weights averaged over the last third", "moving": "moving average of the weights, 0.9"}
+# What is measured of a run, in the words of the table; the symmetries of runs as they are alone.
+LAST, REFITTED, SYMMETRIES = "last", "refitted", "symmetries"
+KINDS = {
+    LAST: "",
+    "last-third": "weights averaged over the last third",
+    "moving": "moving average of the weights, 0.9",
+    REFITTED: "head fitted again at the end",
+    SYMMETRIES: "mean over eight symmetries",
+}
+REFITTED_CROPS = 48
 
 
 @dataclass(frozen=True)
@@ -154,19 +173,8 @@ def run(cell: Cell, places: Places) -> dict[str, Any]:
     known: dict[str, Any] = {"data": cell.data, "output": "nowhere", "seed": cell.seed, **variant.choices}
     model = build_model(FinetuneArguments(cell.task, model=cell.generator, **known), training)
     with tempfile.TemporaryDirectory() as output:
-        fixed: dict[str, Any] = {
-            "max_steps": STEPS,
-            "per_device_train_batch_size": CROPS,
-            "crop": SIDE,
-            "seed": cell.seed,
-            "eval_strategy": "no",
-            "eval_on_start": False,
-            "save_strategy": "no",
-            "disable_tqdm": True,
-            "use_cpu": True,
-            "dataloader_num_workers": 0,
-        }
-        trainer = _Trainer(model, EMTrainingArguments(output, **fixed | variant.training), training, measured)
+        arguments = EMTrainingArguments(output, **SETTINGS | _length(cell) | variant.training)
+        trainer = _Trainer(model, arguments, training, measured)
         trainer.variant = variant
         averages = _Averages(trainer)
         trainer.add_callback(averages)
@@ -174,11 +182,23 @@ def run(cell: Cell, places: Places) -> dict[str, Any]:
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     figures = {}
     last = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    for name, weights in {LAST: last, **averages.kept}.items():
+    for name, weights in {**averages.kept, LAST: last}.items():
         model.load_state_dict(weights)
         trainer.recalibrate(model)
-        figures[name] = round(evaluate_on(model, measured)["dice"], 5)
+        figures[name] = _dice(model, measured)
+    if cell.variant == AS_IT_IS:
+        figures[SYMMETRIES] = _dice(model, measured, tta=True)
+    fit_head(model, islice(iter(trainer.train_dataset), REFITTED_CROPS))
+    figures[REFITTED] = _dice(model, measured)
     return {**asdict(cell), "dice": figures}
+
+
+def _length(cell: Cell) -> dict[str, Any]:
+    return {"max_steps": STEPS, "per_device_train_batch_size": CROPS, "crop": SIDE, "seed": cell.seed}
+
+
+def _dice(model: EMTaskModel, measured: Any, tta: bool = False) -> float:
+    return round(evaluate_on(model, measured, tta=tta)["dice"], 5)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -217,11 +237,10 @@ def recipe_table(results: Sequence[dict[str, Any]]) -> str:
             rows.append([generator, f"{AS_IT_IS} (Dice)", *_row(known, "{:.3f}")])
         for name in VARIANTS:
             runs = [r for r in results if r["generator"] == generator and r["variant"] == name and _place(r) in usual]
-            for kind in (LAST, *AVERAGES):
+            for kind, words in KINDS.items():
                 gains = {_place(r): r["dice"][kind] - usual[_place(r)] for r in runs if kind in r["dice"]}
                 if gains and (name, kind) != (AS_IT_IS, LAST):
-                    words = name if kind == LAST else f"{name}, {WORDS[kind]}"
-                    rows.append([generator, words, *_row(gains, "{:+.3f}")])
+                    rows.append([generator, ", ".join(filter(None, (name, words))), *_row(gains, "{:+.3f}")])
     return table(["network", "changed", "seeds", "mean", *SETS], rows)
 
 

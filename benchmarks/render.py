@@ -14,14 +14,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import denoising, objects, rivals, volumes
+from benchmarks import adaptation, denoising, objects, rivals, volumes
 from benchmarks.rival_report import read_rivals
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
 from benchmarks.transfer import RESULTS
 from benchmarks.transfer_plots import plot
 from benchmarks.transfer_report import Results, curves, read_results
-from benchmarks.transfer_tables import averages, comparison, cost, labels_needed, line_of, panel_of, summary
+from benchmarks.transfer_tables import averages, comparison, cost, labels_needed, line_of, panel_of, rates, summary
 from emfm.files import write_text
 
 ROOT = Path(__file__).parents[1]
@@ -36,9 +36,11 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "generators": partial(comparison, STUDIES["generators"], shares=(0.05, 0.5, 1.0)),
     **{f"{name}-summary": partial(summary, STUDIES[name]) for name in COMPARED},
     "cost": cost,
+    "rates": rates,
     "labels-needed": partial(labels_needed, STUDIES["labels"]),
     "fields-biology": partial(averages, replace(STUDIES["fields"], problems=BIOLOGY)),
     **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
+    "adaptation": lambda _: adaptation.adaptation_table(adaptation.read_results(ROOT / adaptation.RESULTS)),
     "denoising": lambda _: denoising.table(denoising.read_results(ROOT / denoising.RESULTS)),
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "objects": lambda _: objects.table(objects.read_results(ROOT / objects.RESULTS)),

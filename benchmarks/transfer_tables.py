@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.studies import Study
-from benchmarks.transfer_cell import MARKS, Cell
-from benchmarks.transfer_report import Curve, Results, better, curves, describe, digits, table
+from benchmarks.transfer_cell import MARKS, TUNING_SEED, Cell
+from benchmarks.transfer_report import Curve, Results, better, curves, describe, digits, merit, table
 
 EARLY, LAST = 0.1, 1.0
 BASELINE = "random"
@@ -151,3 +151,19 @@ def panel_of(study: Study, cell: Cell) -> str:
 def line_of(study: Study, cell: Cell) -> str:
     """Return what a kind of run is called within its panel."""
     return ", ".join(text for name, text in label_of(study, cell).items() if name not in study.panels)
+
+
+def rates(results: Results) -> str:
+    """Return a row for each task, network and start: the figure on validation at each rate, mean over the data sets."""
+    tuning = [cell for cell in results if cell.seed == TUNING_SEED]
+    found = sorted({cell.learning_rate for cell in tuning})
+    kinds = dict.fromkeys((cell.task, cell.generator, cell.start) for cell in tuning if cell.protocol == "strong")
+    rows = []
+    for task, generator, start in sorted(kinds, key=lambda kind: (kind[0] != "segmentation", *kind)):
+        runs: dict[float, list[float]] = {rate: [] for rate in found}
+        for cell in tuning:
+            if (cell.protocol, cell.task, cell.generator, cell.start) == ("strong", task, generator, start):
+                runs[cell.learning_rate].append(results[cell]["curve"][-1][merit(task)])
+        figures = [f"{np.mean(values):{digits(task)}}" if values else "-" for values in runs.values()]
+        rows.append([f"{task} ({'Dice' if merit(task) == 'dice' else 'L1'})", generator, start, *figures])
+    return table(["task", "network", "start", *(f"{rate:g}" for rate in found)], rows)

@@ -63,7 +63,7 @@ class FinetuneArguments(Settings):
     batch_size: int = setting(8, "Crops at a time on each process.", COUNT)
     gradient_accumulation_steps: int = setting(1, "So many batches make one step.", COUNT)
     crop: int = setting(256, "Side of a crop in pixels, of the target's.", Range(least=16))
-    learning_rate: float = setting(1e-3, "Peak of the cosine schedule.", Range(above=0))
+    learning_rate: float = setting(3e-3, "Peak of the cosine schedule.", Range(above=0))
     backbone_lr_scale: float = setting(1.0, "The trunk's rate, as a share of the head's.", Range(above=0, most=1))
     freeze: str = setting("none", "What does not learn: none, encoder, all-but-head, last:K (all but the last K).")
     lora: int = setting(0, "Rank of LoRA's additions to a frozen trunk; 0 is without.", NOT_NEGATIVE)

@@ -38,6 +38,22 @@ class Annotator:
                 self.stroke(left, (int(start[0]), int(start[1])), index, max(1, min(LENGTH, room // len(BRUSH))))
                 left &= self.labels < 0
 
+    def begin(self) -> None:
+        """Paint one stroke of each class."""
+        for index in self.classes:
+            starts = np.argwhere(self._middles[index])
+            row, column = starts[int(self._rng.integers(len(starts)))]
+            self.stroke(self._middles[index], (int(row), int(column)), index, LENGTH)
+
+    def paint_at(self, row: int, column: int) -> None:
+        """Paint a stroke of the class at a place, along the middle of its region that is nearest."""
+        index = int(self._truth[row, column])
+        if index < 0:
+            return  # nobody knows what is there
+        places = np.argwhere(self._middles[index])
+        nearest = places[int(((places - (row, column)) ** 2).sum(axis=1).argmin())]
+        self.stroke(self._middles[index], (int(nearest[0]), int(nearest[1])), index, LENGTH)
+
     def correct(self, found: np.ndarray) -> bool:
         """Paint a stroke in the largest connected part that is wrong in one way; False: all is right.
 
@@ -62,12 +78,10 @@ class Annotator:
 
     def stroke(self, along: np.ndarray, start: tuple[int, int], index: int, length: int) -> None:
         """Paint from a place on, along the middle of a region, within the true region."""
-        height, width = along.shape
-        reach = slice(max(0, start[0] - length), start[0] + length + 1), slice(
-            max(0, start[1] - length), start[1] + length + 1
-        )
+        top, left = max(0, start[0] - length), max(0, start[1] - length)
+        reach = slice(top, start[0] + length + 1), slice(left, start[1] + length + 1)
         part, truth = along[reach], self._truth[reach] == index
-        here = start[0] - reach[0].start, start[1] - reach[1].start
+        here = start[0] - top, start[1] - left
         walked = np.zeros(part.shape, bool)
         for _ in range(length):
             walked[here] = True

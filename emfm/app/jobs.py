@@ -113,8 +113,8 @@ def _last_line(text: str) -> str:
 
 
 def _curve(output: Path) -> list[dict[str, Any]]:
-    """Return step, seconds and Dice of each evaluation so far."""
+    """Return step, seconds and Dice of each evaluation so far, and at the end what was left out."""
     with suppress(OSError, ValueError):
         entries = json.loads((output / "curve.json").read_text(encoding="utf-8"))
-        return [{key: entry.get(key) for key in ("step", "seconds", "dice")} for entry in entries]
+        return [{key: entry.get(key) for key in ("step", "seconds", "dice", "left_out")} for entry in entries]
     return []

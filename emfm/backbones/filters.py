@@ -1,4 +1,4 @@
-"""Hand-made filters: edges, ridges and texture at several scales, as pixel classifiers have used them for long.
+"""Hand-made filters: edges, ridges and texture at several scales, as pixel classifiers use them.
 
 They need no training. Beside a trunk's features they help a head that learns from a few strokes.
 """
@@ -66,17 +66,19 @@ def responses(image: Tensor) -> Tensor:
 
 
 def _gaussian(deviation: float, order: int) -> list[float]:
-    """Return a Gaussian of sum 1, or its first or second derivative."""
+    """Return a Gaussian of sum 1, or its first or second derivative, exact on a slope or a bowl."""
     radius = round(RADII * deviation)
     places = range(-radius, radius + 1)
     values = [math.exp(-(place**2) / (2 * deviation**2)) for place in places]
-    total = sum(values)
-    factors = {
-        0: lambda place: 1.0,
-        1: lambda place: -place / deviation**2,
-        2: lambda place: place**2 / deviation**4 - 1 / deviation**2,
-    }
-    return [factors[order](place) * value / total for place, value in zip(places, values, strict=True)]
+    if order == 1:
+        values = [place * value for place, value in zip(places, values, strict=True)]
+        return [value / sum(p * v for p, v in zip(places, values, strict=True)) for value in values]
+    smooth = [value / sum(values) for value in values]
+    if order == 0:
+        return smooth
+    spread = sum(place**2 * value for place, value in zip(places, smooth, strict=True))
+    values = [(place**2 - spread) * value for place, value in zip(places, smooth, strict=True)]  # of sum 0
+    return [2 * value / sum(p**2 * v for p, v in zip(places, values, strict=True)) for value in values]
 
 
 def _separable(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

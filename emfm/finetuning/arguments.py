@@ -49,7 +49,7 @@ class FinetuneArguments(Settings):
         "root), none, or a number for each class, as in 0.5,2.",
     )
     all_scales: bool | None = setting(
-        None, "Segmentation: let the head see the features of all scales; by default with --steps 0."
+        None, "Segmentation: let the head see all scales, and hand-made filters; by default with --steps 0."
     )
     nodata: float | None = same_setting(PredictArguments, "nodata")
     dataset: str | None = same_setting(PredictArguments, "dataset")
@@ -120,7 +120,9 @@ class FinetuneArguments(Settings):
         if self.self_supervised and (self.degrade or self.streaming):
             raise EMError("--self-supervised learns from images as they are: leave --degrade and --streaming out")
         if self.leave_one_out and (self.streaming or self.self_supervised):
-            raise EMError("--leave-one-out measures images with truth in memory: leave --streaming and --self-supervised")
+            raise EMError(
+                "--leave-one-out measures images with truth in memory: leave --streaming and --self-supervised"
+            )
         if self.noise != "auto" and not self.self_supervised:
             raise EMError(f"--noise {self.noise} is for --self-supervised: give that with it")
         if self.dose is not None and (len(self.dose) != 2 or self.dose[0] > self.dose[1]):

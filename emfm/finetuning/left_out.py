@@ -1,4 +1,4 @@
-"""How good a model is where nothing was set aside to measure it: each labelled image is left out once.
+"""How good a model is where nothing was set aside to measure it: each image is left out once.
 
 A few short trainings, each without one micrograph, are measured on the one that they have not seen.
 Of a single micrograph, parts of its labels are left out.
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from emfm.data.datasets import load_em_dataset
 from emfm.data.examples import IGNORED, Examples, LabelledMicrographs
-from emfm.errors import EMError
+from emfm.errors import EMError, MissingSplitError
 from emfm.files import write_text
 from emfm.finetuning.calibration import write_temperature
 from emfm.finetuning.course import Evaluation
@@ -68,6 +69,18 @@ def folds_of(data: Examples, seed: int) -> tuple[str, list[Fold]]:
     return MICROGRAPHS, folds
 
 
+def can_leave_out(folder: str | Path) -> bool:
+    """Tell whether nothing else measures what labels teach, and some can be left out."""
+    try:
+        folds_of(load_em_dataset(folder, "train", truth="masks"), seed=0)
+        load_em_dataset(folder, "validation", truth="masks")
+    except MissingSplitError:
+        return True
+    except EMError:
+        pass
+    return False
+
+
 def steps_of(steps: int, folds: int) -> int:
     """Return how many steps each of the trainings takes; 0 fits the head alone."""
     each = min(MOST_STEPS, steps // folds)
@@ -111,7 +124,7 @@ def left_out(
 
 
 def note_left_out(trainer: Any, found: dict[str, Any]) -> None:
-    """Note it with a trainer, its curve and its model, whose temperature is then that of unseen images."""
+    """Note it with a trainer, its curve and its model; the temperature suits unseen images."""
     trainer.course.left_out = found
     trainer.curve[-1]["left_out"] = {key: found[key] for key in ("mean", "spread", "n", "of", "steps")}
     writes = trainer.is_world_process_zero()
@@ -125,7 +138,8 @@ def told(found: dict[str, Any], heading: str, form: str = ".4f") -> str:
     """Return in a line how good the model is, as far as that can be known."""
     if found["mean"] is None:
         return f"{heading} of what was left out: none, its labels hold nothing to measure"
-    return f"{heading} of what was left out: {found['mean']:{form}} +- {found['spread']:{form}} ({found['n']} {found['of']})"
+    figure = f"{found['mean']:{form}} +- {found['spread']:{form}}"
+    return f"{heading} of what was left out: {figure} ({found['n']} {found['of']})"
 
 
 def _is_labelled(data: Examples) -> bool:

@@ -113,6 +113,11 @@ function showJob(job) {
   const counted = job.total ? `${job.done} of ${job.total}, ` : "";
   let text = `${job.kind}: ${counted}${Math.round(job.seconds)} s`;
   if (!running) text = job.error ? `${job.kind}: ${job.error}` : `${job.kind} ${job.stopped ? "stopped" : "done"}: ${job.output} (${Math.round(job.seconds)} s)`;
+  const measured = job.curve.map((e) => e.left_out).find((e) => e && e.mean !== null);
+  if (measured) {
+    const spread = `${measured.mean.toFixed(2)} ± ${measured.spread.toFixed(2)}`;
+    text += `; Dice ${spread} on what short trainings had not seen (${measured.n} ${measured.of} of your labels, each left out once)`;
+  }
   $("job").textContent = text;
   $("job").style.color = job.error && !running ? "#c0392b" : "";
   showCurve(job.curve.filter((e) => e.dice !== null));

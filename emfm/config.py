@@ -89,6 +89,8 @@ class EMFoundationConfig(PreTrainedConfig):
     target_units: list[float] | tuple[float, float] | None = None
     # Segmentation: whether the head sees the features of all scales, not the finest alone.
     all_scales: bool = False
+    # Segmentation: whether a head for all scales sees the responses of hand-made filters, too.
+    filters: bool = False
     # Segmentation: weight of each class in the cross-entropy; None for equal ones.
     class_weights: list[float] | tuple[float, ...] | None = None
     # Segmentation: logits are divided by this before they become probabilities.
@@ -116,6 +118,8 @@ class EMFoundationConfig(PreTrainedConfig):
         trunk.check(self)
         if self.scale not in (1, 2, 4):
             raise EMError(f"scale is {self.scale}; expected 1, or 2 or 4 for super-resolution")
+        if self.filters and not self.all_scales:
+            raise EMError("filters are for a head that sees all scales: set all_scales, too")
         weights, classes = self.class_weights, len(self.id2label) if self.id2label else USUAL_CLASSES
         if weights is not None and (len(weights) != classes or not all(0 < w < math.inf for w in weights)):
             expected = f"a positive number for each of the {classes} classes"

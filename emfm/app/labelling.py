@@ -18,6 +18,7 @@ from emfm.class_names import is_background
 from emfm.defaults import DEFAULT_FOR_STROKES
 from emfm.errors import EMError
 from emfm.files import whole_folder
+from emfm.finetuning.left_out import can_leave_out
 from emfm.finetuning.strokes import StrokeSegmenter
 from emfm.io.reading import Micrograph, list_micrographs
 from emfm.tasks import load_model
@@ -205,6 +206,8 @@ class Labelling:
         output, model = self._models.new("trained"), str(self._model(start)) if start else self._model_name
         command = ["finetune", "segmentation", "--model", model, "--data", str(self.session.folder)]
         command += ["--output", str(output), "--steps", str(int(steps)), "--all-scales"]
+        if can_leave_out(self.session.folder):
+            command += ["--leave-one-out"]
         self._jobs.start("training", command, self.session.folder / "logs" / f"{output.name}.log", output)
         return self.state()
 

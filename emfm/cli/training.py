@@ -67,13 +67,16 @@ def finetune(given: dict[str, Any], as_json: Json = False) -> None:
     arguments = FinetuneArguments(**given)
 
     from emfm.finetuning.finetune import finetune as run
+    from emfm.finetuning.left_out import told
 
     record = run(arguments)
     best = record["best"]
     chosen = f"at step {best['step']}"
     if best[record["figure_of_merit"]] is None:
         chosen = f"(no figure could choose: the last weights were kept, of step {best['step']})"
-    text = f"validation {figures(best)} {chosen}; model: {arguments.output}"
+    left = record["left_out"]
+    text = "" if left is None else f"{told(left, record['figure_of_merit'])}; "
+    text += f"validation {figures(best)} {chosen}; model: {arguments.output}"
     answer(as_json, record, text, indent=1)
 
 

@@ -62,7 +62,7 @@ class Examples:
         """
         if not 1 <= count <= len(self):
             raise EMError(f"{count} images were asked for; the split has {len(self)}: choose 1 to {len(self)}")
-        return self._pick(np.random.default_rng(seed).permutation(len(self))[:count].tolist())
+        return self.only(np.random.default_rng(seed).permutation(len(self))[:count].tolist())
 
     def without(self, nodata: float | None) -> Self:
         """Return the micrographs with NaN where they hold a value that stands for no data."""
@@ -72,7 +72,7 @@ class Examples:
 
     def part(self, start: int, stop: int) -> Self:
         """Return the micrographs `start` to `stop - 1`."""
-        return self._pick(range(start, stop))
+        return self.only(range(start, stop))
 
     def held_out(self, seed: int = 0) -> tuple[Self, Self]:
         """Return the micrographs without a fifth of them, and that fifth, drawn by `seed`.
@@ -83,7 +83,7 @@ class Examples:
         wanted, stacks = len(self) // 5, self._stacks()
         if len(stacks) == len(self):
             order = np.random.default_rng(seed).permutation(len(self)).tolist()
-            return self._pick(order[wanted:]), self._pick(order[:wanted])
+            return self.only(order[wanted:]), self.only(order[:wanted])
         if len(stacks) == 1:
             return self.part(0, len(self) - wanted), self.part(len(self) - wanted, len(self))
         most = max(wanted, min(map(len, stacks)))
@@ -92,7 +92,7 @@ class Examples:
             if len(chosen) + len(stacks[number]) <= most:
                 chosen += stacks[number]
         kept = sorted(set(range(len(self))) - set(chosen))
-        return self._pick(np.random.default_rng(seed).permutation(kept).tolist()), self._pick(chosen)
+        return self.only(np.random.default_rng(seed).permutation(kept).tolist()), self.only(chosen)
 
     def _stacks(self) -> list[list[int]]:
         """Return the indices of the slices of each file, in a row."""
@@ -102,7 +102,8 @@ class Examples:
             files.setdefault(file, []).append(index)
         return list(files.values())
 
-    def _pick(self, chosen: Sequence[int]) -> Self:
+    def only(self, chosen: Sequence[int]) -> Self:
+        """Return the micrographs of these indices."""
         lists = [field.name for field in fields(self) if isinstance(getattr(self, field.name), list)]
         changes: dict[str, Any] = {name: [getattr(self, name)[i] for i in chosen] for name in lists}
         return replace(self, **changes)

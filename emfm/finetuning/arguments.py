@@ -49,12 +49,17 @@ class FinetuneArguments(Settings):
         "root), none, or a number for each class, as in 0.5,2.",
     )
     all_scales: bool | None = setting(
-        None, "Segmentation: let the head see the features of all scales; by default with --steps 0."
+        None, "Segmentation: let the head see all scales, and hand-made filters; by default with --steps 0."
     )
     nodata: float | None = same_setting(PredictArguments, "nodata")
     dataset: str | None = same_setting(PredictArguments, "dataset")
     colour: str | None = same_setting(PredictArguments, "colour")
     num_images: int | None = setting(None, "How many training images to use; all by default.", COUNT)
+    leave_one_out: bool = setting(
+        False,
+        "Without a validation split: learn from all images, and measure with short trainings that "
+        "leave each out once (of a single one, parts of its labels).",
+    )
     streaming: bool = setting(False, "Read a dataset as it comes, without downloading it first.")
     steps: int = setting(300, "Training steps; 0 fits the head alone, in seconds.", NOT_NEGATIVE)
     minutes: float | None = setting(
@@ -114,6 +119,10 @@ class FinetuneArguments(Settings):
             )
         if self.self_supervised and (self.degrade or self.streaming):
             raise EMError("--self-supervised learns from images as they are: leave --degrade and --streaming out")
+        if self.leave_one_out and (self.streaming or self.self_supervised):
+            raise EMError(
+                "--leave-one-out measures images with truth in memory: leave --streaming and --self-supervised"
+            )
         if self.noise != "auto" and not self.self_supervised:
             raise EMError(f"--noise {self.noise} is for --self-supervised: give that with it")
         if self.dose is not None and (len(self.dose) != 2 or self.dose[0] > self.dose[1]):

@@ -53,8 +53,12 @@ def fit_temperature(model: EMTaskModel, data: Examples) -> float | None:
 def note_temperature(model: EMTaskModel, data: Examples, folder: str | Path, writes: bool) -> None:
     """Give a model its temperature, and write it into a `config.json` that is there."""
     temperature = fit_temperature(model, data)
-    if temperature is None:
-        return
+    if temperature is not None:
+        write_temperature(model, temperature, folder, writes)
+
+
+def write_temperature(model: EMTaskModel, temperature: float, folder: str | Path, writes: bool) -> None:
+    """Give a model a temperature, and write it into a `config.json` that is there."""
     model.config.temperature = temperature
     path = Path(folder) / "config.json"
     if writes and path.is_file():  # a run without evaluations has saved nothing yet

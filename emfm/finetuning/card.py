@@ -46,7 +46,25 @@ def finetuned_card(record: dict[str, Any]) -> str:
     task = TASKS[record["task"]]
     template = TEMPLATES / "finetuned_card.md"
     table = task.card_table(record["best"])
-    return fill_card(template, _header(record), run=record, words=task.card, place=HERE, table=table)
+    words = {"run": record, "words": task.card, "place": HERE, "table": table, **_left_out(record)}
+    return fill_card(template, _header(record), **words)
+
+
+def _left_out(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the card says of the micrographs that were left out once."""
+    left, task = record.get("left_out"), TASKS[record["task"]]
+    if left is None:
+        return {"left": None}
+    shown = next(figure for figure in task.figures if figure.name == record["figure_of_merit"])
+    values = [value for value in left["each"].values() if value is not None]
+    return {
+        "left": left,
+        "left_table": task.card_table(left["figures"]),
+        "heading": shown.heading,
+        "form": f"%{shown.form}",
+        "worst": min(values, default=None),
+        "best": max(values, default=None),
+    }
 
 
 def _header(record: dict[str, Any]) -> ModelCardData:

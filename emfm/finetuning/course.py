@@ -23,6 +23,7 @@ class Course:
     def __init__(self, figure_of_merit: str, greater_is_better: bool):
         self.curve: list[Evaluation] = []
         self.best_weights: Tensors = {}
+        self.left_out: dict[str, Any] | None = None  # what the micrographs say that were left out once
         self._merit, self._choose = figure_of_merit, max if greater_is_better else min
         self.start_clock()
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -23,6 +24,7 @@ from emfm.files import writable_folder, write_atomically, write_text
 from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.budget import steps_within
 from emfm.finetuning.card import short_name
+from emfm.finetuning.left_out import Fold, folds_of, left_out, note_left_out, steps_of
 from emfm.finetuning.start import pretrained_start
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
@@ -36,6 +38,7 @@ from emfm.tasks.task import EMTaskModel, ModelChoices
 from emfm.training.machine import check_shared_memory, worker_count
 
 logger = logging.getLogger(__name__)
+SERVE_AS_BOTH = 4  # of so few images none is held out
 STREAM_VALIDATION = 32  # so many micrographs of a stream are read for validation
 
 
@@ -43,8 +46,8 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
     """Return training and validation micrographs.
 
     Without a "validation" split a fifth of the training split is held out, slices of a stack
-    together; fewer than five serve as both, with a warning. Of a stream the first micrographs of
-    "validation" are read.
+    together; fewer than five serve as both, with a warning. Where each is left out once, all train,
+    and the first few serve as both. Of a stream the first micrographs of "validation" are read.
     """
     if args.self_supervised:
         return _noisy_splits(args)
@@ -58,6 +61,9 @@ def read_splits(args: FinetuneArguments) -> tuple[Examples | StreamedExamples, E
         if args.streaming:
             raise
         training, validation = _held_out(training, args)
+    else:
+        if args.leave_one_out:
+            raise EMError(f"{args.data} has a validation split, which measures: leave --leave-one-out out")
     if args.streaming:
         return training, validation.take(STREAM_VALIDATION)
     training, validation = training.without(args.nodata), validation.without(args.nodata)
@@ -83,8 +89,13 @@ def _at_dose(data: Examples, dose: tuple[float, float] | None) -> Examples:
 
 
 def _held_out(training: Examples, args: FinetuneArguments) -> tuple[Examples, Examples]:
-    if len(training) < 5:
-        message = "%s has no validation split and few images: the best step is chosen on those"
+    if args.leave_one_out:
+        return training, training.part(0, min(SERVE_AS_BOTH, len(training)))
+    if len(training) <= SERVE_AS_BOTH:
+        message = (
+            "%s has no validation split and few images: the best step is chosen on those; how good it is on "
+            "others, --leave-one-out measures"
+        )
         logger.warning(message, args.data)
         return training, training
     return training.held_out(args.seed)
@@ -120,17 +131,33 @@ def _check_task_settings(args: FinetuneArguments) -> None:
             raise EMError(f"{flag_of(known)} is for {takers}; {args.task} has no use for it: leave it out")
 
 
-def _training_arguments(args: FinetuneArguments, show_progress: bool) -> EMTrainingArguments:
+def _training_arguments(args: FinetuneArguments, show_progress: bool, **others: Any) -> EMTrainingArguments:
+    """Return the trainer's settings; `others` take the place of those that `args` say."""
     same = ["gradient_accumulation_steps", "crop", "learning_rate", "backbone_lr_scale", "freeze", "lora"]
     same += ["early_stopping", "intensity_jitter", "augment", "precision", "seed"]
-    return EMTrainingArguments(
-        output_dir=args.output,
-        max_steps=args.steps,
-        per_device_train_batch_size=args.batch_size,
-        dataloader_num_workers=worker_count(args.workers),
-        disable_tqdm=not show_progress,
-        **{name: getattr(args, name) for name in same},
-    )
+    settings = {name: getattr(args, name) for name in same} | {
+        "output_dir": args.output,
+        "max_steps": args.steps,
+        "per_device_train_batch_size": args.batch_size,
+        "dataloader_num_workers": worker_count(args.workers),
+        "disable_tqdm": not show_progress,
+    }
+    return EMTrainingArguments(**{**settings, **others})
+
+
+def _measure_left_out(args: FinetuneArguments, trainer: EMTrainer, folds: tuple[str, list[Fold]]) -> None:
+    """Train without each of the micrographs, and note what that says of the trainer's model."""
+    steps = steps_of(trainer.args.max_steps, len(folds[1]))
+
+    def run(fold: Fold) -> tuple[dict[str, Any], float]:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            once = {"eval_steps": max(1, steps), "eval_on_start": False, "save_strategy": "no", "early_stopping": 0}
+            arguments = _training_arguments(args, False, output_dir=folder, max_steps=steps, **once)
+            short = EMTrainer(build_model(args, fold.training.like), arguments, fold.training, fold.measured)
+            short.train()
+            return short.curve[-1], short.model.config.temperature
+
+    note_left_out(trainer, left_out(*folds, steps, trainer.model.figure_of_merit, run))
 
 
 def finetune(
@@ -155,6 +182,7 @@ def finetune(
     checkpoint = _look_into(output, args.resume)
     check_shared_memory(worker_count(args.workers), args.batch_size, args.crop)
     training, validation = read_splits(args)
+    folds = folds_of(training, args.seed) if args.leave_one_out and isinstance(training, Examples) else None
     model = build_model(args, training.like)
     arguments = _training_arguments(args, show_progress)
     if args.minutes is not None:
@@ -166,6 +194,8 @@ def finetune(
         arguments = _training_arguments(replace(args, minutes=None, steps=steps), show_progress)
     trainer = EMTrainer(model, arguments, training, validation, callbacks=list(callbacks))
     trainer.train(resume_from_checkpoint=checkpoint)
+    if folds is not None:
+        _measure_left_out(args, trainer, folds)
     record = trainer.record(args.data, args.license)
     if trainer.is_world_process_zero():
         _write_folder(trainer, args, record)
@@ -242,24 +272,35 @@ def _write_folder(trainer: EMTrainer, args: FinetuneArguments, record: dict[str,
     trainer.create_model_card(args.data, args.license)
     # of the model as users will load it, additions of LoRA merged
     write_test_tensors(TASKS[args.task].from_pretrained(output), output)
-    plot_curves({record["start"]: trainer.curve}, output / "curve.png", TASKS[args.task].figure_of_merit)
+    merit = TASKS[args.task].figure_of_merit
+    plot_curves({record["start"]: trainer.curve}, output / "curve.png", merit, trainer.course.left_out)
     write_text(output / RECORD, json.dumps(record, indent=1))
     for checkpoint in checkpoints_of(output).newest_first():
         shutil.rmtree(checkpoint)
 
 
-def plot_curves(curves: dict[str, list[dict[str, Any]]], path: str | Path, figure_of_merit: str = "dice") -> None:
+def plot_curves(
+    curves: dict[str, list[dict[str, Any]]],
+    path: str | Path,
+    figure_of_merit: str = "dice",
+    left_out: dict[str, Any] | None = None,
+) -> None:
     """Draw validation curves, one line a start, into a PNG file.
 
     Args:
         curves: entries of a trainer's `curve`, by the name of its start.
         path: of the file.
         figure_of_merit: which metric of the entries: "dice" is shown from 0 to 1, others from 0 up.
+        left_out: what the micrographs that were left out once say, as a level with its spread.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, curve in curves.items():
         axes.plot([e["step"] for e in curve], [e[figure_of_merit] for e in curve], marker="o", markersize=4, label=name)
+    if left_out is not None and left_out["mean"] is not None:
+        mean, spread = left_out["mean"], left_out["spread"]
+        axes.axhline(mean, color="C3", linestyle="--", label=f"left out once: {mean:.3f} ± {spread:.3f}")
+        axes.axhspan(mean - spread, mean + spread, color="C3", alpha=0.15)
     axes.set(xlabel="training steps", ylabel=f"validation {figure_of_merit}")
     axes.set_ylim(0, 1 if figure_of_merit == "dice" else None)
     axes.grid(alpha=0.3)

@@ -151,5 +151,5 @@ def _features(source: Source, box: Box) -> TileFeatures:
     values = model.processor.normalize(part, source.statistics, (top, left))
     release_pages(source.image)
     padded = model.padded(torch.from_numpy(values)[None, None].to(model.device, model.dtype))
-    maps = [kept.half().cpu() for kept in model.trunk.features(padded)]
+    maps = [kept.half().cpu() for kept in model.scale_maps(padded)]
     return TileFeatures(maps, (top, left), box)

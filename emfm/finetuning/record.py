@@ -19,6 +19,7 @@ def run_record(trainer: Any, data: str, license: str | None) -> dict[str, Any]:
         "dataset_id": dataset_id(data),
         "images": {"train": trainer.micrographs, "validation": len(trainer.eval_dataset)},
         "validation_trained_on": trained_on_too(training, trainer.eval_dataset),
+        "left_out": trainer.course.left_out,
         "degrade": training.degrade if isinstance(training, Examples) else None,
         "dose": training.degradation.dose if isinstance(training, CleanMicrographs) else None,
         "generator": config.generator,

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.utils import ModelOutput, can_return_tuple
 
@@ -21,11 +20,14 @@ from emfm.processing import EMImageProcessor, IntensityStatistics
 from emfm.reports.report import ClassMapReport
 from emfm.tasks.losses import entropy, segmentation_loss
 from emfm.tasks.metrics import SEGMENTATION_FIGURES, Metrics, SegmentationMetrics
+from emfm.tasks.scales import classified, joined, scale_channels, scale_maps, scale_reach
 from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, MissingTruth, ModelChoices
 
 # A class's weight is the inverse of its share of the pixels to this power. With the root a rare
 # class is not given up in the first steps, nor invented as with full balance: docs/findings.md.
 CLASS_WEIGHTS = {"root": 0.5, "balanced": 1.0}
+# Fields of the configuration that decide what the head sees.
+SEES = ("all_scales", "filters")
 # How often a crop is placed on a class drawn at random instead of anywhere in the micrograph.
 CLASS_CENTRED = 0.5
 # Places of a class that are kept: a sample of a large one is as good.
@@ -159,34 +161,30 @@ class EMForSemanticSegmentation(EMTaskModel):
         if len(config.id2label or {}) < 2:
             raise EMError(f"id2label is {config.id2label}; expected two classes or more, the background is one")
         super().__init__(config)
-        channels = sum(self.trunk.channels) if config.all_scales else self.trunk.channels[0]
+        self.scale_channels = scale_channels(self.trunk, config.filters)
+        channels = sum(self.scale_channels) if config.all_scales else self.trunk.channels[0]
         self.class_head = nn.Conv2d(channels, len(config.id2label or {}), 1)
         self.post_init()
 
     @property
     def reach(self) -> int:
-        """How far an output pixel can see; enlarging a coarse map takes its neighbours, too."""
-        return super().reach + (self.trunk.stride if self.config.all_scales else 0)
+        """How far an output pixel can see."""
+        return scale_reach(self.trunk, self.config.filters) if self.config.all_scales else super().reach
 
     def last_features(self, image: Tensor) -> Tensor:
         """Return the head's input (B, C, H, W): the finest features, or those of all scales."""
         if not self.config.all_scales:
             return super().last_features(image)
-        height, width = image.shape[-2:]
-        maps = self.trunk.features(self.padded(image))
-        return torch.cat([enlarged(m, level) for level, m in enumerate(maps)], dim=1)[..., :height, :width]
+        return joined(self.scale_maps(self.padded(image)), (image.shape[-2], image.shape[-1]))
+
+    def scale_maps(self, padded: Tensor) -> list[Tensor]:
+        """Return what a head for all scales sees of a padded image: `scale_channels` maps each."""
+        return scale_maps(self.trunk, padded, self.config.filters)
 
     def logits_of(self, maps: list[Tensor]) -> Tensor:
-        """Return logits (B, K, H, W) of maps at all scales: each is classified at its own size.
-
-        That equals the head's convolution over all maps, enlarged, and takes far less memory.
-        """
-        parts = self.class_head.weight.split(self.trunk.channels, dim=1)
-        sized = [
-            enlarged(F.conv2d(m, weight), level) for level, (m, weight) in enumerate(zip(maps, parts, strict=True))
-        ]
+        """Return logits (B, K, H, W) of `scale_maps`."""
         assert self.class_head.bias is not None
-        return torch.stack(sized).sum(dim=0) + self.class_head.bias.view(1, -1, 1, 1)
+        return classified(maps, self.class_head.weight, self.class_head.bias)
 
     @property
     def classes(self) -> dict[int, str]:
@@ -215,7 +213,7 @@ class EMForSemanticSegmentation(EMTaskModel):
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         if self.config.all_scales:
-            maps = self.trunk.features(self.padded(pixel_values))
+            maps = self.scale_maps(self.padded(pixel_values))
             logits = self.logits_of(maps)[..., : pixel_values.shape[-2], : pixel_values.shape[-1]]
             hidden_states = tuple(self.features(pixel_values)) if self._wants_all(output_hidden_states) else None
         else:
@@ -279,7 +277,7 @@ class EMForSemanticSegmentation(EMTaskModel):
         """Return the classes of the data, and a weight for each of them."""
         assert isinstance(data, LabelledMicrographs)
         weights = class_weights(choices.class_weights, data)
-        scales = {} if choices.all_scales is None else {"all_scales": choices.all_scales}
+        scales = {} if choices.all_scales is None else {"all_scales": choices.all_scales, "filters": choices.all_scales}
         fields = {"id2label": data.id2label, "class_weights": weights, **scales}
         return {**super().fields_for(data, choices), **fields}
 
@@ -289,8 +287,8 @@ class EMForSemanticSegmentation(EMTaskModel):
         if source is cls and config.id2label != fields["id2label"]:
             wanted = ", ".join(fields["id2label"].values())
             return f"was trained for {cls.purpose_of(config)}, and the data have {wanted}"
-        if source is cls and config.all_scales != fields.get("all_scales", config.all_scales):
-            return "has a head for features of other scales"
+        if source is cls and any(getattr(config, key) != fields.get(key, getattr(config, key)) for key in SEES):
+            return "has a head for other features"
         return super().why_new_head(source, config, fields)
 
     def cropper(self, data: Examples, side: int, augmentation: Augmentation) -> SegmentationCropper:
@@ -321,11 +319,6 @@ class EMForSemanticSegmentation(EMTaskModel):
         mean = "mean without background" if "background" in best["per_class"] else "mean"
         rows.append([f"**{mean}**", *(figure(best[measure.name]) for measure in shown)])
         return table(["class", *(measure.heading for measure in shown)], rows)
-
-
-def enlarged(maps: Tensor, level: int) -> Tensor:
-    """Return maps (B, C, H, W) at stride 2^level enlarged to full resolution, bilinear."""
-    return maps if level == 0 else F.interpolate(maps, scale_factor=2**level, mode="bilinear")
 
 
 def class_weights(given: str, data: LabelledMicrographs) -> list[float] | None:

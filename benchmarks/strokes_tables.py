@@ -1,0 +1,134 @@
+"""The tables of `benchmarks.strokes`, from its results."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import fmean, median, pstdev
+from typing import Any
+
+from emfm.hub.card import table
+
+RESULTS = Path(__file__).parent / "results" / "strokes.jsonl"
+REACHED = 0.95  # of the Dice that random places reach in the end: what both ways are asked for
+Line = dict[str, Any]
+
+
+def read(path: Path = RESULTS) -> list[Line]:
+    """Return the lines of a results file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def tables(found: list[Line]) -> dict[str, str]:
+    """Return all tables as Markdown, by the name of their place in the documentation."""
+    return {"strokes": courses(found), "strokes-sets": sets(found), "strokes-suggest": suggestions(found)}
+
+
+def courses(found: list[Line]) -> str:
+    """Return the Dice of both methods after each step, mean of the sets, and seconds."""
+    lines, trained = _of(found, "strokes"), _of(found, "trained")
+    if not lines:
+        return "Not measured."
+    rows = []
+    for index, step in enumerate(lines[0]["course"]):
+        head, forest = (_mean(lines, lambda line, i=index, m=m: line["course"][i][m]) for m in ("head", "forest"))
+        number = str(step.get("round", 0 if index == 0 else "-"))
+        after = _mean(trained, lambda line, n=number: line["dice"].get(n)) if number in _rounds(trained) else None
+        pixels = median(line["course"][index]["pixels"] for line in lines)
+        ahead = f"{head[0] - forest[0]:+.3f}"
+        rows.append([_named(step), f"{pixels:.0f}", _figure(head), _figure(forest), ahead, _figure(after)])
+    headings = ["strokes", "labelled pixels", "head", "random forest", "head ahead by", "after *Train*"]
+    return f"{table(headings, rows)}\n\n{_seconds(lines, trained)}"
+
+
+def sets(found: list[Line]) -> str:
+    """Return how far the head is ahead on each set: after the first strokes, and in the end."""
+    lines, rows = _of(found, "strokes"), []
+    for name in dict.fromkeys(line["set"] for line in lines):
+        own = [line for line in lines if line["set"] == name]
+        row = [name]
+        for index in _shown(own[0]["course"]):
+            head, forest = (_mean(own, lambda line, i=index, m=m: line["course"][i][m]) for m in ("head", "forest"))
+            row.append(f"{_figure(head)} / {_figure(forest)}")
+        rows.append(row)
+    if not rows:
+        return "Not measured."
+    return table(["set", *(_named(lines[0]["course"][index]) for index in _shown(lines[0]["course"]))], rows)
+
+
+def suggestions(found: list[Line]) -> str:
+    """Return how many strokes each way to choose their places takes to a given Dice."""
+    lines, rows, shares = _of(found, "suggest"), [], []
+    for name in dict.fromkeys(line["set"] for line in lines):
+        own = [line for line in lines if line["set"] == name]
+        course = {way: [fmean(line[way][i] for line in own) for i in range(len(own[0][way]))] for way in WAYS}
+        wanted = REACHED * max(course["random"])
+        needed = {way: _needed(course[way], wanted) for way in WAYS}
+        shares.append(needed["suggested"] / needed["random"])
+        ends = [f"{course[way][-1]:.3f}" for way in WAYS]
+        rows.append([name, f"{wanted:.3f}", *(f"{needed[way]:.1f}" for way in WAYS), f"{shares[-1]:.0%}", *ends])
+    if not rows:
+        return "Not measured."
+    rows.append(["**mean**", "", "", "", f"{fmean(shares):.0%}", "", ""])
+    headings = [
+        "set",
+        "Dice asked for",
+        "strokes, suggested",
+        "strokes, random",
+        "share",
+        "in the end, suggested",
+        "random",
+    ]
+    return table(headings, rows)
+
+
+WAYS = ("suggested", "random")
+
+
+def _needed(course: list[float], wanted: float) -> float:
+    """Return after how many strokes a course reaches a figure, between two of them by a line."""
+    for number, value in enumerate(course):
+        if value >= wanted:
+            before = course[number - 1] if number else value
+            part = (wanted - before) / (value - before) if value > before else 1.0
+            return max(number - 1 + part, 0.5)
+    return float(len(course))
+
+
+def _of(found: Iterable[Line], part: str) -> list[Line]:
+    return [line for line in found if line["part"] == part]
+
+
+def _rounds(trained: list[Line]) -> set[str]:
+    return set(trained[0]["dice"]) if trained else set()
+
+
+def _mean(lines: list[Line], value: Callable[[Line], float]) -> tuple[float, float]:
+    """Return the mean over the sets, and the spread over the seeds of that mean."""
+    seeds = sorted({line["seed"] for line in lines})
+    means = [fmean(value(line) for line in lines if line["seed"] == seed) for seed in seeds]
+    return fmean(means), pstdev(means)
+
+
+def _figure(found: tuple[float, float] | None) -> str:
+    return "" if found is None else f"{found[0]:.3f} ± {found[1]:.3f}"
+
+
+def _named(step: dict[str, Any]) -> str:
+    return f"{step['share']:.1%} of the pixels" if "share" in step else f"0.1% and {step['round']} corrections"
+
+
+def _shown(course: list[dict[str, Any]]) -> list[int]:
+    return [index for index, step in enumerate(course) if "share" in step or step["round"] in (5, 10)]
+
+
+def _seconds(lines: list[Line], trained: list[Line]) -> str:
+    each = {
+        way: [median(line["seconds"][way][i] / line["megapixels"] for line in lines) for i in range(2)]
+        for way in ("head", "forest")
+    }
+    text = "; ".join(f"{way} {first:.1f} s, then {following:.2f} s" for way, (first, following) in each.items())
+    after = median(second for line in trained for second in line["seconds"]) if trained else None
+    more = "" if after is None else f" *Train*: {after:.0f} s."
+    return f"Processor seconds of one core for a megapixel, until the first answer and until the next: {text}.{more}"

@@ -130,6 +130,10 @@ def test_the_curve_of_the_newest_training_is_there_after_a_restart(labelling, tm
     (folder / "finetuning.json").write_text('{"validation_trained_on": 1}')
     again = Labelling(tmp_path / "session", tmp_path / "uploads")
     assert again.ask({"verb": "state"})["curve"]["note"] == "on labels that it learnt from"
+    left_out = '{"left_out": {"mean": 0.806, "spread": 0.04, "n": 3, "of": "images"}}'
+    (folder / "finetuning.json").write_text(left_out)
+    note = "0.81 ± 0.04 on 3 images, each left out of a short training"
+    assert labelling.ask({"verb": "state"})["curve"]["note"] == note
 
 
 def test_training_goes_on_from_a_model_of_the_session(labelling, tmp_path, monkeypatch):

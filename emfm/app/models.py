@@ -60,15 +60,14 @@ class SessionModels:
         found = sorted(self._folder.glob("*/curve.json"), key=lambda path: path.stat().st_mtime)
         if not found:
             return None
-        entries = _json(found[-1], [])
-        points = [{key: entry.get(key) for key in ("step", "dice")} for entry in entries]
+        points = [{key: entry.get(key) for key in ("step", "dice")} for entry in _json(found[-1], [])]
         record = _json(found[-1].with_name("finetuning.json"), {})
         note = "on labels that it learnt from" if record.get("validation_trained_on") else None
-        for left_out in (entry.get("left_out") for entry in entries):
-            if left_out and left_out["mean"] is not None:
-                spread = f"{left_out['mean']:.2f} ± {left_out['spread']:.2f}"
-                unseen = f"{spread} on each of {left_out['n']} {left_out['of']}, left out of a short training"
-                note = f"{note}; {unseen}" if note else unseen
+        left_out = record.get("left_out")
+        if left_out and left_out["mean"] is not None:
+            spread = f"{left_out['mean']:.2f} ± {left_out['spread']:.2f}"
+            unseen = f"{spread} on {left_out['n']} {left_out['of']}, each left out of a short training"
+            note = f"{note}; {unseen}" if note else unseen
         return {"model": found[-1].parent.name, "points": points, "note": note}
 
     def see(self, name: str, part: Micrograph, classes: list[str]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Prediction in bf16, and what makes prediction fast without changing it."""
 
+import json
 import logging
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.inference import read_results, table
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, predict
 from emfm.backbones.norms import InstanceNorm, JointNorm
 from emfm.backbones.trunk import halved
@@ -155,3 +157,11 @@ def test_change_is_a_share_of_the_pixels_or_of_the_contrast():
 def test_a_format_that_is_not_known_is_refused():
     with pytest.raises(EMError, match="precision is 'fp16'; expected one of auto, fp32, bf16"):
         PredictArguments(precision="fp16")
+
+
+def test_the_table_of_speed_holds_what_was_measured(tmp_path):
+    run = {"processor_seconds": 0.1, "seconds": 0.1, "megapixels_per_second": 2.621, "times_as_fast": 1.5}
+    file = tmp_path / "inference.jsonl"
+    assert read_results(file) == {}
+    file.write_text(json.dumps({"generator": "unet4-rf200", "runs": {"emfm, fp32": run}}) + "\n")
+    assert table(read_results(file)).splitlines()[2:] == ["| unet4-rf200 | emfm, fp32 | 2.62 | 1.50 |"]

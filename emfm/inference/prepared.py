@@ -57,8 +57,9 @@ def in_format(network: EMPreTrainedModel, dtype: torch.dtype) -> EMPreTrainedMod
         trunk = network.trunk.to(dtype)
         exact = trunk.features
 
-        def features(x: Tensor) -> list[Tensor]:
-            return [maps.float() for maps in exact(x.to(dtype, memory_format=torch.channels_last))]
+        def rounded(x: Tensor) -> list[Tensor]:
+            return exact(x.to(dtype, memory_format=torch.channels_last))
 
-        trunk.features = features  # type: ignore[method-assign]
+        trunk.features = lambda x: [maps.float() for maps in rounded(x)]  # type: ignore[method-assign]
+        trunk.forward = lambda x: rounded(x)[0].float()  # type: ignore[method-assign]
     return network

@@ -2,9 +2,10 @@
 
 Each gets the same network, a segmentation with two classes, and the same network values of 512 x
 512 pixels; the others run what `emfm export` writes. Processor time counts, which other work on the
-machine disturbs less than the clock. The fastest rival in fp32 is 1.
+machine disturbs less than the clock. The fastest rival in fp32 is 1. A network is one line of JSON
+in the results file, which takes the place of an older one.
 
-    python -m benchmarks.inference --json > benchmarks/results/inference.json
+    python -m benchmarks.inference
 
 Needs OpenVINO and ONNX Runtime: pip install "emfm[benchmarks,export]".
 """
@@ -19,7 +20,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-GENERATORS = ("unet4-rf200", "unet4-rf200-w16", "hrnet-w18-small")
+from emfm.files import write_text
+
+GENERATORS = ("unet4-rf200", "unet4-rf200-w16", "hrnet-w18-small", "timm-tf-efficientnet-lite0")
+RESULTS = Path("benchmarks/results/inference.jsonl")
 SIDE = 512
 WARM_UP = 2
 RIVALS = ("ONNX Runtime, fp32", "OpenVINO, fp32")  # what the others are measured against
@@ -86,26 +90,35 @@ def measure(generator: str, repeats: int) -> dict[str, Any]:
     return {"generator": generator, "side": SIDE, "repeats": repeats, "runs": runs}
 
 
-def table(results: list[dict[str, Any]]) -> str:
+def read_results(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the lines of a results file by network; an empty dictionary where there is no file."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {found["generator"]: found for found in map(json.loads, lines)}
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
     """Return the figures as Markdown."""
     lines = ["| network | by | megapixels a second | times as fast as the fastest rival in fp32 |", "|---|---|---|---|"]
-    for found in results:
+    for generator, found in results.items():
         for name, run in found["runs"].items():
-            lines.append(
-                f"| {found['generator']} | {name} | {run['megapixels_per_second']:.2f} | {run['times_as_fast']:.2f} |"
-            )
+            speed, times = run["megapixels_per_second"], run["times_as_fast"]
+            lines.append(f"| {generator} | {name} | {speed:.2f} | {times:.2f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Print the figures."""
+    """Measure networks, keep what is found, and print the table of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--generators", nargs="+", default=GENERATORS)
+    parser.add_argument("--generators", nargs="+", choices=GENERATORS, default=list(GENERATORS))
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    results = [measure(generator, arguments.repeats) for generator in arguments.generators]
-    sys.stdout.write((json.dumps(results, indent=1) if arguments.json else table(results)) + "\n")
+    results = read_results(arguments.results)
+    for generator in arguments.generators:
+        results[generator] = measure(generator, arguments.repeats)
+        ordered = sorted(results.values(), key=lambda found: GENERATORS.index(found["generator"]))
+        write_text(arguments.results, "".join(json.dumps(found) + "\n" for found in ordered))
+    sys.stdout.write(table(read_results(arguments.results)) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import adaptation, denoising, objects, rivals, volumes
+from benchmarks import adaptation, denoising, inference, objects, rivals, volumes
 from benchmarks.rival_report import read_rivals
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
@@ -42,6 +42,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
     "adaptation": lambda _: adaptation.adaptation_table(adaptation.read_results(ROOT / adaptation.RESULTS)),
     "denoising": lambda _: denoising.table(denoising.read_results(ROOT / denoising.RESULTS)),
+    "inference": lambda _: inference.table(inference.read_results(ROOT / inference.RESULTS)),
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "objects": lambda _: objects.table(objects.read_results(ROOT / objects.RESULTS)),
     "stacks": lambda _: volumes.stack_table(volumes.read_results(ROOT / volumes.RESULTS)),

@@ -1,5 +1,6 @@
 """Prediction in bf16, and what makes prediction fast without changing it."""
 
+import json
 import logging
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.inference import read_results, table
 from emfm import EMError, EMForSemanticSegmentation, EMFoundation, EMFoundationConfig, predict
-from emfm.backbones.norms import InstanceNorm
+from emfm.backbones.norms import InstanceNorm, JointNorm
 from emfm.backbones.trunk import halved
 from emfm.inference.arguments import PredictArguments
 from emfm.inference.precision import change, number_format
@@ -45,6 +47,37 @@ def test_instance_norm_of_one_image_is_that_of_the_same_image_in_a_batch():
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     torch.testing.assert_close(norm(x[:1]), norm(x)[:1], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "width"), [(1, 512), (4, 512), (4, 510), (16, 129), (64, 64), (256, 32)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_in_either_layout_is_that_of_its_formula(channels, width, layout):
+    norm, x = InstanceNorm(channels), 1 + 0.1 * torch.randn(1, channels, 256, width)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    exact = x.double()
+    variance, mean = torch.var_mean(exact, dim=(2, 3), correction=0, keepdim=True)
+    expected = (exact - mean) * torch.rsqrt(variance + norm.eps)
+    expected = expected * norm.weight.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)
+    with torch.no_grad():
+        found = norm(x.contiguous(memory_format=layout))
+        rounded = norm((x - 1).bfloat16().contiguous(memory_format=layout))
+    torch.testing.assert_close(found, expected.float(), atol=1e-4, rtol=1e-4)
+    assert found.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(rounded.float(), expected.float(), atol=0.05, rtol=0.02)
+    joint = JointNorm(norm).train()
+    with torch.no_grad():
+        torch.testing.assert_close(joint(x.contiguous(memory_format=layout)), expected.float(), atol=1e-4, rtol=1e-4)
+
+
+def test_the_gradients_of_instance_norm_do_not_hang_on_the_layout():
+    norm, x = InstanceNorm(4), torch.randn(2, 4, 16, 16)
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        values = x.contiguous(memory_format=layout).requires_grad_()
+        found.append(torch.autograd.grad((norm(values) ** 3).sum(), [values, norm.weight, norm.bias]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 def test_a_network_with_its_norms_folded_gives_what_it_gave():
@@ -124,3 +157,11 @@ def test_change_is_a_share_of_the_pixels_or_of_the_contrast():
 def test_a_format_that_is_not_known_is_refused():
     with pytest.raises(EMError, match="precision is 'fp16'; expected one of auto, fp32, bf16"):
         PredictArguments(precision="fp16")
+
+
+def test_the_table_of_speed_holds_what_was_measured(tmp_path):
+    run = {"processor_seconds": 0.1, "seconds": 0.1, "megapixels_per_second": 2.621, "times_as_fast": 1.5}
+    file = tmp_path / "inference.jsonl"
+    assert read_results(file) == {}
+    file.write_text(json.dumps({"generator": "unet4-rf200", "runs": {"emfm, fp32": run}}) + "\n")
+    assert table(read_results(file)).splitlines()[2:] == ["| unet4-rf200 | emfm, fp32 | 2.62 | 1.50 |"]

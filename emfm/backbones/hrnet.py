@@ -74,8 +74,11 @@ class HRNetTrunk(Trunk):
         return stages, [self.mix, self.up2, self.up1]
 
     def fold(self) -> None:
-        """Fold the norms into the convolutions before them."""
+        """Fold the norms into the convolutions before them; activations work in place."""
         fold_batch_norms(self)
+        for module in self.modules():
+            if isinstance(module, nn.ReLU):  # of sums and convolutions that serve nobody else
+                module.inplace = True
 
     def load_imagenet(self) -> str:
         """Give timm's body its ImageNet weights, from the Hub; the head keeps its own."""

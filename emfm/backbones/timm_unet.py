@@ -153,8 +153,8 @@ class DecoderBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
-        x = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(x)))
+        x = F.relu_(self.norm1(self.conv1(x)))  # in place: a norm's output serves nobody else
+        return F.relu_(self.norm2(self.conv2(x)))
 
 
 class TimmUNetTrunk(Trunk):

@@ -46,9 +46,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
-        residual = F.relu(self.norm1(self.conv1(x)))
+        residual = F.relu_(self.norm1(self.conv1(x)))  # in place: a norm's output serves nobody else
         residual = self.norm2(self.conv2(residual))
-        return F.relu(residual + self.shortcut(x))
+        return F.relu_(residual.add_(self.shortcut(x)))
 
 
 class FoldedBlock(nn.Module):

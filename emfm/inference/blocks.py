@@ -189,6 +189,7 @@ def frozen_network(
     """
     network = copy.deepcopy(model).float()
     network.__dict__.pop("forward", None)  # a trainer's wrapper would call the copied model
+    torch.nn.Module.to(network, memory_format=torch.channels_last)
     if exchange(network, InstanceNorm, JointNorm):
         height, width = image.shape
         boxes = [((0, height), (0, width))]
@@ -201,7 +202,6 @@ def frozen_network(
             network(values.to(model.device))
         network.eval()
     network.trunk.fold()
-    torch.nn.Module.to(network, memory_format=torch.channels_last)
     return network
 
 

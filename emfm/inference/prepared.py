@@ -41,7 +41,7 @@ def prepared(model: EMPreTrainedModel, dtype: torch.dtype) -> EMPreTrainedModel:
         network.__dict__.pop("forward", None)  # a trainer's wrapper would call the copied model
         if not any(isinstance(module, InstanceNorm) for module in network.modules()):
             network.trunk.fold()
-            torch.nn.Module.to(network, memory_format=torch.channels_last)
+        torch.nn.Module.to(network, memory_format=torch.channels_last)
         networks[dtype] = in_format(network, dtype)
     networks[dtype].config = model.config  # a temperature may be another by now
     return networks[dtype]
@@ -51,16 +51,15 @@ def in_format(network: EMPreTrainedModel, dtype: torch.dtype) -> EMPreTrainedMod
     """Let the trunk of a network in fp32 compute in another number format, in place.
 
     The head stays in fp32: of scores that lie close together bf16 would not tell the larger one,
-    and a head that changes its input would round it. Channels last is the fast layout of bf16; in
-    fp32 the statistics of instance norm are more accurate in the other one.
+    and a head that changes its input would round it.
     """
     if dtype != torch.float32:
         trunk = network.trunk.to(dtype)
-        torch.nn.Module.to(trunk, memory_format=torch.channels_last)
         exact = trunk.features
 
-        def features(x: Tensor) -> list[Tensor]:
-            return [maps.float() for maps in exact(x.to(dtype, memory_format=torch.channels_last))]
+        def rounded(x: Tensor) -> list[Tensor]:
+            return exact(x.to(dtype, memory_format=torch.channels_last))
 
-        trunk.features = features  # type: ignore[method-assign]
+        trunk.features = lambda x: [maps.float() for maps in rounded(x)]  # type: ignore[method-assign]
+        trunk.forward = lambda x: rounded(x)[0].float()  # type: ignore[method-assign]
     return network

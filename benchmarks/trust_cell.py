@@ -58,6 +58,7 @@ def fine_tuned(folder: Path, arguments: argparse.Namespace, seed: int) -> EMForS
             max_steps=arguments.steps,
             per_device_train_batch_size=4,
             crop=128,
+            learning_rate=arguments.rate,
             seed=seed,
             eval_steps=max(1, arguments.steps // 2),
             eval_on_start=False,

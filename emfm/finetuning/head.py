@@ -66,6 +66,7 @@ def fit_last_layer(model: EMTaskModel, features: Tensor, image: Tensor, truth: T
     layer.weight.copy_(weight[:, :, None, None])
     assert layer.bias is not None
     layer.bias.copy_(bias)
+    model.config.class_offsets = None  # those of the weights before
 
 
 def _fit(features: Tensor, outputs: int, loss_of: Callable[[Tensor], Tensor], decay: float) -> tuple[Tensor, Tensor]:

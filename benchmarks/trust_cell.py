@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,6 +59,7 @@ def fine_tuned(folder: Path, arguments: argparse.Namespace, seed: int) -> EMForS
             max_steps=arguments.steps,
             per_device_train_batch_size=4,
             crop=128,
+            learning_rate=arguments.rate,
             seed=seed,
             eval_steps=max(1, arguments.steps // 2),
             eval_on_start=False,
@@ -76,40 +78,80 @@ def _middle(image: np.ndarray) -> np.ndarray:
 def _sureness(
     models: list[EMForSemanticSegmentation], images: list[np.ndarray], truths: list[np.ndarray]
 ) -> dict[str, Any]:
-    """Return calibration errors, and how well each kind of uncertainty finds wrong pixels."""
-    plain, calibrated = Reliability(), Reliability()
+    """Return error and Dice with and without calibration, and how well each kind of doubt finds errors."""
+    config = models[0].config
+    count = len(models[0].classes)
+    ways = {"without": Way(1.0, None), "with": Way(config.temperature, config.class_offsets)}
+    sums = {name: (Reliability(), np.zeros((count, count), np.int64)) for name in ways}
     gathered: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     rng = np.random.default_rng(0)
     for image, truth in zip(images, truths, strict=True):
-        turns = probabilities(models[0], image, SYMMETRIES)  # (8, K, H, W)
-        calibrated.add(turns[0].numpy(), truth)
-        logits = models[0].config.temperature * turns[0].clamp_min(1e-30).log()
-        plain.add(logits.softmax(dim=0).numpy(), truth)
-        answers = {"one pass": turns[:1], "eight symmetries": turns}
+        raw = probabilities(models[0], image, SYMMETRIES)  # (8, K, H, W)
+        for name, way in ways.items():
+            found = way.calibrated(raw[:1])[0].numpy()
+            sums[name][0].add(found, truth)
+            sums[name][1][:] += _table(found.argmax(axis=0), truth, count)
+        answers = {"one pass, uncalibrated": raw[:1], "one pass": ways["with"].calibrated(raw[:1])}
+        answers["eight symmetries"] = ways["with"].calibrated(raw)
         if len(models) > 1:
-            others = [probabilities(model, image, 1) for model in models[1:]]
-            answers["seeds"] = torch.cat([turns[:1], *others])
-        known = np.flatnonzero(truth >= 0)
-        drawn = rng.permutation(known)[:PIXELS]
+            others = [
+                Way(model.config.temperature, model.config.class_offsets).calibrated(probabilities(model, image, 1))
+                for model in models[1:]
+            ]
+            answers[f"{len(models)} seeds"] = torch.cat([answers["one pass"], *others])
+        drawn = rng.permutation(np.flatnonzero(truth >= 0))[:PIXELS]
         for answer, maps in answers.items():
             wrong = (maps.mean(dim=0).argmax(dim=0).numpy() != truth).ravel()[drawn]
             for kind, doubt in doubts(maps).items():
                 gathered.setdefault(f"{answer}: {kind}", []).append((doubt.numpy().ravel()[drawn], wrong))
-    found = {}
-    for kind, parts in gathered.items():
-        doubt, wrong = (np.concatenate([part[i] for part in parts]) for i in range(2))
-        found[kind] = auroc(doubt[~wrong], doubt[wrong])
-    errors = {"without": plain.error, "with": calibrated.error, "temperature": models[0].config.temperature}
-    return {"calibration": errors, "uncertainty": found}
+    figures = {name: {"error": reliability.error, "dice": _dice(table)} for name, (reliability, table) in sums.items()}
+    kept = {"temperature": config.temperature, "class_offsets": config.class_offsets}
+    return {
+        "calibration": {**figures, **kept},
+        "uncertainty": {kind: _found(parts) for kind, parts in gathered.items()},
+    }
+
+
+def _found(parts: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
+    doubt, wrong = (np.concatenate([part[i] for part in parts]) for i in range(2))
+    return auroc(doubt[~wrong], doubt[wrong])
+
+
+def _table(found: np.ndarray, truth: np.ndarray, count: int) -> np.ndarray:
+    known = truth >= 0
+    return np.bincount(truth[known] * count + found[known], minlength=count * count).reshape(count, count)
+
+
+def _dice(table: np.ndarray) -> float:
+    """Return the mean Dice of all classes but the first, of a table (K, K) of pixels."""
+    return float((2 * np.diag(table) / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1))[1:].mean())
+
+
+@dataclass(frozen=True)
+class Way:
+    """How probabilities (S, K, H, W) without calibration are made sure."""
+
+    temperature: float
+    offsets: Sequence[float] | None
+
+    def calibrated(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return what these probabilities become."""
+        logits = raw.clamp_min(1e-30).log()
+        if self.offsets is not None:
+            logits = logits + torch.tensor(self.offsets).view(1, -1, 1, 1)
+        return (logits / self.temperature).softmax(dim=1)
 
 
 @torch.no_grad()
 def probabilities(model: EMForSemanticSegmentation, image: np.ndarray, symmetries: int) -> torch.Tensor:
-    """Return class probabilities (S, K, H, W) of a micrograph in some symmetries, turned back."""
+    """Return probabilities (S, K, H, W) without calibration, in some symmetries of a micrograph, turned back."""
     values = torch.from_numpy(model.processor.normalize(image, model.processor.statistics(image)))[None, None]
     height, width = image.shape
     padded = model.padded(values)
-    found = [turned_back(model.maps(turned(padded, one).contiguous()), one) for one in range(symmetries)]
+    found = [
+        turned_back(model(turned(padded, one).contiguous()).logits.float().softmax(dim=1), one)
+        for one in range(symmetries)
+    ]
     return torch.cat(found)[..., :height, :width]
 
 

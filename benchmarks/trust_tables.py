@@ -1,6 +1,7 @@
 """The tables of `benchmarks.trust`, from its results."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,15 +24,21 @@ def read() -> list[dict[str, Any]]:
 
 
 def calibration(sets: list[dict[str, Any]]) -> str:
-    """Return the calibration error of each set, with and without the temperature."""
+    """Return calibration error and Dice of each set, with and without offsets and temperature."""
     rows = []
     for line in sets:
         found = line["calibration"]
-        errors = [f"{found[key]:.3f}" for key in ("without", "with")]
-        rows.append([line["set"], str(line["images"]), *errors, f"{found['temperature']:.2f}"])
-    means = [f"{mean(line['calibration'][key] for line in sets):.3f}" for key in ("without", "with")]
-    headings = ["set", "test micrographs", "error without", "error with", "temperature"]
-    return _markdown(headings, [*rows, ["**mean**", "", *means, ""]])
+        offsets = found["class_offsets"] or []
+        shown = ", ".join(f"{value - offsets[0]:+.1f}" for value in offsets[1:]) or "none"
+        rows.append([line["set"], str(line["images"]), *_both(lambda *keys, found=found: found[keys[0]][keys[1]])])
+        rows[-1] += [f"{found['temperature']:.2f}", shown]
+    means = _both(lambda *keys: mean(line["calibration"][keys[0]][keys[1]] for line in sets))
+    headings = ["set", "test micrographs", "error without", "with", "Dice without", "with", "temperature"]
+    return _markdown([*headings, "offsets against the first class"], [*rows, ["**mean**", "", *means, "", ""]])
+
+
+def _both(value: Callable[[str, str], float]) -> list[str]:
+    return [f"{value(way, figure):.3f}" for figure in ("error", "dice") for way in ("without", "with")]
 
 
 def uncertainty(sets: list[dict[str, Any]]) -> str:

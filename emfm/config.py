@@ -34,8 +34,9 @@ def _with_given(content: dict[str, Any], given: dict[str, Any]) -> dict[str, Any
     """
     names = [*EMFoundationConfig.__annotations__, "id2label"]
     fields = {name: given.pop(name) for name in names if name in given}
-    if isinstance(fields.get("class_weights"), (list, tuple)):
-        fields["class_weights"] = [float(w) if isinstance(w, int) else w for w in fields["class_weights"]]
+    for name in ("class_weights", "class_offsets"):
+        if isinstance(fields.get(name), (list, tuple)):
+            fields[name] = [float(w) if isinstance(w, int) else w for w in fields[name]]
     label2id, count = given.pop("label2id", None), given.pop("num_labels", None)
     names_given = fields.get("id2label")
     if names_given is not None and label2id is not None:
@@ -50,8 +51,9 @@ def _with_given(content: dict[str, Any], given: dict[str, Any]) -> dict[str, Any
         fields["id2label"] = {index: f"class {index}" for index in range(count)}
     if "id2label" not in fields:
         return {**content, **fields}
-    if "class_weights" not in fields and len(fields["id2label"] or {}) != len(content.get("class_weights") or ()):
-        fields["class_weights"] = None  # those of other classes
+    for name in ("class_weights", "class_offsets"):
+        if name not in fields and len(fields["id2label"] or {}) != len(content.get(name) or ()):
+            fields[name] = None  # those of other classes
     return {**{key: value for key, value in content.items() if key != "label2id"}, **fields}
 
 
@@ -93,7 +95,10 @@ class EMFoundationConfig(PreTrainedConfig):
     filters: bool = False
     # Segmentation: weight of each class in the cross-entropy; None for equal ones.
     class_weights: list[float] | tuple[float, ...] | None = None
-    # Segmentation: logits are divided by this before they become probabilities.
+    # Segmentation: added to the logits of each class before they become probabilities, to take back
+    # what class weights did to them; None for nothing.
+    class_offsets: list[float] | tuple[float, ...] | None = None
+    # Segmentation: then they are divided by this.
     temperature: float = 1.0
     # Version of this file's layout, raised when a field changes its meaning.
     schema_version: int = SCHEMA_VERSION
@@ -124,6 +129,9 @@ class EMFoundationConfig(PreTrainedConfig):
         if weights is not None and (len(weights) != classes or not all(0 < w < math.inf for w in weights)):
             expected = f"a positive number for each of the {classes} classes"
             raise EMError(f"class_weights are {list(weights)}; expected {expected}")
+        offsets = self.class_offsets
+        if offsets is not None and (len(offsets) != classes or not all(map(math.isfinite, offsets))):
+            raise EMError(f"class_offsets are {list(offsets)}; expected a number for each of the {classes} classes")
         if not 0 < self.temperature < math.inf:
             raise EMError(f"temperature is {self.temperature}; expected a number above 0")
         if self.schema_version != SCHEMA_VERSION:

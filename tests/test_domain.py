@@ -16,7 +16,7 @@ from emfm.inference.domain import descriptors, domain_of, place_of
 from emfm.inference.explaining import explained
 from emfm.inference.files import predict_files
 from emfm.inference.looks import FREQUENCIES
-from emfm.loading.domain import read_domain, write_domain
+from emfm.loading.domain import Respect, read_domain, write_domain
 from emfm.loading.names import BUNDLED, bundled_names
 from emfm.tasks import load_model
 
@@ -70,13 +70,37 @@ def test_others_lie_outside_and_the_respect_is_named(image, respect, model, doma
 
 def test_what_changed_a_spectrum_is_told():
     mean = 2 - 3 * np.log10(1 + FREQUENCIES / 0.03)
-    spread = np.full(len(mean), 0.15)
-    assert explained(mean, mean, spread)[0] == "texture"
-    assert explained(np.log10(10**mean + 0.5), mean, spread) == ("noise", "more noise")
+    known = Respect(mean, np.zeros((0, len(mean))), np.zeros(0), 0.15**2, 1.0)
+    assert explained(mean, known) == ("texture", "another texture")
+    assert explained(np.log10(10**mean + 0.5), known) == ("noise", "more noise")
     blurred = mean - (2 * np.pi * 2 * FREQUENCIES) ** 2 / np.log(10)
-    assert explained(np.maximum(blurred, -4), mean, spread)[1] == "less fine detail, as if blurred"
+    assert explained(np.maximum(blurred, -4), known)[1] == "less fine detail, as if blurred"
     smaller = 2 - 3 * np.log10(1 + FREQUENCIES / 0.12)
-    assert explained(smaller, mean, spread) == ("scale", "structures are about 4 times smaller")
+    assert explained(smaller, known) == ("scale", "structures are about 4 times smaller")
+
+
+def test_an_enlargement_is_no_blur(model):
+    images = [grains(seed, size=1.5, noise=0.3, side=512) for seed in range(6)]
+    known = domain_of(model, images)["spectrum"]
+    enlarged = descriptors(model, ndimage.zoom(images[0][:128, :128], 4, order=3))["spectrum"]
+    assert explained(enlarged, known) == ("scale", "structures are about 4 times larger")
+    blurred = descriptors(model, ndimage.gaussian_filter(images[0], 2))["spectrum"]
+    assert explained(blurred, known) == ("texture", "less fine detail, as if blurred")
+
+
+def test_an_inverted_micrograph_is_told_by_its_details_where_its_grey_levels_are_symmetric(model):
+    images = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        lines = -np.abs(ndimage.gaussian_filter(rng.normal(size=(256, 256)), 6))  # dark, between blobs
+        images.append((lines + 0.1 * lines.std() * rng.normal(size=lines.shape)).astype(np.float32))
+    levels = [np.argsort(np.argsort(image.ravel())).reshape(image.shape).astype(np.float32) for image in images]
+    known = domain_of(model, levels[:5])
+    assert place_of(model, levels[5], known).inside
+    place = place_of(model, -levels[5], known)
+    assert place.unlike == ["contrast"] and place.why == ["bright is dark, as if inverted"]
+    before = {kind: one for kind, one in known.items() if kind != "polarity"}  # as described before
+    assert place_of(model, levels[5], before).inside
 
 
 def test_one_micrograph_is_a_domain_and_a_flat_one_has_descriptors(model):
@@ -89,7 +113,7 @@ def test_one_micrograph_is_a_domain_and_a_flat_one_has_descriptors(model):
 def test_it_is_written_and_read_and_damage_is_said(domain, tmp_path, caplog):
     write_domain(domain, tmp_path)
     found = read_domain(tmp_path)
-    assert found.keys() == domain.keys() == {"contrast", "spectrum", "features"}
+    assert found.keys() == domain.keys() == {"contrast", "spectrum", "polarity", "features"}
     np.testing.assert_allclose(found["features"].mean, domain["features"].mean, rtol=1e-4, atol=1e-6)
     values = domain["features"].mean + 0.3
     assert found["features"].distance(values) == pytest.approx(domain["features"].distance(values), rel=0.01)

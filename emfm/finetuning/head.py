@@ -133,6 +133,7 @@ def _replace(model: EMTaskModel, weight: Tensor, bias: Tensor, mean: Tensor) -> 
     layer.weight.copy_(weight[:, :, None, None])
     assert layer.bias is not None
     layer.bias.copy_(bias - weight @ mean)
+    model.config.class_offsets = None  # those of the weights before
 
 
 @torch.enable_grad()

@@ -19,7 +19,7 @@ from emfm.data.datasets import load_em_dataset
 from emfm.data.examples import IGNORED, Examples, LabelledMicrographs
 from emfm.errors import EMError, MissingSplitError
 from emfm.files import write_text
-from emfm.finetuning.calibration import write_temperature
+from emfm.finetuning.calibration import Calibration, write_calibration
 from emfm.finetuning.course import Evaluation
 from emfm.tasks.metrics import exists
 
@@ -129,7 +129,8 @@ def note_left_out(trainer: Any, found: dict[str, Any]) -> None:
     trainer.curve[-1]["left_out"] = {key: found[key] for key in ("mean", "spread", "n", "of", "steps")}
     writes = trainer.is_world_process_zero()
     if trainer.model.calibrates:
-        write_temperature(trainer.model, found["temperature"], trainer.args.output_dir, writes)
+        calibration = Calibration(found["temperature"], trainer.model.config.class_offsets)
+        write_calibration(trainer.model, calibration, trainer.args.output_dir, writes)
     if writes:
         write_text(Path(trainer.args.output_dir) / "curve.json", json.dumps(trainer.curve, indent=1))
 

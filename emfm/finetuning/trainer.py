@@ -24,7 +24,7 @@ from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.files import to_disk, writable_folder, write_text, writing
-from emfm.finetuning.calibration import note_temperature
+from emfm.finetuning.calibration import note_calibration
 from emfm.finetuning.card import finetuned_card
 from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.freezing import freeze, parameter_groups
@@ -99,6 +99,7 @@ class EMTrainer(Trainer):
         self.micrographs = len(train_dataset) if isinstance(train_dataset, Examples) else None
         self.training_kind = train_dataset.like if isinstance(train_dataset, StreamedExamples) else train_dataset
         self.start, model.domain = model.name_or_path, None  # that of other micrographs
+        model.config.class_offsets = None
         self._frozen = freeze(model, args.freeze)
         self.adapter = None
         if args.lora:
@@ -188,9 +189,11 @@ class EMTrainer(Trainer):
 
     def _note_for_trust(self) -> None:
         """Keep with the model how sure it may be, and what its training's micrographs were like."""
-        note_temperature(self.model, self.eval_dataset, self.args.output_dir, self.is_world_process_zero())
+        seen = self.training_kind if isinstance(self.training_kind, Examples) else None
+        writes = self.is_world_process_zero()
+        note_calibration(self.model, self.eval_dataset, seen, self.args.output_dir, writes)
         self.model.domain = domain_of_examples(self.model, self.training_kind)
-        if self.model.domain is not None and self.is_world_process_zero():
+        if self.model.domain is not None and writes:
             write_domain(self.model.domain, str(self.args.output_dir))
 
     def _train_until_stopped(self, checkpoint: str | bool | None, **kwargs: Any) -> TrainOutput:

@@ -1,13 +1,13 @@
 """Whether a micrograph is like those of a model's training, and in which respect it is not.
 
-Three kinds of descriptors are compared: grey levels, spectrum, and what the trunk's channels see.
-Each has the mean of the training's micrographs, the directions in which these differ, and a limit
-from the distances that each of them has from all others.
+Four kinds of descriptors are compared: grey levels, spectrum, polarity of details, and what the
+trunk's channels see. Each has the mean of the training's micrographs, the directions in which
+these differ, and a limit from the distances that each of them has from all others.
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 
 from emfm.data.examples import Examples
-from emfm.inference.explaining import explained
+from emfm.inference.explaining import explained, is_inverted
 from emfm.inference.feature_sums import FeatureSums, watched
 from emfm.inference.seen import Seen
 from emfm.io.large_images import release_pages
@@ -37,22 +37,28 @@ class Kind:
 
     Attributes:
         axes: directions that are told apart, at most.
-        shrunk: how far their variances are drawn to the mean over all directions.
+        prior: as if so many micrographs more had the mean variance in all directions: few say
+            little of each.
         least: standard deviation that a descriptor has at least: what chance does.
     """
 
     axes: int
-    shrunk: float
+    prior: float
     least: float
 
 
-KINDS = {"contrast": Kind(4, 0.3, 0.02), "spectrum": Kind(4, 0.3, 0.05), "features": Kind(6, 0.1, 0.02)}
+KINDS = {
+    "contrast": Kind(8, 1.0, 0.02),
+    "spectrum": Kind(13, 1.0, 0.05),
+    "polarity": Kind(3, 1.0, 0.05),
+    "features": Kind(6, 1.0, 0.02),
+}
 # Of micrographs like the training's this share lies inside of each limit; logarithms of distances
 # spread by at least so much, for a training seldom holds all that is alike.
 INSIDE, LEAST_SPREAD = 0.95, 0.4
 # Means and deviations of channels are compared by their logarithms; smaller ones are as this.
 LEAST_FEATURE = 0.01
-ROOM = 1.2  # by which each limit is wider, for three kinds are compared and any may be exceeded
+ROOM = 1.2  # by which each limit is wider, for several kinds are compared and any may be exceeded
 LEAST_APART = 0.5  # distance of equal micrographs, of which nobody knows how others differ
 Descriptors = dict[str, np.ndarray]
 
@@ -100,7 +106,7 @@ def descriptors(model: EMPreTrainedModel, image: Any) -> Descriptors:
 
 def _described(seen: Seen, sums: FeatureSums) -> Descriptors:
     assert seen.looks is not None
-    found = {"contrast": np.array(seen.looks.contrast), "spectrum": np.array(seen.looks.spectrum)}
+    found = {kind: np.array(values) for kind, values in asdict(seen.looks).items()}
     features = sums.described()
     if features is not None:
         found["features"] = np.log(np.maximum(features, 0) + LEAST_FEATURE)
@@ -150,9 +156,10 @@ def _fitted(how: Kind, values: np.ndarray) -> Respect:
     _, lengths, axes = np.linalg.svd(values - mean, full_matrices=False)
     degrees = max(1, len(values) - 1)
     variances = lengths**2 / degrees
-    rest = max(how.shrunk * float(variances.sum()) / degrees, how.least**2)
+    shrunk = how.prior / (how.prior + degrees)
+    rest = shrunk * float(variances.sum()) / min(degrees, len(mean)) + how.least**2
     kept = min(how.axes, degrees if len(values) > 1 else 0)
-    return Respect(mean, axes[:kept], (1 - how.shrunk) * variances[:kept] + rest, rest, 1.0)
+    return Respect(mean, axes[:kept], (1 - shrunk) * variances[:kept] + rest, rest, 1.0)
 
 
 def place_of(model: EMPreTrainedModel, image: Any, domain: Domain) -> Place:
@@ -163,13 +170,15 @@ def place_of(model: EMPreTrainedModel, image: Any, domain: Domain) -> Place:
 def _place(found: Descriptors, domain: Domain) -> Place:
     shares = {kind: one.distance(found[kind]) / one.limit for kind, one in domain.items() if kind in found}
     named: dict[str, str] = {}
-    if shares.get("spectrum", 0) > 1:
-        one = domain["spectrum"]
-        kind, why = explained(found["spectrum"], one.mean, one.spreads())
+    if shares["spectrum"] > 1:
+        kind, why = explained(found["spectrum"], domain["spectrum"])
         named[kind] = why
-    if shares.get("contrast", 0) > 1:
-        named["contrast"] = "other grey levels"
-    if shares.get("features", 0) > 1 and not named:
+    if max(shares["contrast"], shares.get("polarity", 0)) > 1:
+        if is_inverted(found, domain):
+            named["contrast"] = "bright is dark, as if inverted"
+        elif shares["contrast"] > 1:
+            named["contrast"] = "other grey levels"
+    if max(shares.values()) > 1 and not named:
         named["texture"] = "structures that the network hardly knows"
     return Place(max(shares.values()), list(named), list(named.values()))
 

@@ -328,6 +328,8 @@ def _fingerprint_of(model: EMPreTrainedModel) -> str:
     told = [type(model).__name__, config.norm, config.scale, model.classes, config.residual, config.pixel_size_range]
     if config.temperature != 1:
         told.append(config.temperature)
+    if config.class_offsets is not None:
+        told.append(list(config.class_offsets))
     processor = model.processor
     digest.update(json.dumps([told, processor.low, processor.high, processor.clip], default=str).encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What a micrograph looks like, in figures that have names: its grey levels and its spectrum."""
+"""What a micrograph looks like, in figures that have names: grey levels, spectrum and polarity."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +23,8 @@ BORDERS = 2.0 ** np.arange(-6, -0.4, 0.5)
 FREQUENCIES = np.concatenate([[BORDERS[0] * 2**-0.5], BORDERS[:-1] * 2**0.25, [0.75]])
 # Less power than this, of network values, is nothing: rounding to 8 bits makes as much.
 NOTHING = 1e-4
+# Whether details are darker or brighter than what is around them is told at 2, 4 and 8 pixels.
+POLARITIES = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Looks:
 
     contrast: tuple[float, ...]  #: quantiles of the grey levels, skewness at 1, 4 and 16 pixels
     spectrum: tuple[float, ...]  #: decimal logarithm of the power at `FREQUENCIES`
+    polarity: tuple[float, ...]  #: skewness of details, above 0 where bright ones stand out
 
 
 def looks_of(image: Any, processor: EMImageProcessor, statistics: IntensityStatistics) -> Looks:
@@ -44,16 +47,35 @@ def looks_of(image: Any, processor: EMImageProcessor, statistics: IntensityStati
         parts.append(np.pad(values, ((0, SQUARE - size[0]), (0, SQUARE - size[1])), mode="symmetric"))
     release_pages(image)
     values = np.stack(parts)  # (N, SQUARE, SQUARE)
-    return Looks(_contrast(values), _spectrum(values))
+    return Looks(_contrast(values), _spectrum(values), _polarity(values))
 
 
 def _contrast(values: np.ndarray) -> tuple[float, ...]:
     found = np.quantile(values, QUANTILES).tolist()
     for _ in range(3):
         found.append(SKEWNESS_WEIGHT * _skewness(values))
-        count, side = len(values), values.shape[-1] // 4
-        values = values.reshape(count, side, 4, side, 4).mean(axis=(2, 4))
+        values = _smaller(values, 4)
     return tuple(float(value) for value in found)
+
+
+def _polarity(values: np.ndarray) -> tuple[float, ...]:
+    """Return the skewness of what differs from its four neighbours, at each size.
+
+    Membranes are dark lines, particles bright spots: that changes its sign where the contrast is
+    inverted, also where dark and bright have equal shares.
+    """
+    found = []
+    for _ in range(POLARITIES):
+        values = _smaller(values, 2)
+        around = values[:, :-2, 1:-1] + values[:, 2:, 1:-1] + values[:, 1:-1, :-2] + values[:, 1:-1, 2:]
+        found.append(_skewness(values[:, 1:-1, 1:-1] - around / 4))
+    return tuple(found)
+
+
+def _smaller(values: np.ndarray, times: int) -> np.ndarray:
+    """Return squares (N, S, S) at a fraction of their size, by means."""
+    count, side = len(values), values.shape[-1] // times
+    return values.reshape(count, side, times, side, times).mean(axis=(2, 4))
 
 
 def _skewness(values: np.ndarray) -> float:

@@ -41,12 +41,14 @@ class Respect:
         beside = max(0.0, float(apart @ apart - along @ along))
         return float(np.sqrt((along * along / self.variances).sum() + beside / self.rest))
 
-    def spreads(self) -> np.ndarray:
-        """Return the standard deviation (D,) of each descriptor."""
-        return np.sqrt(self.rest + (self.axes**2 * (self.variances - self.rest)[:, None]).sum(axis=0).clip(0))
+    def covariance(self) -> np.ndarray:
+        """Return the covariance (D, D) of the descriptors."""
+        return self.rest * np.eye(len(self.mean)) + (self.axes.T * (self.variances - self.rest)) @ self.axes
 
 
-Domain = dict[str, Respect]  # by the name of the kind: "contrast", "spectrum", "features"
+# By the name of the kind: "contrast", "spectrum", "polarity", "features". Models that were
+# described before a kind was known lack it.
+Domain = dict[str, Respect]
 
 
 def read_domain(folder: Path) -> Domain | None:

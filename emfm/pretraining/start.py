@@ -45,7 +45,7 @@ def new_generator(args: PretrainArguments) -> EMFoundation:
             logger.warning("%s has no head that makes an image: it begins with a new one", args.init)
         model.config.id2label = EMFoundationConfig().id2label
         model.config.scale, model.config.target_units, model.config.class_weights = 1, None, None
-        model.config.temperature = 1.0
+        model.config.class_offsets, model.config.temperature = None, 1.0
         model.config.pretraining = None
         return model
     norm = {} if args.norm is None else {"norm": args.norm}

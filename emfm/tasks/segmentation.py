@@ -223,7 +223,9 @@ class EMForSemanticSegmentation(EMTaskModel):
         return SegmentationOutput(loss, logits, hidden_states)
 
     def calibrated(self, outputs: Tensor) -> Tensor:
-        """Return logits (B, K, H, W) divided by the temperature that validation chose."""
+        """Return logits (B, K, H, W) plus the classes' offsets, divided by the temperature."""
+        if self.config.class_offsets is not None:
+            outputs = outputs + outputs.new_tensor(self.config.class_offsets).view(1, -1, 1, 1)
         return outputs / self.config.temperature
 
     @staticmethod

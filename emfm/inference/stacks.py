@@ -30,7 +30,7 @@ from emfm.reports.prediction import Prediction
 from emfm.reports.volumes import VolumeObjects, Voxel, montage, slices_shown
 from emfm.tasks import task_of
 from emfm.tasks.linking import LinkedSlice, link_slices
-from emfm.tasks.watershed import separate
+from emfm.tasks.watershed import Separation, separate
 
 BAND_PIXELS = 2**22
 # What shows the objects of a volume; the picture of slices is there in any case.
@@ -134,7 +134,7 @@ class Stack:
         values = hide_no_data(values, model, image, (0, 0))
         with result.filling(ALONE):
             if task_of(model).separates:
-                separate(values, result.write)
+                separate(values, result.write, how=Separation.of(model.config.separation))
             else:
                 result.write(0, 0, values)
 

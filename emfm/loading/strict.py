@@ -16,7 +16,10 @@ from emfm.processing import EMImageProcessor
 # How the name of a head ends: what one class saved, another may lack.
 HEAD = "_head"
 # What a task adds to a generator's configuration.
-TASK_FIELDS = ("id2label", "scale", "residual", "target_units", "class_weights", "all_scales", "temperature")
+TASK_FIELDS = (
+    *("id2label", "scale", "residual", "target_units", "class_weights", "all_scales", "temperature"),
+    *("shrink", "separation"),
+)
 # Names that are shown of many.
 SHOWN = 6
 

@@ -100,6 +100,10 @@ class EMFoundationConfig(PreTrainedConfig):
     class_offsets: list[float] | tuple[float, ...] | None = None
     # Segmentation: then they are divided by this.
     temperature: float = 1.0
+    # Instances: the network sees micrographs scaled down so many times.
+    shrink: int = 1
+    # Instances: thresholds of the watershed, as in `emfm.tasks.watershed.Separation`.
+    separation: dict | None = None
     # Version of this file's layout, raised when a field changes its meaning.
     schema_version: int = SCHEMA_VERSION
 
@@ -134,6 +138,8 @@ class EMFoundationConfig(PreTrainedConfig):
             raise EMError(f"class_offsets are {list(offsets)}; expected a number for each of the {classes} classes")
         if not 0 < self.temperature < math.inf:
             raise EMError(f"temperature is {self.temperature}; expected a number above 0")
+        if self.shrink not in (1, 2, 4):
+            raise EMError(f"shrink is {self.shrink}; expected 1, 2 or 4")
         if self.schema_version != SCHEMA_VERSION:
             raise EMError(f"schema_version is {self.schema_version}; this emfm writes {SCHEMA_VERSION}: update emfm")
         if not re.fullmatch(r"[a-z0-9-]{1,64}", self.generator):

@@ -133,6 +133,11 @@ class EMPreTrainedModel(PreTrainedModel):
         return 1
 
     @property
+    def stride(self) -> int:
+        """Pixels of the input that one of the coarsest map stands for, along each axis."""
+        return self.trunk.stride
+
+    @property
     def receptive_field(self) -> int:
         """Side of the convolutions' receptive field in pixels; instance norm sees the whole."""
         return self.trunk.receptive_field
@@ -175,12 +180,12 @@ class EMPreTrainedModel(PreTrainedModel):
         return self.trunk(padded)[..., :height, :width]
 
     def padded(self, pixel_values: Tensor) -> Tensor:
-        """Mirror the bottom and right edges up to the next multiple of the trunk's stride."""
+        """Mirror the bottom and right edges up to the next multiple of the stride."""
         if pixel_values.ndim != 4 or pixel_values.shape[1] != 1 or 0 in pixel_values.shape:
             raise EMError(f"pixel_values has shape {tuple(pixel_values.shape)}; expected (batch, 1, height, width)")
         while True:  # a mirror is smaller than the image, so tiny images take several
             height, width = pixel_values.shape[-2:]
-            stride = self.trunk.stride
+            stride = self.stride
             # torch.compile knows no remainder of a negative number
             bottom, right = (stride - height % stride) % stride, (stride - width % stride) % stride
             if not bottom and not right:

@@ -30,11 +30,12 @@ class ObjectCropper:
     processor: EMImageProcessor
     side: int  # of a crop in pixels
     augmentation: Augmentation
+    shrink: int = 1  # so many times the network sees micrographs scaled down
 
     def prepare(self, image: np.ndarray, truth: np.ndarray) -> PreparedObjects:
         """Measure a micrograph and its objects, whose numbers may have classes beside them."""
         ids, *classes = truth if truth.ndim == 3 else truth[None]
-        target = np.stack([object_map(ids), *classes]).astype(np.float32)
+        target = np.stack([object_map(ids, self.shrink), *classes]).astype(np.float32)
         places = np.flatnonzero(target[0] > 0)
         if len(places) > MOST_PLACES:
             places = np.random.default_rng(0).choice(places, MOST_PLACES, replace=False)

@@ -95,12 +95,16 @@ def _majority(ids: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
     return chosen.astype(np.int16)[inverse]
 
 
-def object_map(ids: np.ndarray) -> np.ndarray:
+def object_map(ids: np.ndarray, width: int = 1) -> np.ndarray:
     """Return what is learnt of the objects of a micrograph (H, W), in one float32 map.
 
     0 is background, NaN unknown. A pixel of an object has its distance to the object's boundary, as
     a share of the largest in the object, plus 1, or plus 3 beside the background or another object.
     The share does not change with the size of the objects: one threshold finds the middle of all.
+
+    Args:
+        ids: (H, W) numbers, negative where nobody knows.
+        width: of the boundary inside each object, in pixels.
     """
     # the edge of the micrograph is no boundary: an object goes on beyond it
     objects = np.pad(np.where(ids > 0, ids, 0), 1, mode="edge")
@@ -110,7 +114,7 @@ def object_map(ids: np.ndarray) -> np.ndarray:
             continue
         inside = objects[box] == number
         distance = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
-        values = distance / max(distance.max(), 1.0) + np.where(distance <= np.sqrt(2), BOUNDARY, INSIDE)
+        values = distance / max(distance.max(), 1.0) + np.where(distance <= width * np.sqrt(2), BOUNDARY, INSIDE)
         target[box][inside] = values[inside]
     target = target[1:-1, 1:-1].copy()
     target[ids == UNKNOWN] = np.nan

@@ -70,9 +70,9 @@ def _calibrated(model: EMPreTrainedModel, outputs: Tensor) -> Tensor:
 
 
 def _mirrored(model: EMPreTrainedModel, pixel_values: Tensor) -> Tensor:
-    """Mirror bottom and right edges up to a multiple of the trunk's stride, as the model does."""
+    """Mirror bottom and right edges up to a multiple of its stride, as the model does."""
     height, width = pixel_values.shape[-2:]
-    stride = model.trunk.stride
+    stride = model.stride
     return pixel_values.index_select(2, _mirror(height, stride)).index_select(3, _mirror(width, stride))
 
 
@@ -128,7 +128,7 @@ def metadata(model: EMPreTrainedModel) -> dict[str, str]:
         "class": type(model).__name__,
         "generator": config.generator,
         "scale": model.scale,
-        "stride": model.trunk.stride,
+        "stride": model.stride,
         "reach": model.reach,
         "norm": config.norm,
         "pixel_size_range_nm": config.pixel_size_range,

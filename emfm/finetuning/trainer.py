@@ -31,6 +31,7 @@ from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
 from emfm.finetuning.lora import add_lora, write_model
 from emfm.finetuning.record import run_record
+from emfm.finetuning.separation import note_separation
 from emfm.finetuning.stopping import SaveOnStop
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import (
@@ -192,6 +193,7 @@ class EMTrainer(Trainer):
         seen = self.training_kind if isinstance(self.training_kind, Examples) else None
         writes = self.is_world_process_zero()
         note_calibration(self.model, self.eval_dataset, seen, self.args.output_dir, writes)
+        note_separation(self.model, self.eval_dataset, self.args.output_dir, writes)
         self.model.domain = domain_of_examples(self.model, self.training_kind)
         if self.model.domain is not None and writes:
             write_domain(self.model.domain, str(self.args.output_dir))

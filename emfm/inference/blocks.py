@@ -195,7 +195,7 @@ def frozen_network(
         boxes = [((0, height), (0, width))]
         if height * width > NORM_PIXELS:  # squares spread evenly over the micrograph
             size = min(NORM_SIDE, height), min(NORM_SIDE, width)
-            corners = spread((height, width), size, NORM_PIXELS // (size[0] * size[1]), model.trunk.stride)
+            corners = spread((height, width), size, NORM_PIXELS // (size[0] * size[1]), model.stride)
             boxes = [((row, row + size[0]), (column, column + size[1])) for row, column in corners]
         with torch.no_grad():
             values = turned(network_values(model, image, statistics, boxes), symmetry).contiguous()

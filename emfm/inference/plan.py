@@ -53,7 +53,7 @@ def plan(
         EMError: the tile is too small for the model.
     """
     models = (model, *others)
-    stride, reach = math.lcm(*(one.trunk.stride for one in models)), max(one.reach for one in models)
+    stride, reach = math.lcm(*(one.stride for one in models)), max(one.reach for one in models)
     needed = max(map(bytes_per_pixel, models))
     if tile is not None and tile < 4 * stride:
         raise EMError(f"a tile of {tile} px is too small for this model: use at least {4 * stride}")

@@ -31,7 +31,7 @@ from emfm.no_data import say_data_bar, without
 from emfm.processing import as_array, as_dtype
 from emfm.reports.prediction import ObjectClasses, Prediction
 from emfm.tasks import task_of
-from emfm.tasks.watershed import separate
+from emfm.tasks.watershed import Separation, separate
 
 Progress = bool | Callable[[Iterable[Block], int], Iterable[Block]]
 Watch = Callable[[int, int, np.ndarray], None]
@@ -175,7 +175,7 @@ class Flow:
                 if self.processes.rank > 0:
                     return None
                 seen = Blanked(maps.read(), drawn_boxes(given, image.shape))
-                return separate(seen, result.write, len(names))
+                return separate(seen, result.write, len(names), Separation.of(self.model.config.separation))
 
             with result.filling(self.processes):
                 votes = self.processes.together(objects)

@@ -36,7 +36,7 @@ from emfm.reports.prediction import ObjectClasses, Prediction
 from emfm.reports.volumes import VolumeObjects, Voxel, montage, slices_shown
 from emfm.tasks import task_of
 from emfm.tasks.linking import LinkedSlice, link_slices
-from emfm.tasks.watershed import separate
+from emfm.tasks.watershed import Separation, separate
 
 BAND_PIXELS = 2**22
 # What shows the objects of a volume; the picture of slices is there in any case.
@@ -165,7 +165,8 @@ class Stack:
         values, seen, kinds = hide_no_data(values, model, image, (0, 0)), self.notes.seen(), None
         with result.filling(ALONE):
             if task_of(model).separates:
-                votes = separate(values, result.write, len(model.object_classes))
+                how = Separation.of(model.config.separation)
+                votes = separate(values, result.write, len(model.object_classes), how)
                 kinds = ObjectClasses.by_votes(votes, model.object_classes) if model.object_classes else None
             else:
                 result.write(0, 0, values)

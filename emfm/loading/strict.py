@@ -17,8 +17,8 @@ from emfm.processing import EMImageProcessor
 HEAD = "_head"
 # What a task adds to a generator's configuration.
 TASK_FIELDS = (
-    *("id2label", "scale", "residual", "target_units"),
-    *("class_weights", "class_offsets", "all_scales", "filters", "temperature"),
+    *("id2label", "scale", "residual", "target_units", "class_weights", "class_offsets"),
+    *("all_scales", "filters", "temperature", "shrink", "separation"),
 )
 # Names that are shown of many.
 SHOWN = 6

@@ -5,7 +5,8 @@ it is from there and, where objects have classes, which. A watershed grows the o
 middles: `emfm.tasks.watershed`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from emfm.data.datasets import folder_labels, load_em_dataset
 from emfm.data.examples import IGNORED, Examples
 from emfm.data.labelled_folder import truths_of
 from emfm.data.object_crops import ObjectCropper
+from emfm.data.object_sizes import least_area, shrink_for
 from emfm.data.objects import BOUNDARY, INSIDE, LabelledObjects, objects_of_masks, shown_classes, with_classes
 from emfm.data.sources import is_dataset
 from emfm.errors import EMError
@@ -35,17 +37,22 @@ from emfm.tasks.instance_metrics import INSTANCE_FIGURES, InstanceMetrics
 from emfm.tasks.losses import entropy, segmentation_loss
 from emfm.tasks.metrics import Metrics
 from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, MissingTruth, ModelChoices
-from emfm.tasks.watershed import AT_BOUNDARY, FOREGROUND, LEAST_AREA, MIDDLE, MOST_CLASSES, packed
+from emfm.tasks.watershed import MOST_CLASSES, Separation, packed
 
 # What the network puts out, in this order.
 OUTPUTS = ("foreground", "boundary", "distance")
 # Boundaries are few: each of their pixels weighs so much in the cross-entropy.
 BOUNDARY_WEIGHT = 3.0
+# The mean squared error makes the distance a mean of what may be. The mean error would make it a
+# median, which is 0 inside large objects as long as the network doubts whether there is one.
+DISTANCE_WEIGHT = 20.0
 WATERSHED = (
-    f"Objects are made of the maps by a watershed: foreground above {FOREGROUND} with a boundary below {AT_BOUNDARY} "
-    f"is searched for distances above {MIDDLE}, and from these middles objects grow over the foreground, by boundary "
-    f"minus distance; what is smaller than {LEAST_AREA} pixels is left out."
+    "Objects are made of the maps by a watershed: boundaries divide the micrograph into regions, those with much "
+    "foreground are searched for large distances, and from these middles objects grow over the foreground, by "
+    "boundary minus distance; the thresholds, chosen on validation, are `separation` in config.json."
 )
+# What is smaller than so many pixels, as the network sees them, may always be left out.
+LEAST_SEEN = 16
 # Of the classes' loss: to tell objects apart is harder to learn than to name them.
 CLASSES_WEIGHT = 0.5
 # What transformers puts in the place of names of classes that nobody gave.
@@ -108,6 +115,7 @@ class EMForInstanceSegmentation(EMTaskModel):
             raise EMError(
                 f"id2label is {kinds}; expected 2 to {MOST_CLASSES} kinds of objects, without the background, or none"
             )
+        Separation.of(config.separation)  # which checks it
         self.object_head = nn.Conv2d(self.trunk.channels[0], len(OUTPUTS) + len(kinds), 1)
         self.post_init()
 
@@ -161,7 +169,10 @@ class EMForInstanceSegmentation(EMTaskModel):
     def fields_for(cls, data: Examples, choices: ModelChoices) -> dict[str, Any]:
         """Return the classes of the objects, where they have some."""
         assert isinstance(data, LabelledObjects)
-        return {**super().fields_for(data, choices), **({"id2label": data.id2label} if data.id2label else {})}
+        shrink = shrink_for(data.ids)
+        separation = asdict(first_separation(shrink, data.ids))
+        kinds = {"id2label": data.id2label} if data.id2label else {}
+        return {**super().fields_for(data, choices), **kinds, "shrink": shrink, "separation": separation}
 
     @classmethod
     def why_new_head(cls, source: type[EMTaskModel], config: EMFoundationConfig, fields: dict[str, Any]) -> str | None:
@@ -171,6 +182,45 @@ class EMForInstanceSegmentation(EMTaskModel):
             known = ", ".join(classes_of(config).values()) or "none"
             return f"has classes of objects ({known}) that are not those of the data ({', '.join(wanted.values())})"
         return super().why_new_head(source, config, fields)
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the micrograph that one of the coarsest map stands for, along each axis."""
+        return super().stride * self.config.shrink
+
+    @property
+    def receptive_field(self) -> int:
+        """Side of the receptive field in pixels of the micrograph."""
+        return super().receptive_field * self.config.shrink
+
+    @property
+    def reach(self) -> int:
+        """How far in pixels an output pixel can see; what is enlarged sees its neighbour, too."""
+        shrink = self.config.shrink
+        return super().reach if shrink == 1 else (super().reach + 1) * shrink
+
+    def features(self, pixel_values: Tensor) -> list[Tensor]:
+        """Return the trunk's maps of network values (B, 1, H, W), finest first.
+
+        They are at strides s, 2s, 4s, ..., where s is the configuration's `shrink`, and may go
+        beyond the micrograph, to the next multiple of `stride`.
+        """
+        return self._small_features(pixel_values)
+
+    def _small_features(self, pixel_values: Tensor) -> list[Tensor]:
+        """Return the trunk's maps of what it sees: the padded micrograph, scaled down."""
+        padded = self.padded(pixel_values)
+        return self.trunk.features(padded if self.config.shrink == 1 else F.avg_pool2d(padded, self.config.shrink))
+
+    def _enlarged(self, maps: Tensor, size: Any) -> Tensor:
+        """Return maps (B, C, h, w) of what the trunk sees at the micrograph's size (B, C, H, W)."""
+        if self.config.shrink > 1:
+            maps = F.interpolate(maps, scale_factor=self.config.shrink, mode="bilinear", align_corners=False)
+        return maps[..., : size[0], : size[1]]
+
+    def last_features(self, image: Tensor) -> Tensor:
+        """Return the head's input (B, C, H, W) at the micrograph's size."""
+        return self._enlarged(self._small_features(image)[0], image.shape[-2:])
 
     def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of outputs (B, 3 + K, H, W), a scalar.
@@ -196,7 +246,7 @@ class EMForInstanceSegmentation(EMTaskModel):
             F.binary_cross_entropy_with_logits(foreground, inside)
             + (1 - dice)
             + F.binary_cross_entropy_with_logits(boundary, edge, pos_weight=weight)
-            + 2 * F.l1_loss(distance, share * inside)
+            + DISTANCE_WEIGHT * F.mse_loss(distance, share * inside)
             + kinds
         )
 
@@ -217,8 +267,10 @@ class EMForInstanceSegmentation(EMTaskModel):
             output_hidden_states: return the `features`, too; False by default.
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
-        features, hidden_states = self._seen(pixel_values, output_hidden_states)
-        logits = self.object_head(features)
+        size = pixel_values.shape[-2:]
+        features, *coarser = self._small_features(pixel_values)
+        logits = self._enlarged(self.object_head(features), size)
+        hidden_states = (features, *coarser) if self._wants_all(output_hidden_states) else None
         loss = None if labels is None else self.loss_of(logits, pixel_values, labels)
         return InstanceOutput(loss, logits, hidden_states)
 
@@ -255,8 +307,8 @@ class EMForInstanceSegmentation(EMTaskModel):
         return MissingTruth("no object is marked" if empty else None, unknown, "every pixel is unknown", absent)
 
     def cropper(self, data: Examples, side: int, augmentation: Augmentation) -> ObjectCropper:
-        """Return what cuts crops with object maps."""
-        return ObjectCropper(self.processor, side, augmentation)
+        """Return what cuts crops with object maps, of which the network sees `side` pixels."""
+        return ObjectCropper(self.processor, side * self.config.shrink, augmentation, self.config.shrink)
 
     def new_metrics(self) -> InstanceMetrics:
         """Return empty counts of an evaluation, which `add(numbers, truth)` fills."""
@@ -295,6 +347,17 @@ class EMForInstanceSegmentation(EMTaskModel):
     def report() -> ObjectReport:
         """Return what writes an overlay, the measures of each object, and their sizes."""
         return ObjectReport()
+
+
+def first_separation(shrink: int, numbered: Sequence[np.ndarray]) -> Separation:
+    """Return the thresholds with which a training starts.
+
+    Args:
+        shrink: so many times the network sees micrographs scaled down.
+        numbered: objects of the training, (H, W) each: what is much smaller than all is none.
+    """
+    least = least_area(numbered, LEAST_SEEN * shrink**2)
+    return Separation(boundary=0.6, middle=0.1, depth=0.2, rim=0, least_area=least, sure=0.75)
 
 
 def classes_of(config: Any) -> dict[int, str]:

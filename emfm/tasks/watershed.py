@@ -1,13 +1,16 @@
 """From a network's maps to objects: a watershed that grows them from their middles.
 
+Boundaries divide a micrograph into regions. A region belongs to objects where its foreground does
+so on the average: a few pixels inside that the network mistakes change nothing.
+
 A micrograph is done in parts. Middles are found in bands of rows and joined across them before
 anything grows. Then objects grow block by block; each block looks beyond itself, so an object has
 one number however large the micrograph is. Its size alone decides on bands and blocks.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,15 +19,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.segmentation import watershed
 
+from emfm.errors import EMError
 from emfm.io.large_images import release_pages
 
-# A pixel belongs to an object where the foreground is more likely than not, and to the middle of
-# one where the distance is above this share. Boundaries part objects where they are likely.
-FOREGROUND, MIDDLE, AT_BOUNDARY = 0.5, 0.45, 0.5
-# Smaller objects are left out, in pixels.
-LEAST_AREA = 9
-# A part of the foreground without a middle is an object if it is thicker than twice this (px).
-RIM = 4
+# A region without boundaries belongs to objects where its mean foreground is above this.
+SURELY = 0.7
+# A hole is filled where it is smaller than this share of its object.
+HOLE = 0.25
+# Peaks of the distance are looked for at levels so far apart.
+LEVEL = 0.15
+# What smooths the distance along each axis before, and how many pixels it sees on each side.
+BINOMIAL, HALO = (1, 4, 6, 4, 1), 2
 # Pixels of a band, and the fewest and most rows of it.
 BAND_PIXELS, BAND_ROWS = 2**22, (256, 2048)
 # Rows and columns of a block, and how far it looks beyond itself. A pixel farther than that from
@@ -33,6 +38,59 @@ BLOCK, BEYOND = (768, 1536), 192
 # Classes of objects that a packed map can hold.
 MOST_CLASSES = 256
 Write = Callable[[int, int, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What decides where objects are in maps; validation chooses it after a training.
+
+    Attributes:
+        foreground: a pixel belongs to an object where the foreground is above this.
+        boundary: boundaries part objects where they are not below this.
+        middle: the middle of an object is where the distance is above this.
+        depth: a peak of the distance is a middle of its own if it rises so far above all ways to
+            higher ones; 0: what is above `middle` and connected has one middle.
+        rim: a part of the foreground without a middle is an object if it is thicker than twice
+            this, in pixels; 0: it is none.
+        least_area: smaller objects are left out, in pixels.
+        sure: objects with a lower mean foreground are left out.
+
+    Raises:
+        EMError: a threshold is not between 0 and 1, or a number of pixels is negative.
+    """
+
+    foreground: float = 0.5
+    boundary: float = 0.5
+    middle: float = 0.45
+    depth: float = 0.0
+    rim: int = 4
+    least_area: int = 9
+    sure: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = {name: getattr(self, name) for name in ("foreground", "boundary", "middle", "depth", "sure")}
+        pixels = {name: getattr(self, name) for name in ("rim", "least_area")}
+        for name, value in shares.items():
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise EMError(f"separation: {name} is {value!r}; expected a number from 0 to 1")
+        for name, value in pixels.items():
+            if not isinstance(value, int) or value < 0:
+                raise EMError(f"separation: {name} is {value!r}; expected a whole number of pixels, 0 or more")
+
+    def levels(self) -> list[float]:
+        """Return the distances above which middles are looked for, the highest first."""
+        if not self.depth:
+            return [self.middle]
+        return list(np.arange(self.middle, 1 - self.depth + 1e-6, LEVEL))[::-1]
+
+    @classmethod
+    def of(cls, content: dict[str, Any] | None) -> "Separation":
+        """Return what a configuration says; models of which it says nothing have the defaults."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(content or {}) - known)
+        if unknown:
+            raise EMError(f"separation holds {', '.join(unknown)}; expected {', '.join(sorted(known))}")
+        return cls(**(content or {}))
 
 
 def packed(maps: np.ndarray) -> np.ndarray:
@@ -50,7 +108,7 @@ def unpacked(values: np.ndarray) -> np.ndarray:
     return np.stack([values & 255, values >> 8 & 255, values >> 16 & 255]).astype(np.float32) / 255
 
 
-def separate(maps: Any, write: Write, classes: int = 0) -> np.ndarray:
+def separate(maps: Any, write: Write, classes: int = 0, how: Separation = Separation()) -> np.ndarray:
     """Find the objects in packed maps and write their numbers; return what says their classes.
 
     Numbers follow the first row of an object's middle, from 1 on; some may be missing. An object
@@ -60,20 +118,24 @@ def separate(maps: Any, write: Write, classes: int = 0) -> np.ndarray:
         maps: (H, W) uint32 as `packed` makes them; read in bands.
         write: receives row, column and a block (h, w) uint32.
         classes: how many there are.
+        how: the thresholds.
 
     Returns:
         (N + 1, K) how many of an object's pixels are most likely of each class, by number; all 0
         without classes.
     """
-    middles = _middles(maps)
+    cores = _cores(maps, how)
+    middles = _middles(maps, cores, how)
     votes = np.zeros((middles.count + 1, max(1, classes)), dtype=np.int64)
     for top in range(0, maps.shape[0], BLOCK[0]):
         rows = _Span.of(top, BLOCK[0], maps.shape[0])
-        numbers = middles.rows(rows.first, rows.last)
+        numbers, core = middles.rows(rows.first, rows.last), cores.rows(rows.first, rows.last) > 0
         for left in range(0, maps.shape[1], BLOCK[1]):
             columns = _Span.of(left, BLOCK[1], maps.shape[1])
-            seen = np.asarray(maps[rows.first : rows.last, columns.first : columns.last])
-            grown = _grown(seen, numbers[:, columns.first : columns.last])[rows.own, columns.own]
+            across = slice(columns.first, columns.last)
+            seen = np.asarray(maps[rows.first : rows.last, across])
+            grown = _grown(seen, numbers[:, across], core[:, across], how, (*rows.goes_on, *columns.goes_on))
+            grown = grown[rows.own, columns.own]
             write(top, left, grown.astype(np.uint32))
             if classes:
                 inside = grown > 0
@@ -90,26 +152,66 @@ class _Span:
     first: int
     last: int  # one past the last that is seen
     own: slice
+    goes_on: tuple[bool, bool]  # whether there are others before the first, and after the last
 
     @classmethod
     def of(cls, start: int, step: int, whole: int) -> "_Span":
-        first = max(0, start - BEYOND)
-        return cls(first, min(whole, start + step + BEYOND), slice(start - first, min(start + step, whole) - first))
+        first, last = max(0, start - BEYOND), min(whole, start + step + BEYOND)
+        own = slice(start - first, min(start + step, whole) - first)
+        return cls(first, last, own, (first > 0, last < whole))
 
 
-def _grown(maps: np.ndarray, middles: np.ndarray) -> np.ndarray:
-    """Return the objects (h, w) that grow from middles in a part of the packed maps."""
-    inside = (maps & 255) > FOREGROUND * 255
-    height = (maps >> 8 & 255).astype(np.float64) - (maps >> 16 & 255)
-    grown = watershed(height, middles, mask=inside)
+def _grown(
+    maps: np.ndarray, middles: np.ndarray, core: np.ndarray, how: Separation, within: tuple[bool, ...]
+) -> np.ndarray:
+    """Return the objects (h, w) that grow from middles in a part of the packed maps.
+
+    `within` tells of its first and last row and column whether the micrograph goes on there.
+    """
+    foreground, boundary, distance = _levels(maps)
+    inside = np.where(boundary < how.boundary * 255, core, foreground > how.foreground * 255)
+    grown = watershed(boundary.astype(np.float64) - distance, middles, mask=inside)
     if not grown.any():
         return grown
     areas = np.bincount(grown.ravel())
-    small = areas < LEAST_AREA
+    wrong = areas < how.least_area
+    if how.sure:
+        wrong |= np.bincount(grown.ravel(), foreground.ravel()) < how.sure * 255 * areas
     # what reaches the end of what is seen here may be larger
-    small[np.concatenate([grown[0], grown[-1], grown[:, 0], grown[:, -1]])] = False
-    grown[small[grown]] = 0
-    return grown
+    for edge, goes_on in zip((grown[0], grown[-1], grown[:, 0], grown[:, -1]), within, strict=True):
+        if goes_on:
+            wrong[edge] = False
+    wrong[0] = False
+    grown[wrong[grown]] = 0
+    return _filled(grown, areas)
+
+
+def _levels(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return foreground, boundary and distance (h, w) of packed maps, 0 to 255."""
+    return (maps & 255).astype(np.int16), (maps >> 8 & 255).astype(np.int16), (maps >> 16 & 255).astype(np.int16)
+
+
+def _filled(objects: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """Return objects (h, w) without the small holes that one object alone surrounds."""
+    holes, count = ndimage.label(objects == 0)
+    sizes = np.bincount(holes.ravel(), minlength=count + 1)
+    lowest, highest = np.full(count + 1, len(areas)), np.zeros(count + 1, dtype=np.int64)
+    for hole, owner in _neighbours(holes, objects):
+        beside = (hole > 0) & (owner > 0)
+        np.minimum.at(lowest, hole[beside], owner[beside])
+        np.maximum.at(highest, hole[beside], owner[beside])
+    # what reaches the end of what is seen here may be open
+    highest[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])] = 0
+    fills = (highest > 0) & (lowest == highest) & (sizes < HOLE * areas[highest])
+    return np.where(fills[holes], highest[holes], objects)
+
+
+def _neighbours(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield values of one map and, of the other, those of the next pixels in each direction."""
+    yield one[1:], other[:-1]
+    yield one[:-1], other[1:]
+    yield one[:, 1:], other[:, :-1]
+    yield one[:, :-1], other[:, 1:]
 
 
 def band_rows(width: int) -> int:
@@ -130,7 +232,7 @@ class _Numbered:
     def __init__(self, shape: tuple[int, int], select: Callable[[int, int], np.ndarray]):
         self._height, self._width = shape
         self._band, self._select = band_rows(shape[1]), select
-        self._pieces = lru_cache(maxsize=4)(self._label)
+        self._pieces = lru_cache(maxsize=2)(self._label)
         counts, joins = [0], [np.empty((0, 2), dtype=np.int64)]
         above: np.ndarray | None = None
         for band in range(-(-self._height // self._band)):
@@ -174,31 +276,85 @@ def _joined(pairs: np.ndarray, total: int) -> tuple[int, np.ndarray]:
     return count, np.concatenate([[0], order[part_of] + 1]).astype(np.int32)
 
 
-def _middles(maps: Any) -> _Numbered:
-    """Return the middles of all objects, one for each.
+def _calm(maps: Any, how: Separation, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which pixels of some rows lie at no boundary, and their foreground."""
+    foreground, boundary, _ = _levels(np.asarray(maps[first:last]))
+    release_pages(maps)
+    return boundary < how.boundary * 255, foreground
 
-    Boundaries part the foreground. In a part the distance says where the middles are; where it
-    says so nowhere, as of objects larger than those it has learnt, the part itself is one.
-    """
 
-    def parts_of(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        seen = np.asarray(maps[first:last])
-        inside = ((seen & 255) > FOREGROUND * 255) & ((seen >> 8 & 255) < AT_BOUNDARY * 255)
-        middle = inside & ((seen >> 16 & 255) > MIDDLE * 255)
-        release_pages(maps)
-        return inside, middle
+def _distance(maps: Any, how: Separation, first: int, last: int) -> np.ndarray:
+    """Return the distance in some rows, 0 to 1; smoothed for peaks, so that noise makes none."""
+    if not how.depth:
+        return (np.asarray(maps[first:last]) >> 16 & 255) / np.float32(255)
+    above, below = min(first, HALO), min(maps.shape[0] - last, HALO)
+    seen = (np.asarray(maps[first - above : last + below]) >> 16 & 255).astype(np.int32)
+    release_pages(maps)
+    for axis in (0, 1):  # whole numbers: what is seen beside these rows changes no digit
+        seen = ndimage.correlate1d(seen, BINOMIAL, axis=axis, mode="nearest")
+    return seen[above : above + last - first] / np.float32(255 * sum(BINOMIAL) ** 2)
 
-    parts = _Numbered(maps.shape, lambda first, last: parts_of(first, last)[0])
-    has_middle = np.zeros(parts.count + 1, dtype=bool)
-    step = band_rows(maps.shape[1])
-    for top in range(0, maps.shape[0], step):
-        last = min(top + step, maps.shape[0])
-        has_middle[parts.rows(top, last)[parts_of(top, last)[1]]] = True
+
+def _cores(maps: Any, how: Separation) -> _Numbered:
+    """Return the parts of objects between boundaries."""
+    regions = _Numbered(maps.shape, lambda first, last: _calm(maps, how, first, last)[0])
+    pixels, sums = np.zeros(regions.count + 1), np.zeros(regions.count + 1)
+    for top, last in _bands(maps.shape):
+        numbers = regions.rows(top, last).ravel()
+        pixels += np.bincount(numbers, minlength=len(pixels))
+        sums += np.bincount(numbers, _calm(maps, how, top, last)[1].ravel(), len(pixels))
+    surely = sums > SURELY * 255 * np.maximum(pixels, 1)
+    surely[0] = False
 
     def select(first: int, last: int) -> np.ndarray:
-        inside, middle = parts_of(first, last)
-        alone = inside & ~has_middle[parts.rows(first, last)]
-        # rims along boundaries are no objects
-        return middle | ndimage.binary_erosion(alone, iterations=RIM, border_value=1)
+        calm, foreground = _calm(maps, how, first, last)
+        return calm & ((foreground > how.foreground * 255) | surely[regions.rows(first, last)])
 
     return _Numbered(maps.shape, select)
+
+
+def _middles(maps: Any, cores: _Numbered, how: Separation) -> _Numbered:
+    """Return the middles of all objects, one for each.
+
+    In a core the distance says where the middles are. Where it says so nowhere, as of objects
+    larger than those that the network has learnt, the core itself may be one.
+    """
+
+    def above(level: float, first: int, last: int) -> np.ndarray:
+        return (cores.rows(first, last) > 0) & (_distance(maps, how, first, last) > level)
+
+    found: list[tuple[_Numbered, np.ndarray]] = []  # parts above each level, and which are middles
+    higher: tuple[_Numbered, np.ndarray] | None = None  # parts above the last level that hold one
+    for level in how.levels():
+        parts = _Numbered(maps.shape, partial(above, level))
+        rises, holds = np.zeros(parts.count + 1, dtype=bool), np.zeros(parts.count + 1, dtype=bool)
+        for top, last in _bands(maps.shape):
+            numbers = parts.rows(top, last)
+            rises[numbers[_distance(maps, how, top, last) > level + how.depth]] = True
+            if higher is not None:
+                holds[numbers[higher[1][higher[0].rows(top, last)]]] = True
+        rises[0] = holds[0] = False
+        found.append((parts, rises & ~holds))
+        higher = parts, rises | holds
+    assert higher is not None
+    has_middle = np.zeros(cores.count + 1, dtype=bool)
+    for top, last in _bands(maps.shape):
+        has_middle[cores.rows(top, last)[higher[1][higher[0].rows(top, last)]]] = True
+
+    def select(first: int, last: int) -> np.ndarray:
+        middle = np.zeros((last - first, maps.shape[1]), dtype=bool)
+        for parts, chosen in found:
+            middle |= chosen[parts.rows(first, last)]
+        if not how.rim:
+            return middle
+        numbers = cores.rows(first, last)
+        alone = (numbers > 0) & ~has_middle[numbers]  # rims along boundaries are no objects
+        return middle | ndimage.binary_erosion(alone, iterations=how.rim, border_value=1)
+
+    return _Numbered(maps.shape, select)
+
+
+def _bands(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield the first row of each band, and one past its last."""
+    for top in range(0, shape[0], band_rows(shape[1])):
+        yield top, min(top + band_rows(shape[1]), shape[0])

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks import denoising, rivals
+from benchmarks import denoising, denoising_tables, enlarging, rivals
 from benchmarks.rival_report import read_rivals
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
@@ -39,10 +40,16 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "labels-needed": partial(labels_needed, STUDIES["labels"]),
     "fields-biology": partial(averages, replace(STUDIES["fields"], problems=BIOLOGY)),
     **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
-    "denoising": lambda _: denoising.table(denoising.read_results(ROOT / denoising.RESULTS)),
+    "denoising": lambda _: denoising_tables.table(denoising_tables.untrained(_denoised())),
+    "denoising-learnt": lambda _: denoising_tables.learnt_table(_denoised()),
+    "enlarging": lambda _: enlarging.table(enlarging.read_results(ROOT / enlarging.RESULTS)),
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),
 }
+
+
+def _denoised() -> list[dict[str, Any]]:
+    return denoising.read_results(ROOT / denoising.RESULTS)
 
 
 def rendered(text: str, results: Results) -> str:

@@ -30,9 +30,14 @@ def untrained(results: Results) -> Results:
     return [result for result in results if result["method"] not in TRAINED]
 
 
-def learnt_table(results: Results) -> str:
-    """Return a row for each method and its seconds, on the cells that all that learn have; worst beside the mean."""
+def learnt_table(results: Results, early: bool = False) -> str:
+    """Return a row for each method, on the cells that all that learn have; the worst beside the mean.
+
+    Those are shown that had all the seconds, or the `early` ones, which had a part of them.
+    """
     learnt = [result for result in results if result["method"] in TRAINED]
+    most = max(result["seconds"] for result in learnt)
+    learnt = [result for result in learnt if (result["seconds"] < most) is early]
     rows = dict.fromkeys((result["method"], result["seconds"]) for result in (*untrained(results), *learnt))
     shared = set.intersection(*({_cell(r) for r in learnt if _row(r) == row} for row in rows if row[0] in TRAINED))
     noises = [noise for noise in NOISES if any(cell[2] == noise for cell in shared)]

@@ -42,6 +42,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
     "denoising": lambda _: denoising_tables.table(denoising_tables.untrained(_denoised())),
     "denoising-learnt": lambda _: denoising_tables.learnt_table(_denoised()),
+    "denoising-early": lambda _: denoising_tables.learnt_table(_denoised(), early=True),
     "enlarging": lambda _: enlarging.table(enlarging.read_results(ROOT / enlarging.RESULTS)),
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),

@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,7 +22,8 @@ import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from benchmarks.denoisers import METHODS, TRAINED, Budget, cannot, method
+from benchmarks.denoisers import METHODS, STARTS, TRAINED, Budget, cannot, method, processor_time
+from benchmarks.denoising_tables import NOISES, table
 from benchmarks.transfer_cell import weights_digest
 from emfm import read_micrograph
 from emfm.data.degradations import displace_lines
@@ -43,8 +43,7 @@ SETS = (
     "vnc_mitochondria",
     SIMULATED,
 )
-# Doses in electrons per pixel at value 1; "lines": 20 of them, each line displaced by up to a pixel.
-NOISES = ("5", "20", "80", "lines")
+# "lines" has this dose, and each line is displaced by about so many pixels.
 LINE_DOSE, LINE_SHIFT = 20, 0.5
 FIGURES = (("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f"))
 # So many clean micrographs of a set are what a supervised training learns from.
@@ -74,7 +73,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def cells(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Return everything that is measured, method by method."""
     sets = arguments.set or SETS
-    weights = dict.fromkeys(METHODS) | {name: weights_digest(Path(locate(name))) for name in arguments.model}
+    starts = dict.fromkeys(METHODS) | STARTS | {name: name for name in arguments.model}
+    weights = {name: start and weights_digest(Path(locate(start))) for name, start in starts.items()}
     methods = [*(METHODS if arguments.method is None else arguments.method), *arguments.model]
     return [
         {
@@ -128,9 +128,9 @@ def counted(clean: np.ndarray, noise: str, key: str) -> np.ndarray:
 def measure(cell: dict[str, Any], clean: np.ndarray, budget: Budget) -> dict[str, Any]:
     """Return the cell with figures of the restored micrograph, seconds, and what its residual looks like."""
     noisy = counted(clean, cell["noise"], f"{cell['set']} {cell['micrograph']} {cell['draw']}")
-    started = time.perf_counter()
+    started = processor_time()
     restored = method(cell["method"])(noisy, budget)
-    took = time.perf_counter() - started
+    took = processor_time() - started
     shown = np.clip(restored, 0, 1)
     facts = measure_residual(noisy, restored)[0].to_dict() if cell["method"] != "noisy" else {}
     return {
@@ -148,20 +148,6 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     order = list(METHODS)
     found = [json.loads(line) for line in lines]
     return sorted(found, key=lambda one: order.index(one["method"]) if one["method"] in order else len(order))
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """Return a row for each method: PSNR for each noise, mean over micrographs, SSIM and seconds over all."""
-    noises = [noise for noise in NOISES if any(result["noise"] == noise for result in results)]
-    heads = ["method", *(f"PSNR at {n}" if n != "lines" else "PSNR, lines" for n in noises), "SSIM", "seconds", "n"]
-    rows = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for name in dict.fromkeys(result["method"] for result in results):
-        mine = [result for result in results if result["method"] == name]
-        by_noise = [[result["psnr"] for result in mine if result["noise"] == noise] for noise in noises]
-        shown = [f"{np.mean(values):.2f}" if values else "" for values in by_noise]
-        ssim, took = np.mean([result["ssim"] for result in mine]), np.median([result["took"] for result in mine])
-        rows.append(f"| {name} | {' | '.join(shown)} | {ssim:.3f} | {took:.2f} | {len(mine)} |")
-    return "\n".join(rows)
 
 
 def main() -> None:

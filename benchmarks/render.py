@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks import adaptation, denoising, inference, objects, rivals, volumes
+from benchmarks import adaptation, denoising, denoising_tables, enlarging, inference, objects, rivals, volumes
 from benchmarks.rival_report import read_rivals
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
@@ -41,14 +42,21 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "fields-biology": partial(averages, replace(STUDIES["fields"], problems=BIOLOGY)),
     **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
     "adaptation": lambda _: adaptation.adaptation_table(adaptation.read_results(ROOT / adaptation.RESULTS)),
-    "denoising": lambda _: denoising.table(denoising.read_results(ROOT / denoising.RESULTS)),
     "inference": lambda _: inference.table(inference.read_results(ROOT / inference.RESULTS)),
+    "denoising": lambda _: denoising_tables.table(denoising_tables.untrained(_denoised())),
+    "denoising-learnt": lambda _: denoising_tables.learnt_table(_denoised()),
+    "denoising-early": lambda _: denoising_tables.learnt_table(_denoised(), early=True),
+    "enlarging": lambda _: enlarging.table(enlarging.read_results(ROOT / enlarging.RESULTS)),
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "objects": lambda _: objects.table(objects.read_results(ROOT / objects.RESULTS)),
     "stacks": lambda _: volumes.stack_table(volumes.read_results(ROOT / volumes.RESULTS)),
     "planes": lambda _: volumes.plane_table(volumes.read_results(ROOT / volumes.RESULTS)),
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),
 }
+
+
+def _denoised() -> list[dict[str, Any]]:
+    return denoising.read_results(ROOT / denoising.RESULTS)
 
 
 def rendered(text: str, results: Results) -> str:

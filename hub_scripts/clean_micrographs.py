@@ -1,6 +1,7 @@
-"""Clean targets for the ready denoisers: micrographs at full, half and quarter size, and simulated ones.
+"""Clean targets for the models that are used as they are: micrographs in three sizes, and simulated ones.
 
-Averaging pixels takes noise away and gives other pixel sizes, of which a denoiser should know several.
+Averaging pixels takes noise away and gives other pixel sizes, of which a model should know
+several.
 """
 
 import json

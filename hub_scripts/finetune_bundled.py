@@ -29,7 +29,8 @@ def recipe(name: str, runs: Path) -> tuple[list[str], list[str], FinetuneArgumen
     """Return sources, kinds of simulated micrographs, and the settings of one model."""
     fields: dict[str, Any] = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
     sources, simulated = fields.pop("data"), fields.pop("simulated")
-    fields["dose"] = tuple(fields["dose"])
+    if "dose" in fields:
+        fields["dose"] = tuple(fields["dose"])
     clean, output = str(runs / "clean"), str(runs / name)
     return sources, simulated, FinetuneArguments(**fields, data=clean, output=output, resume=True)
 

@@ -239,9 +239,34 @@ def _denoising(cells: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         }
 
 
+def _enlarging(cells: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Return PSNR and SSIM beside interpolations: mean over the sets, and their spread."""
+    *others, mine = dict.fromkeys(cell["method"] for cell in cells)
+    sets, count = dict.fromkeys(cell["set"] for cell in cells), sum(cell["method"] == mine for cell in cells)
+    for name in ("psnr", "ssim"):
+        found = {
+            method: _statistics(
+                [mean(c[name] for c in cells if (c["method"], c["set"]) == (method, data)) for data in sets]
+            )
+            for method in (*others, mine)
+        }
+        value, spread = found.pop(mine)
+        yield {
+            "name": name,
+            "value": value,
+            "spread": spread,
+            "repeats": f"{len(sets)} sets",
+            "n": f"{count} test micrographs",
+            "task": "super-resolution",
+            "data": f"{len(sets)} sets",
+            "setting": "2 x 2 pixels joined",
+            "compared": found,
+        }
+
+
 def _statistics(values: Sequence[float]) -> tuple[float, float | None]:
     """Return mean and standard deviation; None of one value."""
     return mean(values), stdev(values) if len(values) > 1 else None
 
 
-KINDS = {"restoration": _restoration, "transfer": _transfer, "denoising": _denoising}
+KINDS = {"restoration": _restoration, "transfer": _transfer, "denoising": _denoising, "enlarging": _enlarging}

@@ -45,9 +45,10 @@ def test_slices_that_follow_each_other_are_thinned_and_simulated_ones_added(scri
 
 
 def test_the_recipe_says_what_it_would_do(script, tmp_path, capsys):
+    models = script("finetune_bundled").MODELS
     code = script("finetune_bundled").main(["--data", str(tmp_path), "--runs", str(tmp_path), "--dry-run"])
     told = capsys.readouterr().out
-    assert code == 0 and told.count("would fine-tune") == 2 and "dose=(0.5, 500.0)" in told
+    assert code == 0 and told.count("would fine-tune") == len(models) and "dose=(0.5, 500.0)" in told
     assert told.index("dose=(0.5, 500.0)") < told.index("dose=(0.1, 20.0)")  # one goes on from the other
 
 

@@ -5,15 +5,18 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy import ndimage
 from test_cli import emfm  # noqa: F401  (a fixture)
 
-from emfm import EMError, EMImageProcessor, predict
+from benchmarks.denoising import counted
+from emfm import EMError, EMForDenoising, EMFoundationConfig, EMImageProcessor, predict
 from emfm.data.augmentation import Augmentation
 from emfm.data.examples import PairedMicrographs
 from emfm.data.noise import noise_correlation, same_place
-from emfm.data.noisy import BlindSpotCropper, NoisyMicrographs, load_noisy
+from emfm.data.noisy import CORNER, BlindSpotCropper, NoisyMicrographs, Repeats, load_noisy
 from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.finetuning.start import learning_rate
 from emfm.io.reading import FileChoice
 
 
@@ -116,11 +119,52 @@ def test_a_stack_of_frames_gives_pairs_of_them(tmp_path):
     forced = load_noisy(path, "train", "pixels", FileChoice())
     assert isinstance(forced, NoisyMicrographs) and len(forced) == 5
     assert np.isnan(forced.truth(0)).all()
+    corner = forced.corner()  # nothing is measured there
+    np.testing.assert_array_equal(corner.images, [forced.images[0][:CORNER, :CORNER]])
+    assert np.isnan(corner.truth(0)).all() and corner.truth(0).shape == (CORNER, CORNER)
+
+
+def test_frames_of_hardly_any_signal_keep_their_units():
+    place, shape = waves() / 20, (128, 128)
+    frames = [(place + noise(shape, seed=number)).astype(np.float32) for number in range(2)]
+    columns = frames, ["a", "b"], [None, None]
+    model = EMForDenoising(EMFoundationConfig.from_name("unet2-rf44"))
+    with pytest.raises(EMError, match="hardly resemble each other"):  # of targets that should be clean
+        model.learn_units(PairedMicrographs(*columns, frames[::-1], 1))
+    model.learn_units(Repeats(*columns, frames[::-1], 1))
+    assert model.config.target_units is None and model.noisy_targets
+
+
+def test_noisy_targets_are_learnt_by_their_mean_and_clean_ones_by_l1_too():
+    model = EMForDenoising(EMFoundationConfig.from_name("unet2-rf44"))
+    counts = torch.tensor([0.0, 0.0, 0.0, 4.0, torch.nan]).reshape(1, 1, 1, 5)  # of few electrons: mean 1, median 0
+    known = counts[..., :4]
+    guess = torch.full_like(counts, 1.0)
+    assert model.image_loss(guess, counts) == (known - 1).abs().mean() + ((known - 1) ** 2).mean()
+    model.noisy_targets = True
+    losses = [float(model.image_loss(torch.full_like(counts, value), counts)) for value in (0.0, 0.5, 1.0, 1.5)]
+    assert losses[2] == min(losses) == 3.0
 
 
 def test_frames_that_are_none_are_refused(noisy_folder):
     with pytest.raises(EMError, match="holds no stack whose neighbouring slices show the same place"):
         load_noisy(noisy_folder[0], "train", "frames", FileChoice())
+
+
+@pytest.mark.parametrize("noise_kind", ["5", "20", "80", "lines"])
+def test_counted_electrons_are_noise_of_pixels_and_unsteady_lines_leave_them_so(noise_kind):
+    clean = (waves((256, 256)) - 20) / 200
+    assert noise_correlation(counted(clean.clip(0, 1), noise_kind, "key")).kind == "pixels"
+
+
+def test_a_denoiser_goes_on_learning_at_a_gentle_rate_and_is_the_start_where_none_is_given():
+    asked = dict(task="denoising", data="noisy", output="out", self_supervised=True)
+    usual = learning_rate(FinetuneArguments("denoising", "pairs", "out", model="denoiser"))
+    given = FinetuneArguments(**asked)
+    assert given.model == "denoiser" and learning_rate(given) == usual / 10
+    assert learning_rate(FinetuneArguments(**asked, model="unet2-rf44")) == usual
+    assert learning_rate(FinetuneArguments(**asked, scratch="unet2-rf44")) == usual
+    assert learning_rate(FinetuneArguments(**asked, learning_rate=0.5)) == 0.5
 
 
 def test_lines_are_hidden_where_the_noise_has_them(tmp_path):

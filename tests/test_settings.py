@@ -170,7 +170,7 @@ def test_the_command_line_is_there_before_torch_is():
         (FinetuneArguments, {"steps": "10"}, "steps is '10'; expected int"),
         (FinetuneArguments, {"steps": True}, "steps is True; expected int"),
         (FinetuneArguments, {"steps": 2.5}, "steps is 2.5; expected int"),
-        (FinetuneArguments, {"learning_rate": "1e-3"}, "learning_rate is '1e-3'; expected float"),
+        (FinetuneArguments, {"learning_rate": "1e-3"}, "learning_rate is '1e-3'; expected float | None"),
         (FinetuneArguments, {"merge": 1}, "merge is 1; expected bool"),
         (FinetuneArguments, {"num_images": "all"}, r"num_images is 'all'; expected int \| None"),
         (FinetuneArguments, {"task": "segmentatoin"}, "task is 'segmentatoin'; expected one of segmentation, "),

@@ -68,6 +68,8 @@ def test_a_figure_is_recomputed_from_the_results_that_its_command_writes(info, m
         assert f"{mine[0]['crops']} crops" in metric.n and str(len(values)) in metric.repeats
     elif module == "benchmarks.denoising":
         values, against = denoised(info, metric, lines, arguments)
+    elif module == "benchmarks.enlarging":
+        values, against = enlarged(info, metric, lines, arguments)
     else:
         assert arguments.generator == [info.name]
         images, step, steps = map(int, re.findall(r"\d+", metric.setting))
@@ -107,6 +109,19 @@ def denoised(info, metric, lines, arguments):
         draws = sorted({line["draw"] for line in same})
         means[name] = [statistics.fmean(line["psnr"] for line in same if line["draw"] == draw) for draw in draws]
         assert len(same) / len(draws) == int(metric.n.split()[0])
+    return means.pop(info.name), means
+
+
+def enlarged(info, metric, lines, arguments):
+    """Return the mean figure of every set, of a model and of what it is compared with."""
+    assert arguments.model == [info.name]
+    weights = weights_digest(BUNDLED / info.name)
+    means = {}
+    for name in dict.fromkeys(line["method"] for line in lines if line["weights"] in (None, weights)):
+        same = [line for line in lines if line["method"] == name and line["weights"] in (None, weights)]
+        sets = dict.fromkeys(line["set"] for line in same)
+        means[name] = [statistics.fmean(line[metric.name] for line in same if line["set"] == one) for one in sets]
+        assert len(same) == int(metric.n.split()[0])
     return means.pop(info.name), means
 
 

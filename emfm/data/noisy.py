@@ -9,7 +9,7 @@ place each is the other's target (Noise2Noise, Lehtinen et al. 2018, arXiv:1803.
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 HIDDEN, NEIGHBOURS = 0.02, 5
 # Of each of so many micrographs the noise is measured.
 MEASURED = 8
+# Side in pixels of what evaluations of noisy micrographs look at.
+CORNER = 64
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,16 @@ class NoisyMicrographs(Examples):
     def truth(self, index: int) -> np.ndarray:
         """Return that nobody knows the clean micrograph `index`: NaN."""
         return np.full(self.images[index].shape, np.nan, dtype=np.float32)
+
+    def corner(self) -> "NoisyMicrographs":
+        """Return a corner of the first: evaluations that measure nothing shall cost little."""
+        first = self.part(0, 1)
+        return replace(first, images=[first.images[0][:CORNER, :CORNER]])
+
+
+@dataclass(frozen=True)
+class Repeats(PairedMicrographs):
+    """Micrographs whose targets show the same place with noise of their own."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,7 @@ def load_noisy(source: str | Path, split: str, noise: str, choice: FileChoice) -
         choice: which dataset of HDF5, Zarr, DM and EMD files, and which grey of colour.
 
     Returns:
-        `NoisyMicrographs`, or `PairedMicrographs` of frames. A line says what was chosen and why.
+        `NoisyMicrographs`, or `Repeats` of frames. A line says what was chosen and why.
 
     Raises:
         EMError: there is nothing to read, or no frames where these are asked for.
@@ -123,7 +135,7 @@ def load_noisy(source: str | Path, split: str, noise: str, choice: FileChoice) -
         logger.warning("%s: %d pairs of slices of one place: each is the other's target", source, len(pairs))
         both = [*pairs, *((second, first) for first, second in pairs)]
         images, targets = ([pair[side] for pair in both] for side in (0, 1))
-        return PairedMicrographs(*columns_of(images), [target.array for target in targets], 1)
+        return Repeats(*columns_of(images), [target.array for target in targets], 1)
     chosen, length = _choice(micrographs, noise, str(source))
     return NoisyMicrographs(*columns_of(micrographs), chosen, length)
 

@@ -5,9 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from emfm.data.noise_kinds import NOISES
+from emfm.defaults import DEFAULT_DENOISER
 from emfm.errors import EMError
 from emfm.inference.arguments import PredictArguments
 from emfm.settings import COUNT, NOT_NEGATIVE, REQUIRED, SEEDS, OneOf, Range, Settings, field_of, same_setting, setting
+
+# Rates of training; a denoiser that goes on learning from noisy pixels unlearns at the usual one.
+RATE, GENTLE_RATE = 3e-3, 1e-4
 
 
 def task_names() -> Iterable[str]:
@@ -24,7 +28,9 @@ class FinetuneArguments(Settings):
     task: str = setting(REQUIRED, "What to learn: a name of `emfm.tasks.TASKS`.", OneOf(task_names), flag="TASK")
     data: str = setting(REQUIRED, "Folder with images/ and masks/ or targets/, or a dataset: parquet folder or Hub id.")
     output: str = setting(REQUIRED, "Folder of the finished model.")
-    model: str | None = setting(None, "Pretrained model: zoo name, folder or Hub id.")
+    model: str | None = setting(
+        None, "Pretrained model: zoo name, folder or Hub id; denoiser by default with --self-supervised."
+    )
     scratch: str | None = setting(None, "Generator name: start from random weights.")
     norm: str | None = setting(None, "With --scratch: instance or batch, if it has the choice; by default the first.")
     degrade: str | None = setting(None, "Restoration: pairs from clean images: dose, paper, downsample or background.")
@@ -68,7 +74,11 @@ class FinetuneArguments(Settings):
     batch_size: int = setting(8, "Crops at a time on each process.", COUNT)
     gradient_accumulation_steps: int = setting(1, "So many batches make one step.", COUNT)
     crop: int = setting(256, "Side of a crop in pixels, of the target's.", Range(least=16))
-    learning_rate: float = setting(3e-3, "Peak of the cosine schedule.", Range(above=0))
+    learning_rate: float | None = setting(
+        None,
+        f"Peak of the cosine schedule; by default {RATE:g}, and {GENTLE_RATE:g} for a denoiser with --self-supervised.",
+        Range(above=0),
+    )
     backbone_lr_scale: float = setting(1.0, "The trunk's rate, as a share of the head's.", Range(above=0, most=1))
     freeze: str = setting("none", "What does not learn: none, encoder, all-but-head, last:K (all but the last K).")
     lora: int = setting(0, "Rank of LoRA's additions to a frozen trunk; 0 is without.", NOT_NEGATIVE)
@@ -93,6 +103,8 @@ class FinetuneArguments(Settings):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.self_supervised and self.model is None and self.scratch is None:
+            object.__setattr__(self, "model", DEFAULT_DENOISER)
         if (self.model is None) == (self.scratch is None):
             raise EMError("give either a pretrained model (--model) or a generator for random weights (--scratch)")
         if self.scratch is not None and (self.lora or self.freeze != "none"):

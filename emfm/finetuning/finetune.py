@@ -17,7 +17,7 @@ from emfm.config import EMFoundationConfig
 from emfm.data.classes import read_json_object
 from emfm.data.examples import CleanMicrographs, Examples
 from emfm.data.labelled_folder import TRUTHS
-from emfm.data.noisy import load_noisy
+from emfm.data.noisy import NoisyMicrographs, load_noisy
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError, MissingSplitError
 from emfm.files import writable_folder, write_atomically, write_text
@@ -25,7 +25,7 @@ from emfm.finetuning.arguments import FinetuneArguments
 from emfm.finetuning.budget import steps_within
 from emfm.finetuning.card import short_name
 from emfm.finetuning.left_out import Fold, folds_of, left_out, note_left_out, steps_of
-from emfm.finetuning.start import pretrained_start
+from emfm.finetuning.start import learning_rate, pretrained_start
 from emfm.finetuning.trainer import EMTrainer
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import RECORDED, checkpoints_of
@@ -78,7 +78,7 @@ def _noisy_splits(args: FinetuneArguments) -> tuple[Examples, Examples]:
     training = load_noisy(args.data, "train", args.noise, FileChoice(args.dataset, args.colour)).without(args.nodata)
     if args.num_images is not None:
         training = training.take(args.num_images, args.seed)
-    return training, training.part(0, 1)
+    return training, training.corner() if isinstance(training, NoisyMicrographs) else training.part(0, 1)
 
 
 def _at_dose(data: Examples, dose: tuple[float, float] | None) -> Examples:
@@ -175,6 +175,7 @@ def finetune(
         EMError: wrong settings, data or model, or an output folder that already holds a model.
     """
     _check_task_settings(args)
+    args = replace(args, learning_rate=learning_rate(args))
     output = writable_folder(args.output)
     _check_apart(output, args.data)
     if args.resume and (output / RECORD).is_file():

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from emfm.config import EMFoundationConfig
+from emfm.finetuning.arguments import GENTLE_RATE, RATE, FinetuneArguments
 from emfm.loading.names import model_folder
 from emfm.loading.strict import TASK_FIELDS, read_config
 from emfm.tasks import TASKS
@@ -27,8 +28,7 @@ def pretrained_start(task: type[EMTaskModel], name: str, fields: dict[str, Any])
     """
     folder = model_folder(name)
     config, _ = read_config(folder)
-    saved_by = (config.architectures or [""])[0]
-    source = next((known for known in TASKS.values() if known.__name__ == saved_by), None)
+    source = _trained_for(config)
     if source is None:
         return task.from_pretrained(name, **fields)
     reason = task.why_new_head(source, config, fields)
@@ -38,6 +38,22 @@ def pretrained_start(task: type[EMTaskModel], name: str, fields: dict[str, Any])
     if (folder / "adapter_config.json").is_file():  # LoRA's additions come with their own fields
         return source.from_pretrained(name)
     return task.from_pretrained(name, **fields)
+
+
+def learning_rate(args: FinetuneArguments) -> float:
+    """Return the rate that is asked for, or else the one that measured best for such a start."""
+    if args.learning_rate is not None:
+        return args.learning_rate
+    if not args.self_supervised or args.model is None:
+        return RATE
+    config, _ = read_config(model_folder(args.model))
+    return GENTLE_RATE if _trained_for(config) is TASKS[args.task] else RATE
+
+
+def _trained_for(config: EMFoundationConfig) -> type[EMTaskModel] | None:
+    """Return the task of a model that was fine-tuned; None of a generator."""
+    saved_by = (config.architectures or [""])[0]
+    return next((known for known in TASKS.values() if known.__name__ == saved_by), None)
 
 
 def with_new_head(task: type[EMTaskModel], trained: EMTaskModel, fields: dict[str, Any]) -> EMTaskModel:

@@ -8,7 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from emfm.errors import EMError
-from emfm.finetuning.arguments import FinetuneArguments
+from emfm.finetuning.arguments import RATE, FinetuneArguments
 from emfm.settings import COUNT, NOT_NEGATIVE, Range, check_settings, same_setting, setting
 from emfm.training.machine import bf16_units, warn_of_emulated_bf16, worker_count
 
@@ -34,7 +34,7 @@ class EMTrainingArguments(TrainingArguments):
     max_steps: int = same_setting(FinetuneArguments, "steps")
     per_device_train_batch_size: int = same_setting(FinetuneArguments, "batch_size")
     gradient_accumulation_steps: int = same_setting(FinetuneArguments, "gradient_accumulation_steps")
-    learning_rate: float = same_setting(FinetuneArguments, "learning_rate")
+    learning_rate: float = same_setting(FinetuneArguments, "learning_rate", default=RATE)
     warmup_steps: float = setting(0.05, "A share of all steps, or so many from 1 on.", NOT_NEGATIVE)
     lr_scheduler_type: str = "cosine"
     max_grad_norm: float = setting(1.0, "Longer gradients are cut; 0 leaves them.", NOT_NEGATIVE)

@@ -51,12 +51,27 @@ def restoration_loss(output: Tensor, target: Tensor) -> Tensor:
 
     Where the target is NaN there are no data, and no loss.
     """
+    output, target = _where_known(output, target)
+    if not target.numel():
+        return output.sum() * 0.0
+    return F.l1_loss(output, target) + F.mse_loss(output, target)
+
+
+def noisy_target_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Return L2 of values (B, 1, H, W) whose target is noisy; none where it is NaN.
+
+    Its least is at the mean of the noisy targets, which is the clean one. That of L1 is at their
+    median, which of a few counted electrons lies below.
+    """
+    output, target = _where_known(output, target)
+    return F.mse_loss(output, target) if target.numel() else output.sum() * 0.0
+
+
+def _where_known(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     known = ~torch.isnan(target)
     if not known.all():
         output, target = output[known], target[known]
-        if not len(target):
-            return output.sum() * 0.0
-    return F.l1_loss(output.float(), target.float()) + F.mse_loss(output.float(), target.float())
+    return output.float(), target.float()
 
 
 def entropy(probabilities: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
         image = self.enlarged(pixel_values)
         features, hidden_states = self._seen(image, output_hidden_states)
         reconstruction = self.restored_from(features, image)
-        loss = None if labels is None else restoration_loss(reconstruction, labels)
+        loss = None if labels is None else self.image_loss(reconstruction, labels)
         return ImageOutput(loss, reconstruction, hidden_states)
 
     @property
@@ -102,7 +102,11 @@ class EMForImageRestoration(EMRestoringModel, EMTaskModel):
 
     def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
         """Return L1 + L2 of the image that outputs of the last layer make (B, 1, H, W)."""
-        return restoration_loss(self.restoring_head.restored(outputs, image), labels)
+        return self.image_loss(self.restoring_head.restored(outputs, image), labels)
+
+    def image_loss(self, image: Tensor, target: Tensor) -> Tensor:
+        """Return L1 + L2 of restored images (B, 1, H, W)."""
+        return restoration_loss(image, target)
 
     def enlarged(self, pixel_values: Tensor) -> Tensor:
         """Return the input enlarged to (B, 1, H * scale, W * scale), by bicubic interpolation."""

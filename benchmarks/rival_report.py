@@ -61,17 +61,22 @@ def gathered(results: RivalResults) -> Found:
         if cell.seed != TUNING_SEED:
             kind = replace(cell, seed=ANY_SEED, tuned=ANY_RATE)
             seeds.setdefault(kind, {})[cell.seed] = result
-    tuning = {(cell.rival, cell.task, cell.regime) for cell in results if cell.seed == TUNING_SEED}
+    tried: dict[tuple[str, str, str], set[float]] = {}
+    for cell in results:
+        if cell.seed == TUNING_SEED:
+            tried.setdefault((cell.rival, cell.task, cell.regime), set()).add(cell.tuned)
     return {
-        kind: _seeds(list(runs.values()), (kind.rival, kind.task, tuned_as(kind.regime)) in tuning)
+        kind: _seeds(list(runs.values()), tried.get((kind.rival, kind.task, tuned_as(kind.regime)), set()))
         for kind, runs in seeds.items()
     }
 
 
-def _seeds(runs: Sequence[dict[str, Any]], chosen: bool) -> Seeds:
+def _seeds(runs: Sequence[dict[str, Any]], tried: set[float]) -> Seeds:
     values = np.array([run[merit(run["task"])] for run in runs])
     trivial, seconds = (float(np.mean([run[key] for run in runs])) for key in ("trivial", "seconds"))
-    tuned = ", ".join(sorted({f"{run['tuned']:g}" for run in runs}))
+    taken = {run["tuned"] for run in runs}
+    chosen = taken <= tried and len(tried) > len(taken)  # a choice has another to choose from
+    tuned = ", ".join(sorted(f"{value:g}" for value in taken))
     return Seeds(values, trivial, seconds, tuned if chosen else f"{tuned}, not chosen")
 
 

@@ -187,8 +187,12 @@ def test_tables_hold_means_spreads_and_who_is_ahead(tmp_path):
         ("theirs", "b"): [0.6, 0.6],
     }
     path = tmp_path / "results.jsonl"
-    tuned = {**lines({("ours", "a"): [0.1]})[0], "seed": TUNING_SEED}
-    path.write_text("".join(json.dumps(line) + "\n" for line in [tuned, *lines(found), *lines({("half", "a"): [0.3]})]))
+    tuning = [
+        {**lines({(rival, "a"): [0.1]})[0], "seed": TUNING_SEED, "tuned": rate}
+        for rival, rate in (("ours", 1e-3), ("ours", 3e-3), ("half", 3e-4))
+    ]
+    written = [*tuning, *lines(found), *lines({("half", "a"): [0.3]})]
+    path.write_text("".join(json.dumps(line) + "\n" for line in written))
     results = read_rivals(path)
     assert {tuple(runs.values) for runs in gathered(results).values()} == {
         (0.8, 0.9),

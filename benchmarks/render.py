@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import adaptation, denoising, rivals
+from benchmarks import adaptation, denoising, recipe, rivals
 from benchmarks.rival_report import read_rivals
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
@@ -41,6 +41,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "fields-biology": partial(averages, replace(STUDIES["fields"], problems=BIOLOGY)),
     **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
     "adaptation": lambda _: adaptation.adaptation_table(adaptation.read_results(ROOT / adaptation.RESULTS)),
+    "recipe": lambda _: recipe.recipe_table(recipe.read_results(ROOT / recipe.RESULTS)),
     "denoising": lambda _: denoising.table(denoising.read_results(ROOT / denoising.RESULTS)),
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),

@@ -15,7 +15,7 @@ from typing import Any
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 
 GENERATOR = "unet4-rf200-w16"
-COMMON = {"steps": 100, "batch_size": 8, "crop": 128}
+COMMON = {"steps": 100, "batch_size": 8, "crop": 128, "learning_rate": 1e-3}
 MEMBRANE, PRECIPITATES = "isbi_membrane", "superalloy_precipitates"
 DEGRADE = {"denoising": "dose", "super-resolution": "downsample", "background-removal": "background"}
 

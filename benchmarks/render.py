@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import adaptation, denoising, denoising_tables, enlarging, inference, objects, rivals, volumes
+from benchmarks import adaptation, denoising, denoising_tables, enlarging, inference, objects, recipe, rivals, volumes
 from benchmarks.rival_report import read_rivals
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
@@ -47,6 +47,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "denoising-learnt": lambda _: denoising_tables.learnt_table(_denoised()),
     "denoising-early": lambda _: denoising_tables.learnt_table(_denoised(), early=True),
     "enlarging": lambda _: enlarging.table(enlarging.read_results(ROOT / enlarging.RESULTS)),
+    "recipe": lambda _: recipe.recipe_table(recipe.read_results(ROOT / recipe.RESULTS)),
+    "denoising": lambda _: denoising.table(denoising.read_results(ROOT / denoising.RESULTS)),
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "objects": lambda _: objects.table(objects.read_results(ROOT / objects.RESULTS)),
     "stacks": lambda _: volumes.stack_table(volumes.read_results(ROOT / volumes.RESULTS)),

@@ -21,6 +21,7 @@ from emfm.simulate.folder import write_simulated_folder
 DEGRADE = {"denoising": "dose", "super-resolution": "downsample", "background-removal": "background"}
 FORMS = {"dice": ".3f", "iou": ".3f", "boundary_f1": ".3f", "l1": ".4f", "psnr": ".2f", "ssim": ".3f"}
 SIMULATED = "atomic-stem"
+RATE = 1e-3
 
 
 def cells(data: str, starts: list[str]) -> list[dict[str, Any]]:
@@ -39,9 +40,10 @@ def run_cell(cell: dict[str, Any], folder: str, settings: dict[str, Any]) -> dic
     """Fine-tune and measure on the test split; returns the cell with its figures."""
     scratch = cell["start"].startswith("scratch:")
     start = {"scratch" if scratch else "model": cell["start"].removeprefix("scratch:")}
+    fixed = {"degrade": cell["degrade"], "learning_rate": RATE, **start, **settings}
     with tempfile.TemporaryDirectory() as temporary:
         output = str(Path(temporary) / "model")
-        facts = finetune(FinetuneArguments(cell["task"], folder, output, degrade=cell["degrade"], **start, **settings))
+        facts = finetune(FinetuneArguments(cell["task"], folder, output, **fixed))
         test = evaluate(output, folder, "test", degrade=cell["degrade"])
     return {**cell, "seconds": facts["seconds"], "test": test}
 

@@ -68,6 +68,7 @@ def labelled(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_finder_of_objects_goes_to_the_hub_and_is_used_from_there(labelled):
     def run(hub, code, *arguments):
         environment = hub.environment(labelled, HF_TOKEN="hf_test", PYTHONPATH=str(Path(__file__).parent.parent))
@@ -95,7 +96,9 @@ def test_a_finder_of_objects_goes_to_the_hub_and_is_used_from_there(labelled):
     assert figures["ap50"] > 0.3 and figures["per_class"].keys() == {"bright", "dark"}
     assert set(labels) == {"bright", "dark"}
     one, stack = json.loads(predicted)
-    assert one["domain"]["inside"] and stack["domain"]["slices_outside"] == []
+    # the slices of the stack are the image
+    assert stack["domain"]["distance"] == one["domain"]["distance"] and stack["domain"]["slice"] == 0
+    assert stack["confidence"] == one["confidence"]
     with Path(labelled, stack["objects"]).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["class"] for row in rows} == {"bright", "dark"} and {row["slices"] for row in rows} == {"3"}

@@ -13,6 +13,7 @@ from skimage.measure import regionprops
 
 from emfm.errors import EMError
 from emfm.inference.batch import check_batch_table, write_batch
+from emfm.reports import object_measures
 from emfm.reports.object_measures import measure_objects, rows_of, write_object_table
 from emfm.reports.object_sizes import draw_sizes, plot_sizes, whole_sizes
 from emfm.reports.perimeter import perimeter_of
@@ -105,6 +106,21 @@ def test_neighbours_lie_as_far_apart_as_their_middles():
     for number, column in enumerate((10, 30, 70), start=1):
         ids[20:25, column : column + 5] = number
     assert [one.neighbour for one in measure_objects(ids, ids)] == [20, 20, 40]
+
+
+def test_what_was_read_of_maps_leaves_the_memory_while_objects_are_measured(tmp_path, monkeypatch):
+    ids = np.lib.format.open_memmap(tmp_path / "ids.npy", "w+", np.uint32, (60, 1000))
+    ids[10:14] = np.where(np.arange(1000) % 5 < 4, np.arange(1000) // 5 + 1, 0)
+    image, released, between = np.ones(ids.shape, np.uint8), [], []
+    monkeypatch.setattr("emfm.reports.object_measures.release_pages", lambda array: released.append(array is image))
+    measured = object_measures._measured
+    monkeypatch.setattr(
+        "emfm.reports.object_measures._measured",
+        lambda *given: (between.append(sum(released)), measured(*given))[1],
+    )
+    assert len(measure_objects(ids, image)) == 200
+    # after every 64 objects, of the numbers and of the micrograph
+    assert between == [number // 64 for number in range(200)] and released.count(True) == 3
 
 
 def test_what_the_data_bar_cuts_touches_the_border():

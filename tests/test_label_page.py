@@ -80,3 +80,71 @@ def test_strokes_are_painted_segmented_and_there_after_a_reload_and_a_restart(br
         open_tab(browser, address)
         wait_for(lambda: counts(browser) == before)
     assert json.loads((session / "splits.json").read_text()) == {"train": ["gold.tif"]}
+
+
+def choose(driver, name):
+    from selenium.webdriver.support.ui import Select
+
+    wait_for(lambda: name in one(driver, ".lt-images").text)
+    Select(one(driver, ".lt-images")).select_by_value(name)
+
+
+def command_of(session, port):
+    return [sys.executable, "-m", "emfm.cli", "app", "--port", str(port), "--session", str(session)]
+
+
+def test_two_pages_paint_on_one_session_and_a_large_micrograph_is_shown_by_parts(browser, tmp_path):  # noqa: F811
+    large = np.tile(disc_image(256, 3)[0], (32, 32))
+    tifffile.imwrite(tmp_path / "large.tif", large, compression="zlib")
+    tifffile.imwrite(tmp_path / "gold.tif", 40 * disc_image(256, 3)[0].astype(np.uint16))
+    port = free_port()
+    with served(command_of(tmp_path / "session", port), port, tmp_path / "app.log") as address:
+        open_tab(browser, address)
+        one(browser, ".lt-files").send_keys(f"{tmp_path / 'gold.tif'}\n{tmp_path / 'large.tif'}")
+        wait_for(lambda: "256 x 256 pixels" in one(browser, ".lt-where").text)
+        first = browser.current_window_handle
+        browser.switch_to.new_window("window")
+        open_tab(browser, address)
+        choose(browser, "gold.tif")
+        wait_for(lambda: "256 x 256 pixels" in one(browser, ".lt-where").text)
+        second = browser.current_window_handle
+        browser.switch_to.window(first)
+        drag(browser, "2", (0.5, 0.5), [(30, 0)])
+        wait_for(lambda: counts(browser)[1] > 0)
+        painted = counts(browser)
+        browser.switch_to.window(second)
+        wait_for(lambda: counts(browser) == painted)
+        choose(browser, "large.tif")
+        wait_for(lambda: "shown: rows 3584 to 4608" in one(browser, ".lt-where").text)
+        drag(browser, "1", (0.3, 0.3), [(30, 0)])
+        wait_for(lambda: counts(browser)[0] > painted[0])
+    assert tifffile.imread(tmp_path / "session" / "images" / "large.tif").shape == (8192, 8192)
+
+
+def test_training_goes_on_without_the_page_and_its_model_predicts_a_folder(browser, tmp_path):  # noqa: F811
+    from selenium.webdriver.support.ui import Select
+
+    tifffile.imwrite(tmp_path / "gold.tif", 40 * disc_image(128, 3)[0].astype(np.uint16))
+    (tmp_path / "unseen").mkdir()
+    tifffile.imwrite(tmp_path / "unseen" / "new.tif", 40 * disc_image(128, 5)[0].astype(np.uint16))
+    port, session = free_port(), tmp_path / "session"
+    with served(command_of(session, port), port, tmp_path / "app.log") as address:
+        open_tab(browser, address)
+        one(browser, ".lt-files").send_keys(str(tmp_path / "gold.tif"))
+        wait_for(lambda: "128 x 128 pixels" in one(browser, ".lt-where").text)
+        drag(browser, "1", (0.05, 0.05), [(40, 0)])
+        drag(browser, "2", (0.5, 0.5), [(30, 0)])
+        wait_for(lambda: all(counts(browser)))
+        browser.execute_script("arguments[0].value = 2", one(browser, ".lt-steps"))
+        one(browser, ".lt-train").click()
+        wait_for(lambda: "training" in one(browser, ".lt-job").text)
+        browser.get("about:blank")
+        open_tab(browser, address)
+        wait_for(lambda: "training done" in one(browser, ".lt-job").text, 600)
+        wait_for(lambda: one(browser, ".lt-curve").get_attribute("hidden") is None)
+        assert "trained-1: best Dice" in one(browser, ".lt-figure").text
+        Select(one(browser, ".lt-models")).select_by_value("trained-1")
+        one(browser, ".lt-predict-folder").send_keys(str(tmp_path / "unseen"))
+        one(browser, ".lt-predict").click()
+        wait_for(lambda: "predicting done" in one(browser, ".lt-job").text, 300)
+    assert tifffile.imread(session / "predictions" / "trained-1" / "new.tif").shape == (128, 128)

@@ -19,6 +19,7 @@ from emfm.io.masks import read_masks
 from emfm.labels.arguments import ImportArguments
 from emfm.labels.fill import fill_canvas, fill_imagej, fill_java
 from emfm.labels.formats.imagej import read_imagej
+from emfm.labels.formats.qupath import read_qupath
 from emfm.labels.importing import import_labels
 from emfm.tasks.instances import EMForInstanceSegmentation
 from emfm.tasks.segmentation import EMForSemanticSegmentation
@@ -140,6 +141,73 @@ def test_holes_unclassified_and_ignored_objects_of_qupath(source, tmp_path):
     _, mask, labels = imported(source, tmp_path / "out")
     assert labels == {"0": "background", "1": "object", "255": "ignore"}
     assert not mask[12:18, 14:20].any() and (mask[2:8, 40:50] == 255).all()
+
+
+def qupath_mask(folder, geometry, shape):
+    """Return the pixels of one geometry (H, W)."""
+    content = {**files.feature(CELL, "cell"), "geometry": geometry}
+    (folder / "a.geojson").write_text(json.dumps(content))
+    region = read_qupath(folder / "a.geojson")[0].drawn[0].region(shape)
+    mask = np.zeros(shape, dtype=bool)
+    mask[region.place] = region.mask
+    return mask
+
+
+def box_geometry(left, top, right, bottom, **more):
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    return {"type": "Polygon", "coordinates": [ring], **more}
+
+
+@pytest.mark.parametrize(
+    ("box", "filled"),  # as QuPath fills them: rows and columns, first and after the last
+    [
+        ((18.15, 23.9, 39.72, 39.86), (24, 40, 18, 39)),
+        ((49.19, 7.57, 76.38, 28.74), (7, 28, 49, 76)),
+        ((2.41, 22.66, 22.59, 51.0), (22, 51, 2, 22)),
+        ((50.92, 1.34, 78.94, 14.87), (1, 15, 51, 79)),
+        ((-5.5, -3.2, 4.6, 5.8), (0, 6, 0, 4)),
+    ],
+)
+def test_a_rectangle_of_qupath_is_filled_as_a_rectangle(box, filled, tmp_path):
+    expected = np.zeros((60, 90), dtype=bool)
+    expected[filled[0] : filled[1], filled[2] : filled[3]] = True
+    np.testing.assert_array_equal(qupath_mask(tmp_path, box_geometry(*box), (60, 90)), expected)
+
+
+def test_an_ellipse_of_qupath_is_filled_as_an_ellipse(tmp_path):
+    # first column and that after the last, of each row from 11 on, as QuPath fills it
+    rows = [(14, 21), (13, 22), (12, 23), (11, 24), (11, 24), (10, 24), (10, 25), (10, 25)]
+    rows += [(10, 25), (10, 24), (11, 24), (11, 24), (12, 23), (13, 22), (14, 21)]
+    expected = np.zeros((40, 40), dtype=bool)
+    for row, (first, after) in enumerate(rows, start=11):
+        expected[row, first:after] = True
+    geometry = box_geometry(9.72, 10.09, 24.12, 25.86, isEllipse=True)
+    np.testing.assert_array_equal(qupath_mask(tmp_path, geometry, (40, 40)), expected)
+
+
+@pytest.mark.parametrize(
+    ("classification", "label"),
+    [
+        ("cell", "cell"),
+        ({}, "object"),
+        (None, "object"),
+        ({"names": ["cell", "wall"], "color": [1, 2, 3]}, "cell: wall"),
+        ({"name": "wall", "colorRGB": -3140401, "parentClass": {"name": "cell", "colorRGB": -1}}, "cell: wall"),
+    ],
+)
+def test_classes_of_every_version_of_qupath(classification, label, tmp_path):
+    content = files.feature(CELL, None)
+    content["properties"]["classification"] = classification
+    (tmp_path / "a.geojson").write_text(json.dumps(content))
+    assert read_qupath(tmp_path / "a.geojson")[0].drawn[0].label == label
+
+
+def test_an_oriented_rectangle_of_labelme_is_a_polygon(source, tmp_path):
+    corners = [[10, 5], [30.4, 12.7], [25.2, 30.1], [6.5, 22.9]]
+    shape = {"label": "cell", "points": corners, "shape_type": "oriented_rectangle", "mask": None}
+    files.labelme(source, shapes=[shape])
+    _, mask, _ = imported(source, tmp_path / "out")
+    np.testing.assert_array_equal(mask == 1, pillow(corners))
 
 
 def test_shapes_without_pixels_are_counted(source, tmp_path, caplog):

@@ -14,6 +14,9 @@ from emfm.labels.shapes import EMPTY, Region, box_of
 IMAGEJ_TIE = 1e-8
 # Java counts in such parts of a pixel.
 JAVA_PARTS = 1024
+# Its ellipses: lines of each quarter, and where the curves' control points lie.
+JAVA_LINES, JAVA_CONTROL = 8, 0.5522847498307933
+JavaBox = tuple[float, float, float, float]  # left, top, right, bottom
 # COCO draws outlines at so many times the resolution.
 COCO_SCALE = 5.0
 # Upper and lower ends (x0, y0, x1, y1) of edges: the first row, the row after the last, and a
@@ -67,6 +70,37 @@ def fill_java(rings: Sequence[np.ndarray], shape: tuple[int, int]) -> Region:
         return first, last, column
 
     return _fill(rings, shape, crossings, non_zero=False)
+
+
+def fill_java_box(box: JavaBox, shape: tuple[int, int]) -> Region:
+    """Return the pixels that Java's `Graphics2D.fill` paints of a rectangle along the axes.
+
+    It moves the edges to a quarter of a pixel, so they differ from those of a polygon.
+    """
+    left, top, right, bottom = (int(np.floor(edge + 0.25)) for edge in box)
+    top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, shape[0]), min(right, shape[1])
+    if top >= shape[0] or left >= shape[1] or bottom < 0 or right < 0:
+        return EMPTY
+    if top >= bottom or left >= right:  # between the edges of pixels
+        return Region(min(top, shape[0] - 1), min(left, shape[1] - 1), np.zeros((1, 1), dtype=bool))
+    return Region(top, left, np.ones((bottom - top, right - left), dtype=bool))
+
+
+def fill_java_ellipse(box: JavaBox, shape: tuple[int, int]) -> Region:
+    """Return the pixels that Java's `Graphics2D.fill` paints of an ellipse in a box.
+
+    It is four curves, each of which Java draws as eight straight lines.
+    """
+    left, top, right, bottom = box
+    at = np.arange(JAVA_LINES)[:, None] / JAVA_LINES
+    ends = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)], dtype=float)
+    parts = []
+    for start, end in zip(ends, np.roll(ends, -1, axis=0), strict=True):
+        curve = (start, start + JAVA_CONTROL * end, end + JAVA_CONTROL * start, end)
+        weights = ((1 - at) ** 3, 3 * at * (1 - at) ** 2, 3 * at**2 * (1 - at), at**3)
+        parts.append(sum(weight * point for weight, point in zip(weights, curve, strict=True)))
+    unit = np.concatenate(parts)
+    return fill_java([(unit + 1) * [(right - left) / 2, (bottom - top) / 2] + [left, top]], shape)
 
 
 def _fill(

@@ -97,7 +97,7 @@ function show(state) {
   options($("models"), [["strokes", "strokes (head alone)"], ...state.models.filter((m) => m !== "strokes").map((m) => [m, m])], kept || "strokes");
   element.querySelectorAll(".lt-local").forEach((part) => (part.style.display = state.local ? "" : "none"));
   $("session").textContent = `Session: ${state.folder}. A labelled folder; the command line takes it with --data.`;
-  const bases = [["", "the pretrained network"], ...state.models.filter((m) => m !== "strokes").map((m) => [m, m])];
+  const bases = [["", "pretrained"], ...state.models.filter((m) => m !== "strokes").map((m) => [m, m])];
   options($("start"), bases, bases.some(([m]) => m === $("start").value) ? $("start").value : "");
   showJob(state.job);
   showCurve(state.curve);

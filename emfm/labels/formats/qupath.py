@@ -1,19 +1,20 @@
 """QuPath: GeoJSON of one image, filled as QuPath's own label images are, holes kept."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emfm.errors import EMError
-from emfm.labels.fill import fill_java
+from emfm.labels.fill import JavaBox, fill_java, fill_java_box, fill_java_ellipse
 from emfm.labels.formats.json_parts import part, points, read_json
 from emfm.labels.outlines import outline, parts_of
 from emfm.labels.shapes import EMPTY, Drawn, DrawnImage, Region
 
 AREAS = ("Polygon", "MultiPolygon", "GeometryCollection")
 UNCLASSIFIED = "object"
+COLOUR = [230, 159, 0]  # of the classes that are written
 IGNORED = "ignore*"  # QuPath's class of what is to count as nothing; "Region*" marks a place alone
 Rings = list[np.ndarray]
 
@@ -56,21 +57,26 @@ def _add(image: DrawnImage, feature: dict[str, Any], where: str) -> None:
     elif label == "Region*":
         image.left_out["Region*, which marks a place and no class"] += 1
     else:
-        polygons = list(_polygons(geometry, where))
-        image.drawn.append(Drawn(label, where, lambda size: _fill(polygons, size)))
+        image.drawn.append(Drawn(label, where, _filler(geometry, where)))
 
 
 def _label(properties: Any, where: str) -> str:
     """Return the class of a feature; QuPath's objects need none."""
     classification = properties.get("classification") if isinstance(properties, dict) else None
-    if classification is None:
+    if classification is None or classification == {}:
         return UNCLASSIFIED
-    if isinstance(classification, dict) and "names" in classification:  # of classes with sub-classes
-        names = part(classification, "names", list, where)
-        name = ": ".join(map(str, names))
-    else:
-        name = part(classification if isinstance(classification, dict) else {}, "name", str, where)
+    name = classification if isinstance(classification, str) else _class_name(classification, where)
     return "ignore" if name.casefold() == IGNORED else name
+
+
+def _class_name(classification: Any, where: str) -> str:
+    """Return the name of a class, in the layout of today or in that of QuPath 0.3 and before."""
+    classification = classification if isinstance(classification, dict) else {}
+    if "names" in classification:  # of classes with sub-classes
+        return ": ".join(map(str, part(classification, "names", list, where)))
+    name = part(classification, "name", str, where)
+    parent = classification.get("parentClass")
+    return f"{_class_name(parent, where)}: {name}" if parent else name
 
 
 def _polygons(geometry: dict[str, Any], where: str) -> Iterator[Rings]:
@@ -92,10 +98,29 @@ def _nested(ring: Any) -> bool:
     return isinstance(ring, list) and all(isinstance(corner, list) for corner in ring)
 
 
-def _fill(polygons: list[Rings], size: tuple[int, int]) -> Region:
-    """Return the pixels of any of the polygons, each without its holes."""
-    rings = [ring for polygon in polygons for ring in polygon]
-    return fill_java(rings, size) if rings else EMPTY
+def _filler(geometry: dict[str, Any], where: str) -> Callable[[tuple[int, int]], Region]:
+    """Return what fills a geometry: any of its polygons, each without its holes.
+
+    QuPath takes polygons that it marked for ellipses, and those along the axes for rectangles.
+    """
+    rings = [ring for polygon in _polygons(geometry, where) for ring in polygon]
+    if not rings:
+        return lambda size: EMPTY
+    corners = np.concatenate(rings)
+    box: JavaBox = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
+    if geometry.get("isEllipse") is True:
+        return lambda size: fill_java_ellipse(box, size)
+    if geometry["type"] == "Polygon" and len(rings) == 1 and _is_box(corners):
+        return lambda size: fill_java_box(box, size)
+    return lambda size: fill_java(rings, size)
+
+
+def _is_box(corners: np.ndarray) -> bool:
+    """Tell whether a closed ring is a rectangle along the axes."""
+    if len(corners) != 5 or (corners[0] != corners[-1]).any():
+        return False
+    along = np.diff(corners, axis=0) != 0  # (4, 2): which coordinate changes
+    return bool((along.sum(axis=1) == 1).all() and (along[0] == along[2]).all() and (along[0] != along[1]).all())
 
 
 def qupath_feature(label: str, region: Region) -> dict[str, Any]:
@@ -103,7 +128,8 @@ def qupath_feature(label: str, region: Region) -> dict[str, Any]:
     polygons = [[_closed(ring) for ring in outline(piece)] for piece in parts_of(region)]
     single = len(polygons) == 1
     geometry = {"type": "Polygon" if single else "MultiPolygon", "coordinates": polygons[0] if single else polygons}
-    properties = {"objectType": "annotation", "classification": {"name": label}}
+    # without a colour QuPath refuses the file
+    properties = {"objectType": "annotation", "classification": {"name": label, "color": COLOUR}}
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 

@@ -8,6 +8,7 @@ changes no class, only how sure the network says that it is: Guo et al. 2017, ar
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,16 +76,17 @@ def fit_calibration(model: EMTaskModel, validation: Examples, training: Examples
     return Calibration(_fit_temperature(score + torch.tensor(rounded), truth), rounded)
 
 
-def note_calibration(
-    model: EMTaskModel, validation: Examples, training: Examples | None, folder: str | Path, writes: bool
-) -> None:
-    """Give a model its calibration, and write it into a `config.json` that is there."""
-    found = fit_calibration(model, validation, training)
+def note_calibration(model: EMTaskModel, validation: Examples, training: Any, folder: str | None) -> None:
+    """Give a model its calibration, and write it into the `config.json` of a folder, if it has one.
+
+    Training data that are no micrographs in memory are left out.
+    """
+    found = fit_calibration(model, validation, training if isinstance(training, Examples) else None)
     if found is None:
         return
     _set(model, found)
-    path = Path(folder) / "config.json"
-    if writes and path.is_file():  # a run without evaluations has saved nothing yet
+    path = None if folder is None else Path(folder) / "config.json"
+    if path is not None and path.is_file():  # a run without evaluations has saved nothing yet
         content = {**read_json_object(path, "the model's configuration"), **asdict(found)}
         write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 

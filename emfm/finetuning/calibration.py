@@ -42,7 +42,9 @@ class Calibration:
     class_offsets: list[float] | None = None
 
 
-def fit_calibration(model: EMTaskModel, validation: Examples, training: Examples | None = None) -> Calibration | None:
+def fit_calibration(
+    model: EMTaskModel, validation: Examples, training: Examples | None = None, offsets: bool = True
+) -> Calibration | None:
     """Return offsets and temperature with the lowest cross-entropy on whole micrographs.
 
     Offsets are fitted on all micrographs, for they need every class. The temperature is fitted on
@@ -53,6 +55,7 @@ def fit_calibration(model: EMTaskModel, validation: Examples, training: Examples
         model: its own calibration does not matter, and stays.
         validation: micrographs on which the model was not trained, if there are such.
         training: those on which it was.
+        offsets: whether classes may have some.
 
     Returns:
         None where the task has no probabilities, or no pixel of validation a truth.
@@ -69,19 +72,21 @@ def fit_calibration(model: EMTaskModel, validation: Examples, training: Examples
     if not measured:
         return None
     score, truth = _joined(measured)
-    offsets = _fit_offsets([(s[:FITTED], t[:FITTED]) for s, t in measured + seen])
-    if _dice(score + offsets, truth) < _dice(score, truth):
+    added = _fit_offsets([(s[:FITTED], t[:FITTED]) for s, t in measured + seen]) if offsets else None
+    if added is None or _dice(score + added, truth) < _dice(score, truth):
         return Calibration(_fit_temperature(score, truth))
-    rounded = [float(f"{value:.4g}") for value in offsets.tolist()]
+    rounded = [float(f"{value:.4g}") for value in added.tolist()]
     return Calibration(_fit_temperature(score + torch.tensor(rounded), truth), rounded)
 
 
-def note_calibration(model: EMTaskModel, validation: Examples, training: Any, folder: str | None) -> None:
+def note_calibration(
+    model: EMTaskModel, validation: Examples, training: Any, folder: str | None, offsets: bool = True
+) -> None:
     """Give a model its calibration, and write it into the `config.json` of a folder, if it has one.
 
     Training data that are no micrographs in memory are left out.
     """
-    found = fit_calibration(model, validation, training if isinstance(training, Examples) else None)
+    found = fit_calibration(model, validation, training if isinstance(training, Examples) else None, offsets)
     if found is None:
         return
     _set(model, found)

@@ -191,6 +191,10 @@ class EMTrainer(Trainer):
         """Keep with the model how sure it may be, and what its training's micrographs were like."""
         folder = str(self.args.output_dir) if self.is_world_process_zero() else None
         note_calibration(self.model, self.eval_dataset, self.training_kind, folder)
+        if self.model.config.class_offsets is not None:
+            if not self.course.amend(self._measure(self.model, self.eval_dataset)):
+                note_calibration(self.model, self.eval_dataset, self.training_kind, folder, offsets=False)
+            self._write_curve()
         self.model.domain = domain_of_examples(self.model, self.training_kind)
         if self.model.domain is not None and folder is not None:
             write_domain(self.model.domain, folder)
@@ -256,9 +260,12 @@ class EMTrainer(Trainer):
         better = self.course.add(step, epoch, result, model)
         if 0 < self.args.early_stopping <= self.course.without_better():
             self.control.should_training_stop = True
+        if better and self.is_world_process_zero():
+            self.save_model(self.args.output_dir)
+        self._write_curve()
+
+    def _write_curve(self) -> None:
         if self.is_world_process_zero():
-            if better:
-                self.save_model(self.args.output_dir)
             write_text(Path(self.args.output_dir) / "curve.json", json.dumps(self.curve, indent=1))
 
     def record(self, data: str, license: str | None = None) -> dict[str, Any]:

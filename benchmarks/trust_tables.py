@@ -44,11 +44,10 @@ def _both(value: Callable[[str, str], float]) -> list[str]:
 def uncertainty(sets: list[dict[str, Any]]) -> str:
     """Return how well each kind of uncertainty finds wrong pixels, mean and worst of the sets."""
     rows = []
-    for kind in sets[0]["uncertainty"] if sets else ():
-        values = [line["uncertainty"].get(kind) for line in sets]
-        known = [value for value in values if value is not None]
-        rows.append([kind, f"{mean(known):.3f}", f"{min(known):.3f}"])
-    return _markdown(["passes: measure", "AUROC, mean of the sets", "worst set"], rows)
+    for kind in dict.fromkeys(kind for line in sets for kind in line["uncertainty"]):
+        known = [value for line in sets if (value := line["uncertainty"].get(kind)) is not None]
+        rows.append([kind, str(len(known)), f"{mean(known):.3f}", f"{min(known):.3f}"])
+    return _markdown(["passes: measure", "sets", "AUROC, mean of the sets", "worst set"], rows)
 
 
 def domain(sets: list[dict[str, Any]]) -> str:

@@ -86,8 +86,8 @@ def test_offsets_that_lower_the_dice_of_validation_are_none():
 def test_other_classes_and_another_training_have_no_offsets(tmp_path):
     segmenter(class_offsets=[0.0, 1.5]).save_pretrained(tmp_path)
     assert EMForSemanticSegmentation.from_pretrained(tmp_path).config.class_offsets == [0.0, 1.5]
-    other = EMForSemanticSegmentation.from_pretrained(tmp_path, id2label={0: "a", 1: "b", 2: "c"})
-    assert other.config.class_offsets is None
+    other = EMFoundationConfig.from_pretrained(tmp_path, id2label={0: "a", 1: "b", 2: "c"})
+    assert other.class_offsets is None
     with pytest.raises(EMError, match="class_offsets are"):
         segmenter(class_offsets=[0.0])
 
@@ -118,7 +118,7 @@ def test_the_share_of_unsure_pixels_is_counted_of_all_and_by_class():
 def test_it_is_kept_in_the_configuration_and_wrong_ones_are_refused(tmp_path):
     model = segmenter()
     model.save_pretrained(tmp_path)
-    note_calibration(model, drawn_from(model, 2.0), None, tmp_path, writes=True)
+    note_calibration(model, drawn_from(model, 2.0), None, str(tmp_path))
     assert model.config.temperature == pytest.approx(0.5, rel=0.12)
     assert json.loads((tmp_path / "config.json").read_text())["temperature"] == model.config.temperature
     again = EMForSemanticSegmentation.from_pretrained(tmp_path)

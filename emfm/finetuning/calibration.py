@@ -8,6 +8,7 @@ changes no class, only how sure the network says that it is: Guo et al. 2017, ar
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,9 @@ class Calibration:
     class_offsets: list[float] | None = None
 
 
-def fit_calibration(model: EMTaskModel, validation: Examples, training: Examples | None = None) -> Calibration | None:
+def fit_calibration(
+    model: EMTaskModel, validation: Examples, training: Examples | None = None, offsets: bool = True
+) -> Calibration | None:
     """Return offsets and temperature with the lowest cross-entropy on whole micrographs.
 
     Offsets are fitted on all micrographs, for they need every class. The temperature is fitted on
@@ -52,6 +55,7 @@ def fit_calibration(model: EMTaskModel, validation: Examples, training: Examples
         model: its own calibration does not matter, and stays.
         validation: micrographs on which the model was not trained, if there are such.
         training: those on which it was.
+        offsets: whether classes may have some.
 
     Returns:
         None where the task has no probabilities, or no pixel of validation a truth.
@@ -68,27 +72,30 @@ def fit_calibration(model: EMTaskModel, validation: Examples, training: Examples
     if not measured:
         return None
     score, truth = _joined(measured)
-    offsets = _fit_offsets([(s[:FITTED], t[:FITTED]) for s, t in measured + seen])
-    if _dice(score + offsets, truth) < _dice(score, truth):
+    added = _fit_offsets([(s[:FITTED], t[:FITTED]) for s, t in measured + seen]) if offsets else None
+    if added is None or _dice(score + added, truth) < _dice(score, truth):
         return Calibration(_fit_temperature(score, truth))
-    rounded = [float(f"{value:.4g}") for value in offsets.tolist()]
+    rounded = [float(f"{value:.4g}") for value in added.tolist()]
     return Calibration(_fit_temperature(score + torch.tensor(rounded), truth), rounded)
 
 
 def note_calibration(
-    model: EMTaskModel, validation: Examples, training: Examples | None, folder: str | Path, writes: bool
+    model: EMTaskModel, validation: Examples, training: Any, folder: str | None, offsets: bool = True
 ) -> None:
-    """Give a model its calibration, and write it into a `config.json` that is there."""
-    found = fit_calibration(model, validation, training)
+    """Give a model its calibration, and write it into the `config.json` of a folder, if it has one.
+
+    Training data that are no micrographs in memory are left out.
+    """
+    found = fit_calibration(model, validation, training if isinstance(training, Examples) else None, offsets)
     if found is not None:
-        write_calibration(model, found, folder, writes)
+        write_calibration(model, found, folder)
 
 
-def write_calibration(model: EMTaskModel, found: Calibration, folder: str | Path, writes: bool) -> None:
-    """Give a model a calibration, and write it into a `config.json` that is there."""
+def write_calibration(model: EMTaskModel, found: Calibration, folder: str | None) -> None:
+    """Give a model a calibration, and write it into the `config.json` of a folder, if it has one."""
     _set(model, found)
-    path = Path(folder) / "config.json"
-    if writes and path.is_file():  # a run without evaluations has saved nothing yet
+    path = None if folder is None else Path(folder) / "config.json"
+    if path is not None and path.is_file():  # a run without evaluations has saved nothing yet
         content = {**read_json_object(path, "the model's configuration"), **asdict(found)}
         write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 

@@ -130,7 +130,7 @@ def note_left_out(trainer: Any, found: dict[str, Any]) -> None:
     writes = trainer.is_world_process_zero()
     if trainer.model.calibrates:
         calibration = Calibration(found["temperature"], trainer.model.config.class_offsets)
-        write_calibration(trainer.model, calibration, trainer.args.output_dir, writes)
+        write_calibration(trainer.model, calibration, trainer.args.output_dir if writes else None)
     if writes:
         write_text(Path(trainer.args.output_dir) / "curve.json", json.dumps(trainer.curve, indent=1))
 

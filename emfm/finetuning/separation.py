@@ -51,13 +51,13 @@ def fit_separation(model: EMForInstanceSegmentation, data: Examples) -> Separati
     return best
 
 
-def note_separation(model: EMTaskModel, data: Examples, folder: str | Path, writes: bool) -> None:
-    """Give a model for instances its thresholds; write them into a `config.json` that is there."""
+def note_separation(model: EMTaskModel, data: Examples, folder: str | None) -> None:
+    """Give a model for instances its thresholds; write them into a folder's `config.json`, if it has one."""
     if not isinstance(model, EMForInstanceSegmentation):
         return
     model.config.separation = asdict(fit_separation(model, data))
-    path = Path(folder) / "config.json"
-    if writes and path.is_file():  # a run without evaluations has saved nothing yet
+    path = None if folder is None else Path(folder) / "config.json"
+    if path is not None and path.is_file():  # a run without evaluations has saved nothing yet
         content = {**read_json_object(path, "the model's configuration"), "separation": model.config.separation}
         write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 

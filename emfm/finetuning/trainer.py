@@ -99,8 +99,8 @@ class EMTrainer(Trainer):
         eval_dataset = eval_dataset.to_measure()
         self.micrographs = len(train_dataset) if isinstance(train_dataset, Examples) else None
         self.training_kind = train_dataset.like if isinstance(train_dataset, StreamedExamples) else train_dataset
-        self.start, model.domain = model.name_or_path, None  # that of other micrographs
-        model.config.class_offsets = None
+        # what was learnt of other micrographs
+        self.start, model.domain, model.config.class_offsets = model.name_or_path, None, None
         self._frozen = freeze(model, args.freeze)
         self.adapter = None
         if args.lora:
@@ -190,13 +190,16 @@ class EMTrainer(Trainer):
 
     def _note_for_trust(self) -> None:
         """Keep with the model how sure it may be, and what its training's micrographs were like."""
-        seen = self.training_kind if isinstance(self.training_kind, Examples) else None
-        writes = self.is_world_process_zero()
-        note_calibration(self.model, self.eval_dataset, seen, self.args.output_dir, writes)
-        note_separation(self.model, self.eval_dataset, self.args.output_dir, writes)
+        folder = str(self.args.output_dir) if self.is_world_process_zero() else None
+        note_calibration(self.model, self.eval_dataset, self.training_kind, folder)
+        if self.model.config.class_offsets is not None:
+            if not self.course.amend(self._measure(self.model, self.eval_dataset)):
+                note_calibration(self.model, self.eval_dataset, self.training_kind, folder, offsets=False)
+            self._write_curve()
+        note_separation(self.model, self.eval_dataset, folder)
         self.model.domain = domain_of_examples(self.model, self.training_kind)
-        if self.model.domain is not None and writes:
-            write_domain(self.model.domain, str(self.args.output_dir))
+        if self.model.domain is not None and folder is not None:
+            write_domain(self.model.domain, folder)
 
     def _train_until_stopped(self, checkpoint: str | bool | None, **kwargs: Any) -> TrainOutput:
         with StopRequest(self.accelerator) as request:
@@ -259,9 +262,12 @@ class EMTrainer(Trainer):
         better = self.course.add(step, epoch, result, model)
         if 0 < self.args.early_stopping <= self.course.without_better():
             self.control.should_training_stop = True
+        if better and self.is_world_process_zero():
+            self.save_model(self.args.output_dir)
+        self._write_curve()
+
+    def _write_curve(self) -> None:
         if self.is_world_process_zero():
-            if better:
-                self.save_model(self.args.output_dir)
             write_text(Path(self.args.output_dir) / "curve.json", json.dumps(self.curve, indent=1))
 
     def record(self, data: str, license: str | None = None) -> dict[str, Any]:

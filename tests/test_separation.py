@@ -10,7 +10,8 @@ from emfm.data.object_sizes import diameters, least_area, shrink_for
 from emfm.data.objects import BOUNDARY, LabelledObjects, object_map
 from emfm.finetuning.separation import fit_separation
 from emfm.tasks.instances import EMForInstanceSegmentation
-from emfm.tasks.watershed import Separation, packed, separate
+from emfm.tasks.separation import Separation
+from emfm.tasks.watershed import packed, separate
 
 PEAKS = Separation(boundary=0.6, middle=0.1, depth=0.2, rim=0)
 

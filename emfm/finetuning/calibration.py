@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from emfm.data.classes import read_json_object
 from emfm.data.examples import Examples
 from emfm.files import write_text
+from emfm.finetuning.separation import note_separation
 from emfm.inference.blocks import Blocks
 from emfm.inference.plan import plan
 from emfm.tasks.task import EMTaskModel
@@ -48,6 +49,12 @@ def fit_temperature(model: EMTaskModel, data: Examples) -> float | None:
     tried = np.geomspace(COLDEST, HOTTEST, TRIED)
     losses = [float(F.cross_entropy(score / temperature, truth)) for temperature in tried]
     return float(f"{tried[int(np.argmin(losses))]:.4g}")
+
+
+def note_calibration(model: EMTaskModel, data: Examples, folder: str | Path, writes: bool) -> None:
+    """Give a model what validation says of its maps: a temperature, thresholds of objects."""
+    note_temperature(model, data, folder, writes)
+    note_separation(model, data, folder, writes)
 
 
 def note_temperature(model: EMTaskModel, data: Examples, folder: str | Path, writes: bool) -> None:

@@ -16,8 +16,9 @@ from emfm.inference.blocks import Blocks
 from emfm.inference.plan import plan
 from emfm.tasks.instance_metrics import InstanceMetrics
 from emfm.tasks.instances import EMForInstanceSegmentation
+from emfm.tasks.separation import Separation
 from emfm.tasks.task import EMTaskModel
-from emfm.tasks.watershed import Separation, separate
+from emfm.tasks.watershed import separate
 
 # So many micrographs, and the middle of each of this side in pixels, choose: they are separated
 # again and again.

@@ -24,14 +24,13 @@ from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.files import to_disk, writable_folder, write_text, writing
-from emfm.finetuning.calibration import note_temperature
+from emfm.finetuning.calibration import note_calibration
 from emfm.finetuning.card import finetuned_card
 from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
 from emfm.finetuning.lora import add_lora, write_model
 from emfm.finetuning.record import run_record
-from emfm.finetuning.separation import note_separation
 from emfm.finetuning.stopping import SaveOnStop
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import (
@@ -189,8 +188,7 @@ class EMTrainer(Trainer):
 
     def _note_for_trust(self) -> None:
         """Keep with the model how sure it may be, and what its training's micrographs were like."""
-        note_temperature(self.model, self.eval_dataset, self.args.output_dir, self.is_world_process_zero())
-        note_separation(self.model, self.eval_dataset, self.args.output_dir, self.is_world_process_zero())
+        note_calibration(self.model, self.eval_dataset, self.args.output_dir, self.is_world_process_zero())
         self.model.domain = domain_of_examples(self.model, self.training_kind)
         if self.model.domain is not None and self.is_world_process_zero():
             write_domain(self.model.domain, str(self.args.output_dir))

@@ -317,7 +317,7 @@ class EMRestoringModel(EMPreTrainedModel):
 
 
 class EMFoundation(EMRestoringModel):
-    """What is pretrained, trunk and image head: the generator of Kazimi et al. (arXiv:2402.18286)."""
+    """What is pretrained, trunk and head: the generator of Kazimi et al. (arXiv:2402.18286)."""
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)

@@ -48,7 +48,6 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "denoising-early": lambda _: denoising_tables.learnt_table(_denoised(), early=True),
     "enlarging": lambda _: enlarging.table(enlarging.read_results(ROOT / enlarging.RESULTS)),
     "recipe": lambda _: recipe.recipe_table(recipe.read_results(ROOT / recipe.RESULTS)),
-    "denoising": lambda _: denoising.table(denoising.read_results(ROOT / denoising.RESULTS)),
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "objects": lambda _: objects.table(objects.read_results(ROOT / objects.RESULTS)),
     "stacks": lambda _: volumes.stack_table(volumes.read_results(ROOT / volumes.RESULTS)),

@@ -102,7 +102,7 @@ class EMFoundationConfig(PreTrainedConfig):
     temperature: float = 1.0
     # Instances: the network sees micrographs scaled down so many times.
     shrink: int = 1
-    # Instances: thresholds of the watershed, as in `emfm.tasks.watershed.Separation`.
+    # Instances: thresholds of the watershed, as in `emfm.tasks.separation.Separation`.
     separation: dict | None = None
     # Version of this file's layout, raised when a field changes its meaning.
     schema_version: int = SCHEMA_VERSION

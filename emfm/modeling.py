@@ -134,7 +134,7 @@ class EMPreTrainedModel(PreTrainedModel):
 
     @property
     def stride(self) -> int:
-        """Pixels of the input that one of the coarsest map stands for, along each axis."""
+        """Sides of the input are padded to a multiple of this."""
         return self.trunk.stride
 
     @property
@@ -175,17 +175,16 @@ class EMPreTrainedModel(PreTrainedModel):
 
     def _full_resolution(self, pixel_values: Tensor) -> Tensor:
         """Return the trunk's features (B, C, H, W) at the input's size: padded and cropped."""
-        padded = self.padded(pixel_values)  # checks the shape
-        height, width = pixel_values.shape[-2:]
-        return self.trunk(padded)[..., :height, :width]
+        features = self.trunk(self.padded(pixel_values))  # which checks the shape
+        return features[..., : pixel_values.shape[-2], : pixel_values.shape[-1]]
 
     def padded(self, pixel_values: Tensor) -> Tensor:
         """Mirror the bottom and right edges up to the next multiple of the stride."""
         if pixel_values.ndim != 4 or pixel_values.shape[1] != 1 or 0 in pixel_values.shape:
             raise EMError(f"pixel_values has shape {tuple(pixel_values.shape)}; expected (batch, 1, height, width)")
+        stride = self.stride
         while True:  # a mirror is smaller than the image, so tiny images take several
             height, width = pixel_values.shape[-2:]
-            stride = self.stride
             # torch.compile knows no remainder of a negative number
             bottom, right = (stride - height % stride) % stride, (stride - width % stride) % stride
             if not bottom and not right:
@@ -318,10 +317,7 @@ class EMRestoringModel(EMPreTrainedModel):
 
 
 class EMFoundation(EMRestoringModel):
-    """The generator that is pretrained: a trunk and a head that makes an image.
-
-    Kazimi et al. 2024 (arXiv:2402.18286) call it the generator of the conditional GAN.
-    """
+    """What is pretrained, trunk and head: the generator of Kazimi et al. (arXiv:2402.18286)."""
 
     def __init__(self, config: EMFoundationConfig):
         super().__init__(config)

@@ -92,7 +92,7 @@ def note_calibration(
 
 
 def write_calibration(model: EMTaskModel, found: Calibration, folder: str | None) -> None:
-    """Give a model a calibration, and write it into the `config.json` of a folder, if it has one."""
+    """Give a model a calibration, and write it into a folder's `config.json`, if it has one."""
     _set(model, found)
     path = None if folder is None else Path(folder) / "config.json"
     if path is not None and path.is_file():  # a run without evaluations has saved nothing yet

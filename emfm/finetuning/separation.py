@@ -16,8 +16,9 @@ from emfm.inference.blocks import Blocks
 from emfm.inference.plan import plan
 from emfm.tasks.instance_metrics import InstanceMetrics
 from emfm.tasks.instances import EMForInstanceSegmentation
+from emfm.tasks.separation import Separation
 from emfm.tasks.task import EMTaskModel
-from emfm.tasks.watershed import Separation, separate
+from emfm.tasks.watershed import separate
 
 # So many micrographs, and the middle of each of this side in pixels, choose: they are separated
 # again and again.
@@ -52,7 +53,10 @@ def fit_separation(model: EMForInstanceSegmentation, data: Examples) -> Separati
 
 
 def note_separation(model: EMTaskModel, data: Examples, folder: str | None) -> None:
-    """Give a model for instances its thresholds; write them into a folder's `config.json`, if it has one."""
+    """Give a model its thresholds, and write them into a folder's `config.json`, if it has one.
+
+    Models of other tasks stay as they are.
+    """
     if not isinstance(model, EMForInstanceSegmentation):
         return
     model.config.separation = asdict(fit_separation(model, data))

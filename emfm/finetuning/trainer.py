@@ -24,14 +24,12 @@ from emfm.data.examples import Examples
 from emfm.data.streamed_examples import StreamedExamples
 from emfm.errors import EMError
 from emfm.files import to_disk, writable_folder, write_text, writing
-from emfm.finetuning.calibration import note_calibration
 from emfm.finetuning.card import finetuned_card
 from emfm.finetuning.course import Course, CourseBar
 from emfm.finetuning.freezing import freeze, parameter_groups
 from emfm.finetuning.head import fit_head
 from emfm.finetuning.lora import add_lora, write_model
 from emfm.finetuning.record import run_record
-from emfm.finetuning.separation import note_separation
 from emfm.finetuning.stopping import SaveOnStop
 from emfm.finetuning.trainer_arguments import EMTrainingArguments
 from emfm.finetuning.trainer_state import (
@@ -42,12 +40,11 @@ from emfm.finetuning.trainer_state import (
     save_run,
 )
 from emfm.finetuning.training_crops import HEAD_CROPS, training_crops
+from emfm.finetuning.trust import note_for_trust
 from emfm.finetuning.truth import check_validation_truth
 from emfm.hub.push import PushArguments, push_folder
 from emfm.hub.verify import write_test_tensors
-from emfm.inference.domain import domain_of_examples
 from emfm.inference.predict import predict
-from emfm.loading.domain import write_domain
 from emfm.no_data import naming
 from emfm.tasks.task import EMTaskModel
 from emfm.training.batch_norm import recalibrate_batch_norm
@@ -178,28 +175,21 @@ class EMTrainer(Trainer):
         self.model.new_head = False
         if self.args.max_steps == 0:
             self._note(self.model, self._measure(self.model, self.eval_dataset))
-            self._note_for_trust()
+            note_for_trust(self)
             return TrainOutput(0, math.nan, {})
         output = self._train_until_stopped(resume_from_checkpoint, **kwargs)
         # Accelerate leaves its bf16 wrapper on forward: back to the model's own precision
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.course.best_weights:
             self.model.load_state_dict(self.course.best_weights)
-        self._note_for_trust()
+        note_for_trust(self)
         return output
 
-    def _note_for_trust(self) -> None:
-        """Keep with the model how sure it may be, and what its training's micrographs were like."""
-        folder = str(self.args.output_dir) if self.is_world_process_zero() else None
-        note_calibration(self.model, self.eval_dataset, self.training_kind, folder)
-        if self.model.config.class_offsets is not None:
-            if not self.course.amend(self._measure(self.model, self.eval_dataset)):
-                note_calibration(self.model, self.eval_dataset, self.training_kind, folder, offsets=False)
-            self._write_curve()
-        note_separation(self.model, self.eval_dataset, folder)
-        self.model.domain = domain_of_examples(self.model, self.training_kind)
-        if self.model.domain is not None and folder is not None:
-            write_domain(self.model.domain, folder)
+    def amended(self) -> bool:
+        """Measure again with the offsets of classes; return False where validation gets worse."""
+        better = self.course.amend(self._measure(self.model, self.eval_dataset))
+        self._write_curve()
+        return better
 
     def _train_until_stopped(self, checkpoint: str | bool | None, **kwargs: Any) -> TrainOutput:
         with StopRequest(self.accelerator) as request:

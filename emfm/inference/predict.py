@@ -31,7 +31,8 @@ from emfm.no_data import say_data_bar, without
 from emfm.processing import as_array, as_dtype
 from emfm.reports.prediction import ObjectClasses, Prediction
 from emfm.tasks import task_of
-from emfm.tasks.watershed import Separation, separate
+from emfm.tasks.separation import Separation
+from emfm.tasks.watershed import separate
 
 Progress = bool | Callable[[Iterable[Block], int], Iterable[Block]]
 Watch = Callable[[int, int, np.ndarray], None]

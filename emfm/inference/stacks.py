@@ -36,7 +36,8 @@ from emfm.reports.prediction import ObjectClasses, Prediction
 from emfm.reports.volumes import VolumeObjects, Voxel, montage, slices_shown
 from emfm.tasks import task_of
 from emfm.tasks.linking import LinkedSlice, link_slices
-from emfm.tasks.watershed import Separation, separate
+from emfm.tasks.separation import Separation
+from emfm.tasks.watershed import separate
 
 BAND_PIXELS = 2**22
 # What shows the objects of a volume; the picture of slices is there in any case.

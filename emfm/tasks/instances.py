@@ -5,7 +5,6 @@ it is from there and, where objects have classes, which. A watershed grows the o
 middles: `emfm.tasks.watershed`.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from emfm.data.datasets import folder_labels, load_em_dataset
 from emfm.data.examples import IGNORED, Examples
 from emfm.data.labelled_folder import truths_of
 from emfm.data.object_crops import ObjectCropper
-from emfm.data.object_sizes import least_area, shrink_for
+from emfm.data.object_sizes import shrink_for
 from emfm.data.objects import BOUNDARY, INSIDE, LabelledObjects, objects_of_masks, shown_classes, with_classes
 from emfm.data.sources import is_dataset
 from emfm.errors import EMError
@@ -36,8 +35,9 @@ from emfm.reports.prediction import Prediction
 from emfm.tasks.instance_metrics import INSTANCE_FIGURES, InstanceMetrics
 from emfm.tasks.losses import entropy, segmentation_loss
 from emfm.tasks.metrics import Metrics
+from emfm.tasks.separation import Separation, first_separation
 from emfm.tasks.task import CardWords, EMTaskModel, ExportWords, MissingTruth, ModelChoices
-from emfm.tasks.watershed import MOST_CLASSES, Separation, packed
+from emfm.tasks.watershed import MOST_CLASSES, packed
 
 # What the network puts out, in this order.
 OUTPUTS = ("foreground", "boundary", "distance")
@@ -51,8 +51,6 @@ WATERSHED = (
     "foreground are searched for large distances, and from these middles objects grow over the foreground, by "
     "boundary minus distance; the thresholds, chosen on validation, are `separation` in config.json."
 )
-# What is smaller than so many pixels, as the network sees them, may always be left out.
-LEAST_SEEN = 16
 # Of the classes' loss: to tell objects apart is harder to learn than to name them.
 CLASSES_WEIGHT = 0.5
 # What transformers puts in the place of names of classes that nobody gave.
@@ -170,9 +168,8 @@ class EMForInstanceSegmentation(EMTaskModel):
         """Return the classes of the objects, where they have some."""
         assert isinstance(data, LabelledObjects)
         shrink = shrink_for(data.ids)
-        separation = asdict(first_separation(shrink, data.ids))
-        kinds = {"id2label": data.id2label} if data.id2label else {}
-        return {**super().fields_for(data, choices), **kinds, "shrink": shrink, "separation": separation}
+        fields = {"shrink": shrink, "separation": asdict(first_separation(shrink, data.ids))}
+        return {**super().fields_for(data, choices), **fields, **({"id2label": data.id2label} if data.id2label else {})}
 
     @classmethod
     def why_new_head(cls, source: type[EMTaskModel], config: EMFoundationConfig, fields: dict[str, Any]) -> str | None:
@@ -196,14 +193,12 @@ class EMForInstanceSegmentation(EMTaskModel):
     @property
     def reach(self) -> int:
         """How far in pixels an output pixel can see; what is enlarged sees its neighbour, too."""
-        shrink = self.config.shrink
-        return super().reach if shrink == 1 else (super().reach + 1) * shrink
+        return super().reach if self.config.shrink == 1 else (super().reach + 1) * self.config.shrink
 
     def features(self, pixel_values: Tensor) -> list[Tensor]:
-        """Return the trunk's maps of network values (B, 1, H, W), finest first.
+        """Return the trunk's maps of network values (B, 1, H, W), finest first, at its own strides.
 
-        They are at strides s, 2s, 4s, ..., where s is the configuration's `shrink`, and may go
-        beyond the micrograph, to the next multiple of `stride`.
+        They are of the micrograph padded to a multiple of `stride` and scaled down by `shrink`.
         """
         return self._small_features(pixel_values)
 
@@ -347,17 +342,6 @@ class EMForInstanceSegmentation(EMTaskModel):
     def report() -> ObjectReport:
         """Return what writes an overlay, the measures of each object, and their sizes."""
         return ObjectReport()
-
-
-def first_separation(shrink: int, numbered: Sequence[np.ndarray]) -> Separation:
-    """Return the thresholds with which a training starts.
-
-    Args:
-        shrink: so many times the network sees micrographs scaled down.
-        numbered: objects of the training, (H, W) each: what is much smaller than all is none.
-    """
-    least = least_area(numbered, LEAST_SEEN * shrink**2)
-    return Separation(boundary=0.6, middle=0.1, depth=0.2, rim=0, least_area=least, sure=0.75)
 
 
 def classes_of(config: Any) -> dict[int, str]:

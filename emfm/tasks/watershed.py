@@ -9,7 +9,7 @@ one number however large the micrograph is. Its size alone decides on bands and 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -19,15 +19,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.segmentation import watershed
 
-from emfm.errors import EMError
 from emfm.io.large_images import release_pages
+from emfm.tasks.separation import Separation
 
+USUAL = Separation()
 # A region without boundaries belongs to objects where its mean foreground is above this.
 SURELY = 0.7
 # A hole is filled where it is smaller than this share of its object.
 HOLE = 0.25
-# Peaks of the distance are looked for at levels so far apart.
-LEVEL = 0.15
 # What smooths the distance along each axis before, and how many pixels it sees on each side.
 BINOMIAL, HALO = (1, 4, 6, 4, 1), 2
 # Pixels of a band, and the fewest and most rows of it.
@@ -38,59 +37,6 @@ BLOCK, BEYOND = (768, 1536), 192
 # Classes of objects that a packed map can hold.
 MOST_CLASSES = 256
 Write = Callable[[int, int, np.ndarray], None]
-
-
-@dataclass(frozen=True)
-class Separation:
-    """What decides where objects are in maps; validation chooses it after a training.
-
-    Attributes:
-        foreground: a pixel belongs to an object where the foreground is above this.
-        boundary: boundaries part objects where they are not below this.
-        middle: the middle of an object is where the distance is above this.
-        depth: a peak of the distance is a middle of its own if it rises so far above all ways to
-            higher ones; 0: what is above `middle` and connected has one middle.
-        rim: a part of the foreground without a middle is an object if it is thicker than twice
-            this, in pixels; 0: it is none.
-        least_area: smaller objects are left out, in pixels.
-        sure: objects with a lower mean foreground are left out.
-
-    Raises:
-        EMError: a threshold is not between 0 and 1, or a number of pixels is negative.
-    """
-
-    foreground: float = 0.5
-    boundary: float = 0.5
-    middle: float = 0.45
-    depth: float = 0.0
-    rim: int = 4
-    least_area: int = 9
-    sure: float = 0.0
-
-    def __post_init__(self) -> None:
-        shares = {name: getattr(self, name) for name in ("foreground", "boundary", "middle", "depth", "sure")}
-        pixels = {name: getattr(self, name) for name in ("rim", "least_area")}
-        for name, value in shares.items():
-            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise EMError(f"separation: {name} is {value!r}; expected a number from 0 to 1")
-        for name, value in pixels.items():
-            if not isinstance(value, int) or value < 0:
-                raise EMError(f"separation: {name} is {value!r}; expected a whole number of pixels, 0 or more")
-
-    def levels(self) -> list[float]:
-        """Return the distances above which middles are looked for, the highest first."""
-        if not self.depth:
-            return [self.middle]
-        return list(np.arange(self.middle, 1 - self.depth + 1e-6, LEVEL))[::-1]
-
-    @classmethod
-    def of(cls, content: dict[str, Any] | None) -> "Separation":
-        """Return what a configuration says; models of which it says nothing have the defaults."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(content or {}) - known)
-        if unknown:
-            raise EMError(f"separation holds {', '.join(unknown)}; expected {', '.join(sorted(known))}")
-        return cls(**(content or {}))
 
 
 def packed(maps: np.ndarray) -> np.ndarray:
@@ -108,7 +54,7 @@ def unpacked(values: np.ndarray) -> np.ndarray:
     return np.stack([values & 255, values >> 8 & 255, values >> 16 & 255]).astype(np.float32) / 255
 
 
-def separate(maps: Any, write: Write, classes: int = 0, how: Separation = Separation()) -> np.ndarray:
+def separate(maps: Any, write: Write, classes: int = 0, how: Separation = USUAL) -> np.ndarray:
     """Find the objects in packed maps and write their numbers; return what says their classes.
 
     Numbers follow the first row of an object's middle, from 1 on; some may be missing. An object

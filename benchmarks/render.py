@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import denoising, rivals
+from benchmarks import denoising, rivals, strokes_tables
 from benchmarks.rival_report import read_rivals
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 PICTURES = Path("docs/pictures")
 # Studies of which every problem is shown, not the mean over them.
 COMPARED = ("segmentation", "restoration", "generators")
+STROKES = ("strokes", "strokes-sets", "strokes-suggest")
 # What stands between the marks of a name: the tables of the study of that name, or its sentences.
 BLOCKS: dict[str, Callable[[Results], str]] = {
     **{name: partial(averages, study) for name, study in STUDIES.items()},
@@ -40,6 +41,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "fields-biology": partial(averages, replace(STUDIES["fields"], problems=BIOLOGY)),
     **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
     "denoising": lambda _: denoising.table(denoising.read_results(ROOT / denoising.RESULTS)),
+    **{name: lambda _, name=name: strokes_tables.tables(strokes_tables.read())[name] for name in STROKES},  # type: ignore[misc]
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),
 }

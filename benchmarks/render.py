@@ -15,7 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import adaptation, denoising, denoising_tables, enlarging, inference, objects, recipe, rivals, volumes
+from benchmarks import (
+    adaptation,
+    denoising,
+    denoising_tables,
+    enlarging,
+    inference,
+    objects,
+    recipe,
+    rivals,
+    strokes_tables,
+    volumes,
+)
 from benchmarks.rival_report import read_rivals
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
@@ -29,6 +40,7 @@ ROOT = Path(__file__).parents[1]
 PICTURES = Path("docs/pictures")
 # Studies of which every problem is shown, not the mean over them.
 COMPARED = ("segmentation", "restoration", "generators")
+STROKES = ("strokes", "strokes-sets", "strokes-suggest")
 # What stands between the marks of a name: the tables of the study of that name, or its sentences.
 BLOCKS: dict[str, Callable[[Results], str]] = {
     **{name: partial(averages, study) for name, study in STUDIES.items()},
@@ -48,6 +60,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "denoising-early": lambda _: denoising_tables.learnt_table(_denoised(), early=True),
     "enlarging": lambda _: enlarging.table(enlarging.read_results(ROOT / enlarging.RESULTS)),
     "recipe": lambda _: recipe.recipe_table(recipe.read_results(ROOT / recipe.RESULTS)),
+    **{name: lambda _, name=name: strokes_tables.tables(strokes_tables.read())[name] for name in STROKES},  # type: ignore[misc]
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "objects": lambda _: objects.table(objects.read_results(ROOT / objects.RESULTS)),
     "stacks": lambda _: volumes.stack_table(volumes.read_results(ROOT / volumes.RESULTS)),

@@ -59,18 +59,12 @@ def sets(found: list[Line]) -> str:
 
 def suggestions(found: list[Line]) -> str:
     """Return how many strokes each way to choose their places takes to a given Dice."""
-    lines, rows, shares = _of(found, "suggest"), [], []
-    for name in dict.fromkeys(line["set"] for line in lines):
-        own = [line for line in lines if line["set"] == name]
-        course = {way: [fmean(line[way][i] for line in own) for i in range(len(own[0][way]))] for way in WAYS}
-        wanted = REACHED * max(course["random"])
-        needed = {way: _needed(course[way], wanted) for way in WAYS}
-        shares.append(needed["suggested"] / needed["random"])
-        ends = [f"{course[way][-1]:.3f}" for way in WAYS]
-        rows.append([name, f"{wanted:.3f}", *(f"{needed[way]:.1f}" for way in WAYS), f"{shares[-1]:.0%}", *ends])
-    if not rows:
+    lines = _of(found, "suggest")
+    if not lines:
         return "Not measured."
-    rows.append(["**mean**", "", "", "", f"{fmean(shares):.0%}", "", ""])
+    names = dict.fromkeys(line["set"] for line in lines)
+    rows = [_compared(name, [line for line in lines if line["set"] == name]) for name in names]
+    rows.append(_compared("**mean of the sets**", lines))
     headings = [
         "set",
         "Dice asked for",
@@ -86,14 +80,26 @@ def suggestions(found: list[Line]) -> str:
 WAYS = ("suggested", "random")
 
 
-def _needed(course: list[float], wanted: float) -> float:
+def _compared(name: str, lines: list[Line]) -> list[str]:
+    """Return a row: what is asked for, the strokes that each way takes, and where both end."""
+    course = {way: [fmean(line[way][i] for line in lines) for i in range(len(lines[0][way]))] for way in WAYS}
+    wanted = REACHED * max(course["random"])
+    needed = {way: _needed(course[way], wanted) for way in WAYS}
+    ends = [f"{course[way][-1]:.3f}" for way in WAYS]
+    if needed["suggested"] is None:
+        return [name, f"{wanted:.3f}", "not reached", f"{needed['random']:.1f}", "", *ends]
+    shown = [f"{needed[way]:.1f}" for way in WAYS]
+    return [name, f"{wanted:.3f}", *shown, f"{needed['suggested'] / needed['random']:.0%}", *ends]
+
+
+def _needed(course: list[float], wanted: float) -> float | None:
     """Return after how many strokes a course reaches a figure, between two of them by a line."""
     for number, value in enumerate(course):
         if value >= wanted:
             before = course[number - 1] if number else value
             part = (wanted - before) / (value - before) if value > before else 1.0
             return max(number - 1 + part, 0.5)
-    return float(len(course))
+    return None
 
 
 def _of(found: Iterable[Line], part: str) -> list[Line]:

@@ -10,6 +10,7 @@ from test_cli import emfm  # noqa: F401  (a fixture)
 
 from emfm import EMError, EMForSemanticSegmentation, EMFoundationConfig, predict
 from emfm.finetuning.finetune import FinetuneArguments, finetune
+from emfm.finetuning.head import fit_scales
 from emfm.hub.verify import verify
 from emfm.tasks import load_model
 
@@ -95,3 +96,19 @@ def test_fine_tuning_goes_on_from_a_fitted_head_as_it_is(strokes, tmp_path):
 def test_steps_0_with_what_would_have_no_effect_is_refused():
     with pytest.raises(EMError, match="--steps 0 fits the head alone"):
         FinetuneArguments("segmentation", "data", "out", model="unet2-rf44", steps=0, freeze="encoder")
+
+
+def test_weights_cost_the_more_the_fewer_pixels_are_labelled_and_coarse_features_get_none():
+    torch.manual_seed(0)
+    fields = {"id2label": {0: "a", 1: "b"}, "all_scales": True, "filters": True}
+    model = EMForSemanticSegmentation(EMFoundationConfig.from_name("hrnet-w18-small", **fields)).eval()
+    truth = torch.arange(200) % 2
+    known = torch.randn(200, model.class_head.in_channels) + 2.0 * truth[:, None]
+    sizes = []
+    for pixels in (200, 20_000):
+        fit_scales(model, known, truth, known, pixels)
+        weight = model.class_head.weight[..., 0, 0]
+        assert (weight[:, -128:] == 0).all() and (weight[:, :-128] != 0).all()  # those of stride 32
+        assert ((known @ weight.T + model.class_head.bias).argmax(dim=1) == truth).all()
+        sizes.append(float(weight.detach().norm()))
+    assert sizes[0] < 0.5 * sizes[1]

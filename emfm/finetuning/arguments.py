@@ -105,6 +105,7 @@ class FinetuneArguments(Settings):
         super().__post_init__()
         if self.self_supervised and self.model is None and self.scratch is None:
             object.__setattr__(self, "model", DEFAULT_DENOISER)
+        self._check_left_out()
         if (self.model is None) == (self.scratch is None):
             raise EMError("give either a pretrained model (--model) or a generator for random weights (--scratch)")
         if self.scratch is not None and (self.lora or self.freeze != "none"):
@@ -131,10 +132,6 @@ class FinetuneArguments(Settings):
             )
         if self.self_supervised and (self.degrade or self.streaming):
             raise EMError("--self-supervised learns from images as they are: leave --degrade and --streaming out")
-        if self.leave_one_out and (self.streaming or self.self_supervised):
-            raise EMError(
-                "--leave-one-out measures images with truth in memory: leave --streaming and --self-supervised"
-            )
         if self.noise != "auto" and not self.self_supervised:
             raise EMError(f"--noise {self.noise} is for --self-supervised: give that with it")
         if self.dose is not None and (len(self.dose) != 2 or self.dose[0] > self.dose[1]):
@@ -145,3 +142,9 @@ class FinetuneArguments(Settings):
             raise EMError("--dose is for pairs that are made: give --degrade dose or background with it")
         if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
             raise EMError(f"license is '{self.license}'; expected an identifier as on the Hub: cc-by-4.0, mit")
+
+    def _check_left_out(self) -> None:
+        if self.leave_one_out and (self.streaming or self.self_supervised):
+            raise EMError(
+                "--leave-one-out measures images with truth in memory: leave --streaming and --self-supervised"
+            )

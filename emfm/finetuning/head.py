@@ -75,13 +75,13 @@ def fit_scales(model: EMForSemanticSegmentation, known: Tensor, truth: Tensor, a
             do not tell how much a feature varies.
         pixels: how many are labelled; the features may be those of some of them.
     """
-    means, variances = ([part.mean(dim=0), part.var(dim=0)] for part in (known, around))
-    means, variances = (torch.stack(pair).mean(dim=0) for pair in zip(means, variances, strict=True))
-    deviation = torch.where(_fine(model).to(known.device), variances.sqrt() + 1e-5, torch.inf)
+    mean = (known.mean(dim=0) + around.mean(dim=0)) / 2
+    variance = (known.var(dim=0) + around.var(dim=0)) / 2
+    deviation = torch.where(_fine(model).to(known.device), variance.sqrt() + 1e-5, torch.inf)
     image, wanted = known.new_zeros(1, 1, len(truth), 1), truth[None, :, None]
     decay = min(MOST_DECAY, PRIOR / max(1, pixels))
-    fitted = _fit((known - means) / deviation, deviation, len(model.classes), _Loss(model, image, wanted, decay))
-    _replace(model, *fitted, means)
+    fitted = _fit((known - mean) / deviation, deviation, len(model.classes), _Loss(model, image, wanted, decay))
+    _replace(model, *fitted, mean)
 
 
 def _fine(model: EMForSemanticSegmentation) -> Tensor:

@@ -9,7 +9,7 @@ from emfm.loading.domain import write_domain
 
 
 def note_for_trust(trainer: Any) -> None:
-    """Keep with a trainer's model how sure it may be, and what its training's micrographs were like.
+    """Keep with a trainer's model how sure it may be, and what its micrographs were like.
 
     Thresholds of objects are chosen with it, for they come from the same micrographs.
     """

@@ -6,6 +6,7 @@ How high boundaries and distances rise depends on the data and on how long a net
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,12 @@ from emfm.tasks.watershed import separate
 # again and again.
 MICROGRAPHS, SIDE = 6, 1024
 # What is tried of each threshold, the one that matters most first.
-TRIED = {"sure": (0.6, 0.85), "depth": (0.12, 0.3), "boundary": (0.4,), "foreground": (0.65,)}
+TRIED: dict[str, tuple[Any, ...]] = {
+    "sure": (0.6, 0.85),
+    "depth": (0.12, 0.3),
+    "boundary": (0.4,),
+    "foreground": (0.65,),
+}
 # Another one is taken if it is better by so much: few objects choose.
 BETTER = 0.01
 Seen = list[tuple[np.ndarray, np.ndarray]]  # packed maps and truth of each micrograph

@@ -98,8 +98,7 @@ class EMTrainer(Trainer):
         self.training_kind = train_dataset.like if isinstance(train_dataset, StreamedExamples) else train_dataset
         # what was learnt of other micrographs
         self.start, model.domain, model.config.class_offsets = model.name_or_path, None, None
-        self._frozen = freeze(model, args.freeze)
-        self.adapter = None
+        self._frozen, self.adapter = freeze(model, args.freeze), None
         if args.lora:
             self.adapter = add_lora(model, args.lora, model.name_or_path)
             self._frozen = [model.trunk]

@@ -200,10 +200,6 @@ class EMForInstanceSegmentation(EMTaskModel):
 
         They are of the micrograph padded to a multiple of `stride` and scaled down by `shrink`.
         """
-        return self._small_features(pixel_values)
-
-    def _small_features(self, pixel_values: Tensor) -> list[Tensor]:
-        """Return the trunk's maps of what it sees: the padded micrograph, scaled down."""
         padded = self.padded(pixel_values)
         return self.trunk.features(padded if self.config.shrink == 1 else F.avg_pool2d(padded, self.config.shrink))
 
@@ -215,7 +211,7 @@ class EMForInstanceSegmentation(EMTaskModel):
 
     def last_features(self, image: Tensor) -> Tensor:
         """Return the head's input (B, C, H, W) at the micrograph's size."""
-        return self._enlarged(self._small_features(image)[0], image.shape[-2:])
+        return self._enlarged(self.features(image)[0], image.shape[-2:])
 
     def loss_of(self, outputs: Tensor, image: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of outputs (B, 3 + K, H, W), a scalar.
@@ -263,7 +259,7 @@ class EMForInstanceSegmentation(EMTaskModel):
             **kwargs: accepted for transformers' Trainer and pipelines, not used.
         """
         size = pixel_values.shape[-2:]
-        features, *coarser = self._small_features(pixel_values)
+        features, *coarser = self.features(pixel_values)
         logits = self._enlarged(self.object_head(features), size)
         hidden_states = (features, *coarser) if self._wants_all(output_hidden_states) else None
         loss = None if labels is None else self.loss_of(logits, pixel_values, labels)

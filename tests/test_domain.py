@@ -47,6 +47,13 @@ def test_descriptors_do_not_depend_on_units_and_follow_what_they_are_called_by(m
     np.testing.assert_allclose(inverted[:5], -usual["contrast"][4::-1], atol=1e-3)
 
 
+@pytest.mark.parametrize("count", [3, 5])
+def test_few_small_micrographs_do_not_make_others_of_their_kind_strange(count, model):
+    few = domain_of(model, [grains(seed, side=128) for seed in range(count)])
+    assert all(place_of(model, grains(seed, side=128), few).inside for seed in range(10, 20))
+    assert not place_of(model, grains(10, noise=2.0, side=128), few).inside
+
+
 @pytest.mark.parametrize("seed", range(10, 20))
 def test_micrographs_of_the_same_kind_lie_inside(seed, model, domain):
     place = place_of(model, grains(seed), domain)

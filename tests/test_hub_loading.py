@@ -84,7 +84,7 @@ print(all(getattr(emfm, name) is not None for name in emfm.__all__))
 @pytest.mark.parametrize("name", bundled_names())
 class TestEveryBundledModel:
     def test_it_reproduces_its_stored_output(self, name):
-        assert verify(EMFoundation.from_pretrained(name), BUNDLED / name) < 1e-3
+        assert verify(load_model(name), BUNDLED / name) < 1e-3
 
     def test_its_validation_figures_beat_the_damaged_input(self, name):
         pretraining = EMFoundationConfig.from_pretrained(BUNDLED / name).pretraining
@@ -92,7 +92,7 @@ class TestEveryBundledModel:
         assert pretraining["validation"]["l1"] < 0.6 * pretraining["validation"]["l1_input"]
 
     def test_a_changed_weight_is_noticed(self, name):
-        model = EMFoundation.from_pretrained(name)
+        model = load_model(name)
         with torch.no_grad():
             model.restoring_head.out.bias += 0.1
         with pytest.raises(EMError, match="differs from the stored one"):

@@ -160,8 +160,9 @@ def test_counted_electrons_are_noise_of_pixels_and_unsteady_lines_leave_them_so(
 def test_a_denoiser_goes_on_learning_at_a_gentle_rate_and_is_the_start_where_none_is_given():
     asked = dict(task="denoising", data="noisy", output="out", self_supervised=True)
     usual = learning_rate(FinetuneArguments("denoising", "pairs", "out", model="denoiser"))
+    assert usual == 3e-3
     given = FinetuneArguments(**asked)
-    assert given.model == "denoiser" and learning_rate(given) == usual / 10
+    assert given.model == "denoiser" and learning_rate(given) == 1e-4
     assert learning_rate(FinetuneArguments(**asked, model="unet2-rf44")) == usual
     assert learning_rate(FinetuneArguments(**asked, scratch="unet2-rf44")) == usual
     assert learning_rate(FinetuneArguments(**asked, learning_rate=0.5)) == 0.5

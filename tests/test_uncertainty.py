@@ -9,14 +9,12 @@ import torch
 from test_cli import emfm  # noqa: F401  (a fixture)
 
 from emfm import (
-    EMError,
     EMForDenoising,
     EMForInstanceSegmentation,
     EMForSemanticSegmentation,
     EMFoundationConfig,
     predict,
 )
-from emfm.inference.arguments import PredictArguments
 from emfm.tasks.losses import entropy
 
 IMAGE = np.random.default_rng(0).normal(100, 20, (64, 300)).astype(np.float32)
@@ -102,8 +100,3 @@ def test_it_is_written_beside_the_result(form, tmp_path, emfm):  # noqa: F811
     written = np.load(path) if form == "npy" else tifffile.imread(path)
     np.testing.assert_allclose(written, predict(segmenter(), IMAGE, uncertainty=True).uncertainty, atol=1e-6)
     assert json.loads((tmp_path / "out" / f"a.{form}.json").read_text())["shown"]["uncertainty"] == path.name
-
-
-def test_of_whole_stacks_it_is_refused():
-    with pytest.raises(EMError, match="--uncertainty is of single images"):
-        PredictArguments(index="all", uncertainty=True)

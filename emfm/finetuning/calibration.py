@@ -143,7 +143,7 @@ def _joined(samples: list[Sample]) -> Sample:
 
 def _samples(model: EMTaskModel, data: Examples, most: int) -> list[Sample]:
     """Return some pixels of so many micrographs at most, where these have a truth."""
-    found = [_sample(model, data, index) for index in range(0, len(data), -(-len(data) // most))]
+    found = [_sample(model, data, index) for index in range(0, len(data), max(1, -(-len(data) // most)))]
     return [sample for sample in found if len(sample[1])]
 
 

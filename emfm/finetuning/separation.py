@@ -45,7 +45,7 @@ def fit_separation(model: EMForInstanceSegmentation, data: Examples) -> Separati
         model: stays as it is.
         data: micrographs on which the model was not trained, if there are such.
     """
-    seen = [_maps_of(model, data, index) for index in range(0, len(data), -(-len(data) // MICROGRAPHS))]
+    seen = [_maps_of(model, data, index) for index in range(0, len(data), max(1, -(-len(data) // MICROGRAPHS)))]
     best = Separation.of(model.config.separation)
     if not any((truth > 0).any() for _, truth in seen):
         return best

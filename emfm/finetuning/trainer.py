@@ -186,7 +186,7 @@ class EMTrainer(Trainer):
 
     def amended(self) -> bool:
         """Measure again with the offsets of classes; return False where validation gets worse."""
-        better = self.course.amend(self._measure(self.model, self.eval_dataset))
+        better = not self.curve or self.course.amend(self._measure(self.model, self.eval_dataset))
         self._write_curve()
         return better
 

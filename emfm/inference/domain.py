@@ -58,7 +58,9 @@ KINDS = {
 INSIDE, LEAST_SPREAD = 0.95, 0.4
 # Means and deviations of channels are compared by their logarithms; smaller ones are as this.
 LEAST_FEATURE = 0.01
-ROOM = 1.2  # by which each limit is wider, for several kinds are compared and any may be exceeded
+# By so much each limit is wider, for several kinds are compared and any may be exceeded. Few
+# micrographs are known by their quarters, which are more alike than two micrographs.
+ROOM, ROOM_OF_FEW = 1.2, 2.4
 LEAST_APART = 0.5  # distance of equal micrographs, of which nobody knows how others differ
 Descriptors = dict[str, np.ndarray]
 
@@ -117,7 +119,8 @@ def domain_of(model: EMPreTrainedModel, images: Sequence[Any]) -> Domain:
     """Return what the micrographs of a training have in common, from one or more of them."""
     parts = [part for index, image in enumerate(images) for part in _parts(image, index, len(images) < FEW)]
     found = [descriptors(model, part) for part in parts]
-    return {kind: _respect(KINDS[kind], np.array([one[kind] for one in found])) for kind in found[0]}
+    room = ROOM_OF_FEW if len(images) < FEW else ROOM
+    return {kind: _respect(KINDS[kind], np.array([one[kind] for one in found]), room) for kind in found[0]}
 
 
 def _parts(image: Any, index: int, few: bool) -> list[Any]:
@@ -140,7 +143,7 @@ def domain_of_examples(model: EMPreTrainedModel, data: Any) -> Domain | None:
     return domain_of(model, data.take(min(len(data), DESCRIBED)).to_measure().images)
 
 
-def _respect(how: Kind, values: np.ndarray) -> Respect:
+def _respect(how: Kind, values: np.ndarray, room: float) -> Respect:
     """Return mean, directions and limit of descriptors (N, D)."""
     whole = _fitted(how, values)
     count = len(values)
@@ -148,7 +151,7 @@ def _respect(how: Kind, values: np.ndarray) -> Respect:
     logs = np.log(np.maximum(apart or [np.sqrt(values.shape[1])], LEAST_APART))
     spread = max(LEAST_SPREAD, float(logs.std(ddof=1)) if count > 2 else 0.0)
     wide = float(stats.t.ppf(INSIDE, max(1, count - 1))) * spread * np.sqrt(1 + 1 / count)
-    return Respect(whole.mean, whole.axes, whole.variances, whole.rest, ROOM * float(np.exp(logs.mean() + wide)))
+    return Respect(whole.mean, whole.axes, whole.variances, whole.rest, room * float(np.exp(logs.mean() + wide)))
 
 
 def _fitted(how: Kind, values: np.ndarray) -> Respect:

@@ -45,7 +45,7 @@ def joined(x: Tensor) -> tuple[Tensor, int]:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of each channel of (B, C, H, W) over images and pixels, in fp32 at least."""
+    """Return means and variances (C) of (B, C, H, W) over images and pixels, at least in fp32."""
     there = x.device.type == "cpu" and x.dtype != torch.float64  # the kernel below
     if not there or not x.is_contiguous(memory_format=torch.channels_last):
         variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)

@@ -110,15 +110,17 @@ def _rounds(trained: list[Line]) -> set[str]:
     return set(trained[0]["dice"]) if trained else set()
 
 
-def _mean(lines: list[Line], value: Callable[[Line], float]) -> tuple[float, float]:
-    """Return the mean over the sets, and the spread over the seeds of that mean."""
+def _mean(lines: list[Line], value: Callable[[Line], float]) -> tuple[float, float | None]:
+    """Return the mean over the sets, and the spread over the seeds of that mean; one has none."""
     seeds = sorted({line["seed"] for line in lines})
     means = [fmean(value(line) for line in lines if line["seed"] == seed) for seed in seeds]
-    return fmean(means), pstdev(means)
+    return fmean(means), pstdev(means) if len(means) > 1 else None
 
 
-def _figure(found: tuple[float, float] | None) -> str:
-    return "" if found is None else f"{found[0]:.3f} ± {found[1]:.3f}"
+def _figure(found: tuple[float, float | None] | None) -> str:
+    if found is None:
+        return ""
+    return f"{found[0]:.3f}" if found[1] is None else f"{found[0]:.3f} ± {found[1]:.3f}"
 
 
 def _named(step: dict[str, Any]) -> str:

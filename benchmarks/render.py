@@ -21,6 +21,7 @@ from benchmarks import (
     denoising_tables,
     enlarging,
     inference,
+    instances,
     objects,
     recipe,
     rivals,
@@ -62,6 +63,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "recipe": lambda _: recipe.recipe_table(recipe.read_results(ROOT / recipe.RESULTS)),
     **{name: lambda _, name=name: strokes_tables.tables(strokes_tables.read())[name] for name in STROKES},  # type: ignore[misc]
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
+    "instances": lambda _: instances.table(instances.read_results(ROOT / instances.RESULTS)),
     "objects": lambda _: objects.table(objects.read_results(ROOT / objects.RESULTS)),
     "stacks": lambda _: volumes.stack_table(volumes.read_results(ROOT / volumes.RESULTS)),
     "planes": lambda _: volumes.plane_table(volumes.read_results(ROOT / volumes.RESULTS)),

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.json_lines import read_lines
 from benchmarks.transfer_cell import Places, examples_of, weights_digest
 from benchmarks.transfer_report import table
 from emfm.data.classes import read_json_object
@@ -138,11 +139,6 @@ def run(cell: Cell, arguments: argparse.Namespace) -> dict[str, Any]:
     return {**asdict(cell), "weights": weights_digest(start), "adapting": adapting, "dice": dice}
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a results file, none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def adaptation_table(results: Sequence[dict[str, Any]]) -> str:
     """Return a row for each set and number of labels: Dice of both starts on `test`, and the gain of each seed."""
     known = [result for result in results if result["split"] == "test"]
@@ -165,7 +161,7 @@ def adaptation_table(results: Sequence[dict[str, Any]]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Do the runs that the results file lacks, then print the table."""
     arguments = parse(argv)
-    results = read_results(arguments.results)
+    results = read_lines(arguments.results)
     for cell in cells(arguments):
         asked = asdict(cell)
         if not any(all(result[name] == value for name, value in asked.items()) for result in results):

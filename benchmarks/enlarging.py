@@ -26,6 +26,7 @@ from skimage.filters import unsharp_mask
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from benchmarks.denoising import SETS, SIMULATED, clean_micrographs
+from benchmarks.json_lines import read_lines
 from benchmarks.transfer_cell import weights_digest
 from emfm import predict
 from emfm.loading.names import locate
@@ -108,12 +109,6 @@ def measure(cell: dict[str, Any], clean: np.ndarray) -> dict[str, Any]:
     }
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """Return what was measured; nothing where there is no file."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
-
-
 def table(results: list[dict[str, Any]]) -> str:
     """Return a row for each set, PSNR of each method in dB, then means, SSIM and seconds over all."""
     names = list(dict.fromkeys(result["method"] for result in results))
@@ -136,7 +131,7 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(1)
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    done, shown = read_results(arguments.results), []
+    done, shown = read_lines(arguments.results), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_simulated_folder(SIMULATED, folder / SIMULATED, 12, (arguments.side, arguments.side), 1)

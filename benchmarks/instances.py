@@ -25,6 +25,7 @@ import torch
 
 from benchmarks.instance_rivals import divided, parts_of, small_masks
 from benchmarks.instance_simulated import median_error, simulated
+from benchmarks.json_lines import read_lines
 from emfm.data.object_sizes import shrink_for
 from emfm.data.objects import LabelledObjects
 from emfm.finetuning.finetune import FinetuneArguments, build_model
@@ -144,9 +145,7 @@ def measured(found: list[np.ndarray], data: LabelledObjects) -> dict[str, float]
 
 def read_results(path: Path) -> dict[Cell, dict[str, Any]]:
     """Return the results of all runs in a file."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    read = [json.loads(line) for line in lines]
-    return {Cell(**row["cell"]): {name: row[name] for name in row if name != "cell"} for row in read}
+    return {Cell(**row["cell"]): {name: row[name] for name in row if name != "cell"} for row in read_lines(path)}
 
 
 def table(results: dict[Cell, dict[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.json_lines import read_lines
 from benchmarks.tiling import Measured
 
 RESULTS = Path("benchmarks/results/objects.jsonl")
@@ -102,8 +103,7 @@ def main() -> None:
 
 def read_results(path: Path) -> list[dict[str, float]]:
     """Return what was measured, by the side."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return sorted(map(json.loads, lines), key=lambda one: one["side"])
+    return sorted(read_lines(path), key=lambda one: one["side"])
 
 
 def table(found: list[dict[str, float]]) -> str:

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from transformers import TrainerCallback
 
+from benchmarks.json_lines import read_lines
 from benchmarks.transfer_cell import Places, examples_of
 from benchmarks.transfer_report import table
 from emfm.data.examples import IGNORED
@@ -222,11 +223,6 @@ def cells(arguments: argparse.Namespace) -> Iterator[Cell]:
                     yield Cell(variant, data, generator, seed)
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a results file, none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def recipe_table(results: Sequence[dict[str, Any]]) -> str:
     """Return a row for each network and variant: what it changes in Dice, on average and in each set."""
     usual = {_place(result): result["dice"][LAST] for result in results if result["variant"] == AS_IT_IS}
@@ -263,7 +259,7 @@ def _row(values: dict[tuple[str, str, int], float], form: str) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Do the runs that the results file lacks, then print the table."""
     arguments = parse(argv)
-    results = read_results(arguments.results)
+    results = read_lines(arguments.results)
     for cell in cells(arguments):
         if not any(all(result[name] == value for name, value in asdict(cell).items()) for result in results):
             results.append(run(cell, Places(arguments.data, Path())))

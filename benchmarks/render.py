@@ -28,6 +28,7 @@ from benchmarks import (
     strokes_tables,
     volumes,
 )
+from benchmarks.json_lines import read_lines
 from benchmarks.rival_report import read_rivals
 from benchmarks.settings_tables import TABLES, settings_table
 from benchmarks.studies import BIOLOGY, MATERIALS, STUDIES
@@ -54,19 +55,22 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "labels-needed": partial(labels_needed, STUDIES["labels"]),
     "fields-biology": partial(averages, replace(STUDIES["fields"], problems=BIOLOGY)),
     **{name: lambda _, owner=owner: settings_table(owner) for name, owner in TABLES.items()},  # type: ignore[misc]
-    "adaptation": lambda _: adaptation.adaptation_table(adaptation.read_results(ROOT / adaptation.RESULTS)),
+    "adaptation": lambda _: adaptation.adaptation_table(read_lines(ROOT / adaptation.RESULTS)),
     "inference": lambda _: inference.table(inference.read_results(ROOT / inference.RESULTS)),
     "denoising": lambda _: denoising_tables.table(denoising_tables.untrained(_denoised())),
     "denoising-learnt": lambda _: denoising_tables.learnt_table(_denoised()),
     "denoising-early": lambda _: denoising_tables.learnt_table(_denoised(), early=True),
-    "enlarging": lambda _: enlarging.table(enlarging.read_results(ROOT / enlarging.RESULTS)),
-    "recipe": lambda _: recipe.recipe_table(recipe.read_results(ROOT / recipe.RESULTS)),
-    **{name: lambda _, name=name: strokes_tables.tables(strokes_tables.read())[name] for name in STROKES},  # type: ignore[misc]
+    "enlarging": lambda _: enlarging.table(read_lines(ROOT / enlarging.RESULTS)),
+    "recipe": lambda _: recipe.recipe_table(read_lines(ROOT / recipe.RESULTS)),
+    **{
+        name: lambda _, name=name: strokes_tables.tables(read_lines(ROOT / strokes_tables.RESULTS))[name]
+        for name in STROKES
+    },  # type: ignore[misc]
     "rivals": lambda _: rivals.tables(read_rivals(ROOT / rivals.RESULTS)),
     "instances": lambda _: instances.table(instances.read_results(ROOT / instances.RESULTS)),
     "objects": lambda _: objects.table(objects.read_results(ROOT / objects.RESULTS)),
-    "stacks": lambda _: volumes.stack_table(volumes.read_results(ROOT / volumes.RESULTS)),
-    "planes": lambda _: volumes.plane_table(volumes.read_results(ROOT / volumes.RESULTS)),
+    "stacks": lambda _: volumes.stack_table(read_lines(ROOT / volumes.RESULTS)),
+    "planes": lambda _: volumes.plane_table(read_lines(ROOT / volumes.RESULTS)),
     "fields-materials": partial(averages, replace(STUDIES["fields"], problems=MATERIALS)),
 }
 

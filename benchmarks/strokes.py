@@ -18,17 +18,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.json_lines import read_lines
 from benchmarks.strokes_cell import PARTS, Cell
-from benchmarks.strokes_tables import RESULTS, read, tables
+from benchmarks.strokes_tables import RESULTS, tables
+from benchmarks.studies import SEGMENTATION
 
-SETS = (
-    "vnc_mitochondria",
-    "isbi_membrane",
-    "axon_myelin",
-    "superalloy_precipitates",
-    "alumina_pt",
-    "emps_particles",
-)
+SETS = tuple(problem.data for problem in SEGMENTATION)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -47,7 +42,7 @@ def main() -> int:
     """Measure what is missing, and print the tables; returns the exit code."""
     arguments = parse()
     logging.disable(logging.WARNING)
-    done = {(line["part"], line["set"], line["seed"]) for line in read(arguments.results)}
+    done = {(line["part"], line["set"], line["seed"]) for line in read_lines(arguments.results)}
     for seed in arguments.seeds:
         for name in arguments.sets:
             parts = [part for part in arguments.parts if (part, name, seed) not in done]
@@ -59,7 +54,7 @@ def main() -> int:
                 with arguments.results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 sys.stderr.write(f"{part} of {name}, seed {seed}\n")
-    for found in tables(read(arguments.results)).values():
+    for found in tables(read_lines(arguments.results)).values():
         sys.stdout.write(f"{found}\n\n")
     return 0
 

@@ -1,6 +1,5 @@
 """The tables of `benchmarks.strokes`, from its results."""
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean, median, pstdev
@@ -11,13 +10,6 @@ from emfm.hub.card import table
 RESULTS = Path(__file__).parent / "results" / "strokes.jsonl"
 REACHED = 0.95  # of the Dice that random places reach in the end: what both ways are asked for
 Line = dict[str, Any]
-
-
-def read(path: Path = RESULTS) -> list[Line]:
-    """Return the lines of a results file."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def tables(found: list[Line]) -> dict[str, str]:

@@ -19,17 +19,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.studies import SEGMENTATION
 from benchmarks.trust_cell import measure_costs, measure_set
 from benchmarks.trust_tables import COSTS, RESULTS, table
 
-SETS = (
-    "vnc_mitochondria",
-    "isbi_membrane",
-    "axon_myelin",
-    "superalloy_precipitates",
-    "alumina_pt",
-    "emps_particles",
-)
+SETS = tuple(problem.data for problem in SEGMENTATION)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -28,6 +28,7 @@ import numpy as np
 import tifffile
 
 from benchmarks.ball_volume import simulate_balls, write_labelled_balls, write_volume
+from benchmarks.json_lines import read_lines
 from benchmarks.tiling import Measured
 from emfm.finetuning.finetune import FinetuneArguments, finetune
 from emfm.inference.arguments import PredictArguments
@@ -160,11 +161,6 @@ def balls(folder: Path, data: Path) -> list[dict[str, Any]]:
 PARTS = {"balls": balls, "restored": restored, "memory": memory}
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """Return what was measured."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def plane_table(results: Sequence[dict[str, Any]]) -> str:
     """Return what planes of all directions are worth, as Markdown."""
     rows = ["| isotropic volume | figure | before | slices | planes |", "|---|---|---|---|---|"]
@@ -205,13 +201,13 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     for name in arguments.parts:
-        if any(result["part"] == name for result in read_results(arguments.results)):
+        if any(result["part"] == name for result in read_lines(arguments.results)):
             continue
         with tempfile.TemporaryDirectory() as temporary:
             found = [{"part": name, **one} for one in PARTS[name](Path(temporary), arguments.data)]
         with arguments.results.open("a") as results:
             results.writelines(json.dumps(one) + "\n" for one in found)
-    done = read_results(arguments.results)
+    done = read_lines(arguments.results)
     sys.stdout.write(f"{plane_table(done)}\n\n{stack_table(done)}\n")
 
 

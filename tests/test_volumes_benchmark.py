@@ -6,7 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.ball_volume import BALL, MATRIX, RADII, simulate_balls
-from benchmarks.volumes import RESULTS, plane_table, psnr, read_results, stack_table
+from benchmarks.json_lines import read_lines
+from benchmarks.volumes import RESULTS, plane_table, psnr, stack_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,6 +37,6 @@ def test_the_ratio_of_signal_to_noise_is_that_of_its_formula():
 
 
 def test_the_page_shows_what_the_benchmark_prints_of_its_results():
-    results, page = read_results(ROOT / RESULTS), (ROOT / "docs" / "volumes.md").read_text()
+    results, page = read_lines(ROOT / RESULTS), (ROOT / "docs" / "volumes.md").read_text()
     assert plane_table(results) in page and stack_table(results) in page
     assert all(one["same_bytes"] and one["peak_mib"] < 1024 for one in results if one["part"] == "memory")

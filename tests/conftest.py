@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from downloads import cem500k, emps, gold, script, temimagenet  # noqa: F401  (fixtures)
+from labels_of_programs import images, source  # noqa: F401  (fixtures)
 from PIL import Image
 
 import emfm

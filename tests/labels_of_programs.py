@@ -5,9 +5,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import roifile
 import tifffile
-from PIL import Image
+from PIL import Image, ImageDraw
+
+from emfm.io.masks import read_masks
+from emfm.labels.arguments import ImportArguments
+from emfm.labels.importing import import_labels
 
 SHAPE = (40, 56)
 # One drawing in all programs: corners at whole numbers, which every program fills in its own way.
@@ -134,3 +139,29 @@ def ilastik(folder: Path, axes: str = "yxc", array: np.ndarray | None = None, na
         file.create_dataset("exported_data", data=values.reshape(shape))
         file["exported_data"].attrs["axistags"] = axistags(axes)
     return path
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A folder with one micrograph, for labels to stand beside it."""
+    write_image(tmp_path / "source" / "a.png")
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder with one micrograph, apart from labels that are images, too."""
+    write_image(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    return tmp_path / "images"
+
+
+def imported(source, output, **settings):
+    made = import_labels(source, output, ImportArguments(**settings))
+    return made, read_masks(output / "masks" / "a.png")[0].array, json.loads((output / "labels.json").read_text())
+
+
+def pillow(points) -> np.ndarray:
+    canvas = Image.new("L", SHAPE[::-1])
+    ImageDraw.Draw(canvas).polygon([tuple(point) for point in points], outline=1, fill=1)
+    return np.asarray(canvas) > 0
